@@ -1,0 +1,2 @@
+//! The audit trail: every rejection, admission and end of a session, written by a thread of its
+//! own from a bounded queue. Losses are counted, never waited for.

@@ -1,0 +1,213 @@
+//! The valid configuration. What stands here has been checked; a value of these types needs no
+//! further validation.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use jsonwebtoken::Algorithm;
+
+use crate::policy::Verdict;
+
+/// Everything in the configuration file.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file this was read from.
+    pub file: PathBuf,
+    /// Where clients connect.
+    pub listen: Vec<Listen>,
+    /// The address policy and where to attach; `None`: a gateway alone.
+    pub firewall: Option<Firewall>,
+    /// Who may issue tokens.
+    pub issuers: Vec<Issuer>,
+    /// What is guarded.
+    pub routes: Vec<Route>,
+    /// Every limit.
+    pub limits: Limits,
+    /// Where the built-in echo upstream listens, when there is one.
+    pub echo: Option<SocketAddr>,
+    /// Unix socket of the running daemon for `explain`, `status` and their like.
+    pub control: Option<PathBuf>,
+}
+
+/// One listening socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The address and port to bind.
+    pub address: SocketAddr,
+}
+
+/// Layer 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Firewall {
+    /// Names of the interfaces to attach to.
+    pub interfaces: Vec<String>,
+    /// How to attach.
+    pub mode: Mode,
+    /// Which traffic the verdicts apply to.
+    pub ports: Ports,
+    /// Deny lists: files and globs, absolute.
+    pub deny: Vec<ListPattern>,
+    /// Allow lists: files and globs, absolute.
+    pub allow: Vec<ListPattern>,
+    /// Prefixes that always pass, with the line of the configuration that has them.
+    pub never_block: Vec<(IpNet, u32)>,
+    /// The verdict on addresses in no list.
+    pub default: Verdict,
+    /// Rejected clients reported in full per second; the others are counted.
+    pub reports_per_second: u32,
+}
+
+/// Which program mode to ask the driver for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver, or not at all.
+    Native,
+    /// In the network stack, on any interface.
+    Generic,
+    /// Native where the driver can, generic otherwise.
+    Auto,
+    /// Nothing is attached; the lists decide at the gateway only.
+    Off,
+}
+
+/// Which traffic of a denied source is dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ports {
+    /// All of it, whatever the protocol.
+    All,
+    /// Only TCP to these destination ports of this host.
+    Only(Vec<u16>),
+}
+
+/// One entry of `deny` or `allow`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListPattern {
+    /// The absolute path or glob.
+    pub pattern: String,
+    /// Line of the configuration file, counted from 1.
+    pub line: u32,
+    /// Column of the configuration file, counted from 1.
+    pub column: u32,
+}
+
+/// Someone whose tokens can be accepted.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// The name used by routes and in the journal.
+    pub name: String,
+    /// The exact `iss` claim.
+    pub issuer: String,
+    /// Accepted `aud` values; one of them must be in the token.
+    pub audience: Vec<String>,
+    /// Where the keys are.
+    pub keys: KeySource,
+    /// Accepted algorithms; never empty.
+    pub algorithms: Vec<Algorithm>,
+    /// Accepted `typ` header values, in lower case, without an `application/` prefix; `None`: any
+    /// or absent.
+    pub typ: Option<Vec<String>>,
+    /// Tolerated clock difference.
+    pub leeway: Duration,
+    /// The claim that holds the scopes; `None`: `scope`, then `scp`.
+    pub scope_claim: Option<String>,
+}
+
+/// Where an issuer's keys are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// A JWK set (RFC 7517 §5), in a file.
+    JwkSet(PathBuf),
+    /// A PEM public key or certificate, in a file.
+    Pem(PathBuf),
+    /// The raw bytes of an HMAC secret, in a file; a trailing newline is not part of it.
+    Secret(PathBuf),
+    /// A private key of ours (PKCS #8 PEM), made on first start when the file is absent; its
+    /// public half verifies.
+    SigningKey(PathBuf),
+}
+
+/// A guarded path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The exact path that clients request, without a query.
+    pub path: String,
+    /// Where admitted sessions go.
+    pub upstream: Upstream,
+    /// Names of the issuers whose tokens are accepted; never empty unless `anonymous`.
+    pub issuers: Vec<String>,
+    /// What the token must allow.
+    pub scopes: ScopeRule,
+    /// Origins of pages that may connect; `None`: any. Requests without an Origin header are not
+    /// from pages and pass.
+    pub origins: Option<Vec<String>>,
+}
+
+/// A `ws://` upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Path to request; `None`: the path that the client requested.
+    pub path: Option<String>,
+}
+
+/// Which scopes a token needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScopeRule {
+    /// Every one of these; with none, any valid token passes.
+    All(Vec<String>),
+    /// At least one of these; never empty.
+    Any(Vec<String>),
+}
+
+/// Every limit of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open sessions and handshakes in all.
+    pub sessions: usize,
+    /// Open sessions of one address (IPv6: of one /64).
+    pub sessions_per_address: usize,
+    /// Open sessions of one subject of one issuer.
+    pub sessions_per_subject: usize,
+    /// Bytes of a request head.
+    pub request_head: usize,
+    /// Headers of a request.
+    pub request_headers: usize,
+    /// From accepted connection to complete request head.
+    pub handshake_timeout: Duration,
+    /// From dialling the upstream to its complete answer.
+    pub upstream_timeout: Duration,
+    /// Bytes of one list file.
+    pub list_size: u64,
+    /// Prefixes of all lists together.
+    pub prefixes: usize,
+    /// Bytes of one key file.
+    pub key_file: u64,
+    /// Audit entries waiting for the journal; more are counted as lost.
+    pub audit_queue: usize,
+    /// From the order to stop until open sessions are cut.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions: 16_384,
+            sessions_per_address: 1_024,
+            sessions_per_subject: 1_024,
+            request_head: 16 * 1024,
+            request_headers: 100,
+            handshake_timeout: Duration::from_secs(10),
+            upstream_timeout: Duration::from_secs(10),
+            list_size: 256 * 1024 * 1024,
+            prefixes: 4_000_000,
+            key_file: 1024 * 1024,
+            audit_queue: 8_192,
+            drain_timeout: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The address policy: list formats, rules, the compiled generation, lookup and explanation.
+//!
+//! Pure: no file, no socket and no clock is touched here.
+
+use ipnet::IpNet;
+
+/// The tiers of the policy, highest precedence first. Within one tier the longest prefix wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tier {
+    /// Always passes, so that operators cannot lock themselves out.
+    NeverBlock,
+    /// Dropped for a while, with an expiry.
+    Ban,
+    /// Passes.
+    Allow,
+    /// Dropped.
+    Deny,
+    /// In no list: the policy's default decides.
+    Default,
+}
+
+impl Tier {
+    /// The name in the journal and in `explain`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NeverBlock => "never_block",
+            Self::Ban => "ban",
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Default => "default",
+        }
+    }
+}
+
+/// What happens to a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Goes on to the host.
+    Pass,
+    /// Dropped.
+    Drop,
+}
+
+/// The rule that decided about an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MatchedRule {
+    /// The tier that decided.
+    pub tier: Tier,
+    /// What happens.
+    pub verdict: Verdict,
+    /// The prefix that matched; `None` when the default decided.
+    pub prefix: Option<IpNet>,
+    /// The list: a file path or `gatehouse.toml` for prefixes in the configuration itself; `None` for the default.
+    pub list: Option<String>,
+    /// Line in the list, counted from 1; 0 when the list has no lines.
+    pub line: u32,
+    /// Number of the generation that decided.
+    pub generation: u64,
+}

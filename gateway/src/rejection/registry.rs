@@ -1,0 +1,341 @@
+//! THE registry: every layer and every reason for which a client can be rejected.
+//!
+//! This table is the single source of the HTTP status, the close code, the
+//! `Gatehouse-Rejection` header, the problem document, the journal fields and the words of
+//! `gatehouse explain`. A [`super::Rejection`] can only be made from a [`Reason`], and adding a
+//! reason is adding a row.
+
+use std::fmt;
+
+/// A layer of the system that can reject a client, in the order in which they are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Layer {
+    /// The client's address is blocked.
+    Firewall,
+    /// The request is not a valid WebSocket opening handshake for any route.
+    Handshake,
+    /// The client did not prove who it is.
+    Credentials,
+    /// The token was good once.
+    Expiry,
+    /// The token is good, but not for this route.
+    Scope,
+    /// Our side cannot decide; never the client's fault.
+    AuthSystem,
+    /// Too much at once.
+    Limit,
+    /// The service behind the gate.
+    Upstream,
+}
+
+impl Layer {
+    /// All layers, in the order of the checks.
+    pub const ALL: [Self; 8] = [
+        Self::Firewall,
+        Self::Handshake,
+        Self::Credentials,
+        Self::Expiry,
+        Self::Scope,
+        Self::AuthSystem,
+        Self::Limit,
+        Self::Upstream,
+    ];
+
+    /// The name on the wire, in the journal and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Firewall => "firewall",
+            Self::Handshake => "handshake",
+            Self::Credentials => "credentials",
+            Self::Expiry => "expiry",
+            Self::Scope => "scope",
+            Self::AuthSystem => "auth_system",
+            Self::Limit => "limit",
+            Self::Upstream => "upstream",
+        }
+    }
+
+    /// The WebSocket close code, from the range for private use (RFC 6455 §7.4.2).
+    pub const fn close_code(self) -> u16 {
+        match self {
+            Self::Firewall => 4451,
+            Self::Handshake => 4400,
+            Self::Credentials => 4401,
+            Self::Expiry => 4419,
+            Self::Scope => 4403,
+            Self::AuthSystem => 4503,
+            Self::Limit => 4429,
+            Self::Upstream => 4502,
+        }
+    }
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+macro_rules! registry {
+    ($($variant:ident = $layer:ident / $name:literal, $status:literal, $retryable:literal, $title:literal,
+        client: $client:literal, operator: $operator:literal;)+) => {
+        /// Why a client was rejected.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason {
+            $(#[doc = $title] $variant,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the checks.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The layer that rejects for this reason.
+            pub const fn layer(self) -> Layer {
+                match self { $(Self::$variant => Layer::$layer,)+ }
+            }
+
+            /// The name within its layer, on the wire, in the journal and in metrics.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// The HTTP status of the answer to a refused handshake.
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)+ }
+            }
+
+            /// Whether the same request can succeed later without the client changing anything.
+            pub const fn retryable(self) -> bool {
+                match self { $(Self::$variant => $retryable,)+ }
+            }
+
+            /// One line that says what happened.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)+ }
+            }
+
+            /// The remedy, addressed to the developer of the client. Goes over the wire, so it
+            /// holds nothing that would help an attacker.
+            pub const fn fix(self) -> &'static str {
+                match self { $(Self::$variant => $client,)+ }
+            }
+
+            /// The remedy, addressed to the operator of the gate.
+            pub const fn operator_fix(self) -> &'static str {
+                match self { $(Self::$variant => $operator,)+ }
+            }
+        }
+    };
+}
+
+registry! {
+    FirewallDeniedRange = Firewall / "denied_range", 403, false,
+        "The client's address is in a denied range",
+        client: "Ask the operator of this service to unblock your address, or connect from another network.",
+        operator: "Remove the entry from the list named in this record, or add the address to an allow list or to never_block.";
+    FirewallNotAllowed = Firewall / "not_allowed", 403, false,
+        "The client's address is in no allowed range",
+        client: "Ask the operator of this service to allow your address.",
+        operator: "The default of the firewall is to drop: add the address to an allow list.";
+    FirewallBanned = Firewall / "banned", 403, true,
+        "The client's address is banned for a while",
+        client: "Stop the requests that led to the ban and wait until it ends, or ask the operator to lift it.",
+        operator: "Lift the ban, or wait until it expires.";
+    FirewallFlood = Firewall / "flood", 403, true,
+        "The client's address sends too much",
+        client: "Send less, and try again later.",
+        operator: "Raise the flood limit if this client's load is legitimate.";
+
+    HandshakeMalformed = Handshake / "malformed", 400, false,
+        "The request is not valid HTTP/1.1",
+        client: "Send the opening handshake with a WebSocket client library; the detail names the fault.",
+        operator: "Look for a broken client, a scanner, or a proxy in front of the gate that damages requests.";
+    HandshakeNotWebsocket = Handshake / "not_websocket", 426, false,
+        "The request does not ask for a WebSocket",
+        client: "Use a WebSocket client: the request needs Connection: Upgrade and Upgrade: websocket.",
+        operator: "If a proxy stands in front of the gate, let it forward the Connection and Upgrade headers.";
+    HandshakeBadVersion = Handshake / "bad_version", 426, false,
+        "The WebSocket version is not supported",
+        client: "Use WebSocket version 13 (RFC 6455).",
+        operator: "The client speaks an outdated draft of the protocol: it needs an update.";
+    HandshakeBadKey = Handshake / "bad_key", 400, false,
+        "The Sec-WebSocket-Key is missing or invalid",
+        client: "Send exactly one Sec-WebSocket-Key holding 16 random bytes in base64.",
+        operator: "Look for a client that builds the handshake by hand.";
+    HandshakeMethod = Handshake / "method", 405, false,
+        "The opening handshake is not a GET request",
+        client: "Open the WebSocket with GET.",
+        operator: "Look for a client that builds the handshake by hand.";
+    HandshakeBody = Handshake / "body", 400, false,
+        "The opening handshake has a body",
+        client: "Send no body, no Content-Length other than 0 and no Transfer-Encoding with the handshake.",
+        operator: "Look for a broken client or an attempt at request smuggling.";
+    HandshakeTooLarge = Handshake / "too_large", 431, false,
+        "The request head is too large",
+        client: "Send fewer or shorter headers; cookies are the usual culprit.",
+        operator: "Raise [limits] request_head if the headers are legitimate.";
+    HandshakeTimeout = Handshake / "timeout", 408, true,
+        "The request head did not arrive in time",
+        client: "Send the whole request head at once after connecting.",
+        operator: "Look for slow networks or slow-request attacks; the deadline is [limits] handshake_timeout.";
+    HandshakeNoRoute = Handshake / "no_route", 404, false,
+        "No route has this path",
+        client: "Check the path of the URL.",
+        operator: "Add a [[route]] for the path if it should exist.";
+    HandshakeOrigin = Handshake / "origin", 403, false,
+        "The page's origin is not allowed on this route",
+        client: "Connect from a page of an allowed origin, or ask the operator to allow yours.",
+        operator: "Add the origin to the route if it is yours.";
+
+    CredentialsMultiple = Credentials / "multiple", 400, false,
+        "The request carries more than one token",
+        client: "Send exactly one token.",
+        operator: "Look for a client or a proxy that adds a second Authorization header.";
+    CredentialsMissing = Credentials / "missing", 401, false,
+        "The request carries no token",
+        client: "Send a token in the header Authorization: Bearer <token>.",
+        operator: "The client must obtain a token from an issuer of this route.";
+    CredentialsMalformed = Credentials / "malformed", 401, false,
+        "The token is not a valid JWT",
+        client: "Send the token exactly as the issuer gave it to you.",
+        operator: "Look for a client that sends another kind of token, or a damaged one.";
+    CredentialsAlgorithm = Credentials / "algorithm", 401, false,
+        "The token is signed with an algorithm that is not accepted",
+        client: "Get a token from the issuer that this service names.",
+        operator: "If the issuer has really changed its algorithm, add it to the issuer's algorithms.";
+    CredentialsUnknownIssuer = Credentials / "unknown_issuer", 401, false,
+        "The token comes from an issuer that this route does not accept",
+        client: "Get a token from the issuer that this service names.",
+        operator: "Add the issuer to the route if its tokens should be accepted.";
+    CredentialsUnknownKey = Credentials / "unknown_key", 401, false,
+        "The token is signed with a key that its issuer does not have",
+        client: "Get a new token: the issuer has probably replaced its keys.",
+        operator: "Check that the issuer's key set is current.";
+    CredentialsBadSignature = Credentials / "bad_signature", 401, false,
+        "The token's signature is wrong",
+        client: "Get a new token, and send it unchanged.",
+        operator: "The token was changed or forged, or the issuer's key file belongs to another key.";
+    CredentialsWrongType = Credentials / "wrong_type", 401, false,
+        "The token is not an access token",
+        client: "Send the access token, not an ID token or another kind of token.",
+        operator: "If the issuer does not mark access tokens as at+jwt (RFC 9068), relax the issuer's typ.";
+    CredentialsMissingClaim = Credentials / "missing_claim", 401, false,
+        "The token lacks a claim that is required",
+        client: "Get a token that has all the claims an access token needs.",
+        operator: "The issuer must put the claim named in this record into its tokens.";
+    CredentialsWrongAudience = Credentials / "wrong_audience", 401, false,
+        "The token was issued for another service",
+        client: "Request a token for this service (audience or resource parameter).",
+        operator: "Compare the token's aud with the issuer's audience in the configuration.";
+    CredentialsNotYetValid = Credentials / "not_yet_valid", 401, true,
+        "The token is not valid yet",
+        client: "Wait until the token's nbf, and check that your clock is right.",
+        operator: "Compare the clocks of the issuer and of this host.";
+    CredentialsRevoked = Credentials / "revoked", 401, false,
+        "The token was revoked",
+        client: "Sign in again.",
+        operator: "The token or its subject is in the revocation set.";
+    CredentialsInactive = Credentials / "inactive", 401, false,
+        "The issuer says that the token is not active",
+        client: "Sign in again.",
+        operator: "The issuer's introspection endpoint answered active: false.";
+
+    ExpiryExpired = Expiry / "expired", 401, false,
+        "The token has expired",
+        client: "Renew the token, then connect again.",
+        operator: "Nothing to do unless the client cannot renew, or the clocks differ.";
+    ExpirySessionExpired = Expiry / "session_expired", 401, false,
+        "The token expired during the session",
+        client: "Renew the token, then connect again.",
+        operator: "Nothing to do unless sessions should outlive the token.";
+
+    ScopeInsufficient = Scope / "insufficient_scope", 403, false,
+        "The token does not have the scope that this route needs",
+        client: "Request a token with the scope named in WWW-Authenticate.",
+        operator: "Grant the scope to the client at the issuer, or change the route's scopes.";
+
+    AuthSystemKeysUnavailable = AuthSystem / "keys_unavailable", 503, true,
+        "The keys of the token's issuer are not available",
+        client: "Your credentials were not judged. Wait and try again; nothing needs to change on your side.",
+        operator: "The issuer's key set is empty or could not be loaded: see the errors of this issuer.";
+    AuthSystemKeysStale = AuthSystem / "keys_stale", 503, true,
+        "The keys of the token's issuer are too old",
+        client: "Your credentials were not judged. Wait and try again; nothing needs to change on your side.",
+        operator: "The issuer has not answered for too long: restore the connection to it.";
+    AuthSystemIntrospectionUnavailable = AuthSystem / "introspection_unavailable", 503, true,
+        "The token's issuer cannot be asked",
+        client: "Your credentials were not judged. Wait and try again; nothing needs to change on your side.",
+        operator: "The issuer's introspection endpoint does not answer: restore the connection to it.";
+
+    LimitAddressSessions = Limit / "address_sessions", 429, true,
+        "Too many sessions from this address",
+        client: "Close sessions that you no longer need, then connect again.",
+        operator: "Raise [limits] sessions_per_address if the load is legitimate.";
+    LimitSubjectSessions = Limit / "subject_sessions", 429, true,
+        "Too many sessions of this subject",
+        client: "Close sessions that you no longer need, then connect again.",
+        operator: "Raise [limits] sessions_per_subject if the load is legitimate.";
+    LimitAddressRate = Limit / "address_rate", 429, true,
+        "Too many handshakes from this address",
+        client: "Wait before connecting again, and back off with jitter.",
+        operator: "Raise the rate limit if the load is legitimate.";
+    LimitCapacity = Limit / "capacity", 503, true,
+        "The gate is full",
+        client: "Wait and try again; nothing needs to change on your side.",
+        operator: "Raise [limits] sessions if this host can carry more.";
+
+    UpstreamUnreachable = Upstream / "unreachable", 502, true,
+        "The service behind the gate is not reachable",
+        client: "You were admitted, but the service is down. Wait and try again.",
+        operator: "Start the upstream, or correct the route's upstream address.";
+    UpstreamTimeout = Upstream / "timeout", 504, true,
+        "The service behind the gate does not answer",
+        client: "You were admitted, but the service is too slow. Wait and try again.",
+        operator: "Look at the upstream's load; the deadline is [limits] upstream_timeout.";
+    UpstreamRefused = Upstream / "refused", 502, false,
+        "The service behind the gate refused the handshake",
+        client: "You were admitted, but the service refused the request itself; the answer has its status.",
+        operator: "The upstream's own logs say why it refused.";
+    UpstreamBadHandshake = Upstream / "bad_handshake", 502, true,
+        "The service behind the gate does not speak WebSocket correctly",
+        client: "You were admitted, but the service is broken. Wait and try again.",
+        operator: "The upstream's answer breaks RFC 6455 §4.2.2: see the note of this record.";
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.layer(), self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_reason_has_its_own_name_and_a_remedy_for_both_readers() {
+        let mut names = HashSet::new();
+        for reason in Reason::ALL {
+            assert!(names.insert(reason.to_string()), "{reason} is named twice");
+            assert!(!reason.fix().is_empty() && !reason.operator_fix().is_empty(), "{reason}");
+            assert!((400..600).contains(&reason.status()), "{reason}");
+        }
+    }
+
+    #[test]
+    fn an_outage_of_ours_is_never_answered_as_the_clients_fault() {
+        for reason in Reason::ALL {
+            if reason.layer() == Layer::AuthSystem {
+                assert_eq!(reason.status(), 503, "{reason}");
+                assert!(reason.retryable(), "{reason}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_stand_in_the_order_of_the_checks() {
+        let layers: Vec<Layer> = Reason::ALL.iter().map(|reason| reason.layer()).collect();
+        assert!(layers.is_sorted());
+    }
+}

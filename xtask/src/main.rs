@@ -1,0 +1,2 @@
+//! Set-up, build, test, bench and run of Gatehouse.
+fn main() {}
