@@ -1,0 +1,117 @@
+//! What the audit trail holds.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::policy::MatchedRule;
+use crate::rejection::Rejection;
+
+/// Where the firewall turned a client away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// At the network card, by the XDP program: the client got no answer.
+    Nic,
+    /// At the gateway.
+    Gateway,
+}
+
+impl Point {
+    /// The name in the journal and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nic => "nic",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// Names one handshake, and the session that grew from it, in the answer and in the journal:
+/// 80 random bits as 20 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HandshakeId([u8; 10]);
+
+impl HandshakeId {
+    /// An identifier from random bytes.
+    pub const fn new(random: [u8; 10]) -> Self {
+        Self(random)
+    }
+}
+
+impl fmt::Display for HandshakeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// One client dropped at the card.
+#[derive(Clone, Debug)]
+pub struct Dropped {
+    /// The client.
+    pub client: IpAddr,
+    /// The rule that decided.
+    pub rule: MatchedRule,
+    /// Packets of this client dropped since the last report about it.
+    pub packets: u64,
+    /// Name of the interface.
+    pub interface: String,
+    /// IP protocol number and destination port of a sample packet, where they could be parsed.
+    pub sample: Option<(u8, Option<u16>)>,
+}
+
+/// One record of the trail.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// A handshake was rejected.
+    Rejected {
+        /// Also in the answer to the client.
+        id: HandshakeId,
+        /// The peer.
+        client: SocketAddr,
+        /// The path of the route, once the request was matched to one.
+        route: Option<String>,
+        /// Why.
+        rejection: Box<Rejection>,
+    },
+    /// A session was admitted.
+    Admitted {
+        /// The handshake.
+        id: HandshakeId,
+        /// The peer.
+        client: SocketAddr,
+        /// The path of the route.
+        route: String,
+        /// The token's subject.
+        subject: String,
+        /// The configured name of the token's issuer.
+        issuer: String,
+    },
+    /// An admitted session ended.
+    Ended {
+        /// The handshake.
+        id: HandshakeId,
+        /// The peer.
+        client: SocketAddr,
+        /// The path of the route.
+        route: String,
+        /// The token's subject.
+        subject: String,
+        /// How it ended, in words.
+        why: String,
+        /// How long it lived.
+        duration: Duration,
+        /// Bytes relayed from the client to the upstream.
+        bytes_up: u64,
+        /// Bytes relayed from the upstream to the client.
+        bytes_down: u64,
+    },
+    /// A client was dropped at the card.
+    Dropped(Dropped),
+    /// Clients were dropped at the card but not reported one by one, to spare the log.
+    DroppedUnreported {
+        /// How many reports were left out.
+        reports: u64,
+        /// How many packets those reports stood for.
+        packets: u64,
+    },
+}
