@@ -4,6 +4,7 @@
 mod check;
 mod connect;
 mod explain;
+mod reasons;
 mod run;
 mod status;
 mod token;
@@ -39,6 +40,7 @@ enum Verb {
     Check(check::Check),
     Explain(explain::Explain),
     Status(status::Status),
+    Reasons(reasons::Reasons),
     Token(token::Token),
     Connect(connect::Connect),
 }
@@ -47,7 +49,7 @@ enum Verb {
 #[derive(Args, Debug)]
 struct ConfigFile {
     /// The configuration file
-    #[arg(long = "config", value_name = "FILE", default_value = "/etc/gatehouse/gatehouse.toml")]
+    #[arg(long = "config", value_name = "FILE", env = "GATEHOUSE_CONFIG", default_value = "/etc/gatehouse/gatehouse.toml")]
     file: PathBuf,
 }
 
@@ -73,6 +75,7 @@ pub fn main() -> ExitCode {
         Verb::Check(check) => check.run(),
         Verb::Explain(explain) => explain.run(),
         Verb::Status(status) => status.run(),
+        Verb::Reasons(reasons) => reasons.run(),
         Verb::Token(token) => token.run(),
         Verb::Connect(connect) => connect.run(),
     }

@@ -1,10 +1,12 @@
 //! Rejections: the registry of layers and reasons, and its renderings.
 
+mod manual;
 mod message_id;
 mod registry;
 
 use std::time::Duration;
 
+pub use manual::manual;
 pub use message_id::message_id;
 pub use registry::{Layer, Reason};
 
