@@ -1,9 +1,7 @@
 //! The daemon: everything built in order, run until the order to stop, taken down in reverse.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::card::{CardHandle, CardTask};
 use super::generations::Generations;
 use super::reload::Reloader;
-use super::{State, StateError};
+use super::state::{State, StateError};
 use crate::admin::control::{ControlError, ControlSocket, Request};
 use crate::admin::explain;
 use crate::admin::status::{InterfaceStatus, Packets, Status};
@@ -79,7 +77,7 @@ pub fn run(config: Config, log: Destination, ready: impl FnOnce(&Config)) -> Res
 
 async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
     let mut stopping = Signals::new().map_err(StartError::Runtime)?;
-    let (mut state, diagnostics) = State::load(&config)?;
+    let (state, diagnostics) = State::load(&config)?;
     super::say(&diagnostics);
 
     let mut listeners = Vec::new();
@@ -95,7 +93,7 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
         _ => None,
     };
 
-    let gate = Arc::new(Gate::new(state.snapshot(), config.limits.clone(), Arc::new(trail.clone())));
+    let gate = Arc::new(Gate::new(state.snapshot(&config), config.limits.clone(), Arc::new(trail.clone())));
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let card = card.map(|(card, attachments)| {
@@ -236,11 +234,4 @@ fn interface(attachment: &Attachment) -> InterfaceStatus {
         mode: attachment.mode.to_string(),
         reason: attachment.reason.clone(),
     }
-}
-
-/// Folders of the files that a configuration depends on.
-pub(super) fn folders(config: &Config) -> BTreeSet<PathBuf> {
-    let mut folders = super::lists::Lists::folders(config);
-    folders.extend(super::keys::folders(config));
-    folders
 }

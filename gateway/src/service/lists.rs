@@ -8,25 +8,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{Config, Diagnostic, Firewall, Limits, ListPattern};
-use crate::policy::{self, ListEntry, Tier};
+use crate::policy::{self, List, ListEntry, ParseOptions, PolicyInput, Tier, Verdict};
 
 /// All lists of the configuration, in the order in which it names them.
 #[derive(Debug, Default)]
 pub struct Lists {
-    lists: Vec<List>,
+    files: Vec<ListFile>,
 }
 
 /// One list file.
 #[derive(Clone, Debug)]
-pub struct List {
-    /// The tier that its prefixes belong to.
-    pub tier: Tier,
-    /// The file.
-    pub path: Arc<Path>,
+pub struct ListFile {
     /// The last good content.
-    pub entries: Arc<[ListEntry]>,
+    pub list: Arc<List>,
     /// Why the present content is not in force.
     pub error: Option<String>,
+    path: PathBuf,
     stamp: Option<Stamp>,
 }
 
@@ -49,8 +46,8 @@ pub struct Refreshed {
 
 impl Lists {
     /// The lists, in the order of the configuration.
-    pub fn iter(&self) -> impl Iterator<Item = &List> {
-        self.lists.iter()
+    pub fn iter(&self) -> impl Iterator<Item = &ListFile> {
+        self.files.iter()
     }
 
     /// Reads what has changed. A file that cannot be read or parsed keeps its last good content.
@@ -59,26 +56,53 @@ impl Lists {
         let Some(firewall) = &config.firewall else {
             return refreshed;
         };
-        let mut before = std::mem::take(&mut self.lists);
+        let mut before = std::mem::take(&mut self.files);
         for (tier, pattern) in patterns(firewall) {
             for path in expand(config, pattern, &mut refreshed.diagnostics) {
-                if self.lists.iter().any(|list| list.tier == tier && *list.path == *path) {
+                if self.files.iter().any(|file| file.is(tier, &path)) {
                     continue;
                 }
-                let known = before.iter().position(|list| list.tier == tier && *list.path == *path);
+                let known = before.iter().position(|file| file.is(tier, &path));
                 let known = known.map(|position| before.swap_remove(position));
-                self.lists.push(read(tier, &path, known, &config.limits, &mut refreshed));
+                self.files.push(read(tier, &path, known, &config.limits, &mut refreshed));
             }
         }
         // What is left has gone from the configuration's globs.
-        refreshed.changed |= before.iter().any(|list| !list.entries.is_empty());
+        refreshed.changed |= before.iter().any(|file| !file.list.entries.is_empty());
         refreshed
+    }
+
+    /// The policy that the lists and `firewall` make.
+    pub fn policy(&self, config: &Config) -> PolicyInput {
+        let own = config.firewall.iter().filter(|firewall| !firewall.never_block.is_empty()).map(|firewall| {
+            let entries = firewall.never_block.iter().map(|&(prefix, line)| ListEntry { prefix, line });
+            Arc::new(List {
+                tier: Tier::NeverBlock,
+                name: config.file.to_string_lossy().into(),
+                entries: entries.collect(),
+            })
+        });
+        PolicyInput {
+            default: config.firewall.as_ref().map_or(Verdict::Pass, |firewall| firewall.default),
+            lists: own.chain(self.files.iter().map(|file| Arc::clone(&file.list))).collect(),
+        }
     }
 
     /// The folders in which lists are, or may appear.
     pub fn folders(config: &Config) -> BTreeSet<PathBuf> {
         let patterns = config.firewall.iter().flat_map(|firewall| patterns(firewall));
         patterns.filter_map(|(_, pattern)| fixed_folder(&pattern.pattern)).collect()
+    }
+}
+
+impl ListFile {
+    fn new(tier: Tier, path: &Path) -> Self {
+        let list = Arc::new(List { tier, name: path.to_string_lossy().into(), entries: Vec::new() });
+        Self { list, error: None, path: path.to_owned(), stamp: None }
+    }
+
+    fn is(&self, tier: Tier, path: &Path) -> bool {
+        self.list.tier == tier && self.path == path
     }
 }
 
@@ -122,49 +146,48 @@ fn expand(config: &Config, pattern: &ListPattern, found: &mut Vec<Diagnostic>) -
     paths
 }
 
-fn read(tier: Tier, path: &Path, known: Option<List>, limits: &Limits, refreshed: &mut Refreshed) -> List {
-    let mut list = known.unwrap_or_else(|| List {
-        tier,
-        path: Arc::from(path),
-        entries: Arc::from([]),
-        error: None,
-        stamp: None,
-    });
-    let (stamp, text) = match open(path, list.stamp, limits.list_size) {
+fn read(tier: Tier, path: &Path, known: Option<ListFile>, limits: &Limits, refreshed: &mut Refreshed) -> ListFile {
+    let mut file = known.unwrap_or_else(|| ListFile::new(tier, path));
+    let (stamp, text) = match open(path, file.stamp, limits.list_size) {
         Ok(Some(content)) => content,
-        Ok(None) => return list,
+        Ok(None) => return file,
         Err(error) => {
             let message = format!("cannot be read ({error}): check the path and its permissions");
             // Said once, not at every look.
-            if list.error.as_deref() != Some(message.as_str()) {
+            if file.error.as_deref() != Some(message.as_str()) {
                 refreshed.diagnostics.push(Diagnostic::of_file(path, message.clone()));
             }
-            list.error = Some(message);
-            list.stamp = None;
-            return list;
+            file.error = Some(message);
+            file.stamp = None;
+            return file;
         }
     };
-    list.stamp = Some(stamp);
-    match policy::parse_list(&text, limits.prefixes) {
+    file.stamp = Some(stamp);
+    match policy::parse_list(&text, &ParseOptions { tier, prefixes: limits.prefixes }) {
         Ok(parsed) => {
-            refreshed.diagnostics.extend(
-                parsed.warnings.into_iter().map(|warning| located(path, warning).warning()),
-            );
-            list.entries = parsed.entries.into();
-            list.error = None;
+            let warnings = located(path, parsed.warnings, "warnings");
+            refreshed.diagnostics.extend(warnings.into_iter().map(Diagnostic::warning));
+            file.list = Arc::new(List { tier, name: Arc::clone(&file.list.name), entries: parsed.entries });
+            file.error = None;
             refreshed.changed = true;
         }
         Err(faults) => {
-            let faults: Vec<Diagnostic> = faults.into_iter().map(|fault| located(path, fault)).collect();
-            list.error = faults.first().map(ToString::to_string);
+            let faults = located(path, faults, "faults");
+            file.error = faults.first().map(ToString::to_string);
             refreshed.diagnostics.extend(faults);
         }
     }
-    list
+    file
 }
 
-fn located(path: &Path, fault: policy::ListDiagnostic) -> Diagnostic {
-    Diagnostic { line: fault.line, column: fault.column, ..Diagnostic::of_file(path, fault.message) }
+fn located(path: &Path, found: policy::Diagnostics, what: &str) -> Vec<Diagnostic> {
+    let more = (found.more > 0).then(|| Diagnostic::of_file(path, format!("and {} more {what}", found.more)));
+    let first = found.first.into_iter().map(|fault| Diagnostic {
+        line: fault.line,
+        column: fault.column,
+        ..Diagnostic::of_file(path, fault.message)
+    });
+    first.chain(more).collect()
 }
 
 /// The content of `path` unless it is still the one of `stamp`.
@@ -222,7 +245,7 @@ mod tests {
     }
 
     fn prefixes(lists: &Lists) -> Vec<String> {
-        lists.iter().flat_map(|list| list.entries.iter()).map(|entry| entry.prefix.to_string()).collect()
+        lists.iter().flat_map(|file| &file.list.entries).map(|entry| entry.prefix.to_string()).collect()
     }
 
     #[test]
@@ -254,11 +277,11 @@ mod tests {
         assert_eq!(prefixes(&lists), ["192.0.2.7/32", "192.0.2.0/24"]);
         let text = refreshed.diagnostics[0].to_string();
         assert!(text.contains("own.list:2:"), "{text}");
-        assert!(lists.iter().any(|list| list.error.as_deref() == Some(text.as_str())));
+        assert!(lists.iter().any(|file| file.error.as_deref() == Some(text.as_str())));
 
         folder.write("own.list", "192.0.2.0/25\n");
         assert!(lists.refresh(&folder.config).changed);
-        assert!(lists.iter().all(|list| list.error.is_none()));
+        assert!(lists.iter().all(|file| file.error.is_none()));
     }
 
     #[test]

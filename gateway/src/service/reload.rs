@@ -8,7 +8,7 @@ use super::card::CardHandle;
 use super::generations::Generations;
 use super::state::State;
 use super::watch::FolderWatch;
-use crate::admin::status::{IssuerStatus, ListStatus, PolicyStatus};
+use crate::admin::status::{IssuerStatus, PolicyStatus};
 use crate::config::Config;
 use crate::edge::Gate;
 use crate::nic::Counters;
@@ -38,7 +38,7 @@ impl Reloader {
         let mut watch = FolderWatch::new()?;
         watch.set(State::folders(&config));
         let health = Health::default();
-        health.set(&state);
+        health.set(&config, &state);
         Ok(Self { config, state, generations, gate, card, watch, health })
     }
 
@@ -73,7 +73,7 @@ impl Reloader {
         if refreshed.keys {
             log::info!("keys were read anew");
         }
-        self.health.set(&self.state);
+        self.health.set(&self.config, &self.state);
     }
 
     async fn publish(&self) {
@@ -115,8 +115,8 @@ impl Health {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, state: &State) {
-        let (policy, sources) = state.policy_status().unzip();
+    fn set(&self, config: &Config, state: &State) {
+        let (policy, sources) = state.policy_status(config).unzip();
         let issuers = state.keys().status();
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
             Snapshot { policy, sources: sources.unwrap_or_default(), issuers };
@@ -139,9 +139,4 @@ impl Snapshot {
     pub fn issuers(&self) -> Vec<IssuerStatus> {
         self.issuers.clone()
     }
-}
-
-/// The state of one list, without packets.
-pub(super) fn list_status(tier: &str, list: &str, prefixes: usize, error: Option<&String>) -> ListStatus {
-    ListStatus { tier: tier.to_owned(), list: list.to_owned(), prefixes, packets: 0, error: error.cloned() }
 }

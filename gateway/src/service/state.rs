@@ -1,13 +1,18 @@
 //! What decides about clients: the compiled policy, the keys and the routes, read from the files
 //! of a configuration and kept at their last good state.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::keys::Keys;
-use super::lists::{List, Lists};
+use super::keys::{self, Keys};
+use super::lists::Lists;
+use crate::admin::status::{ListStatus, PolicyStatus};
 use crate::config::{Config, Diagnostic, Severity};
 use crate::edge::Snapshot;
-use crate::policy::{self, Generation, SourceTable};
+use gateway_ebpf::generation::BLOCK_SIZE;
+
+use crate::policy::{self, CompileLimits, Generation, ListSummary, SourceTable};
 
 /// Everything that is wrong with the files of a configuration.
 #[derive(Debug)]
@@ -44,7 +49,9 @@ impl State {
         if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
             return Err(StateError(diagnostics));
         }
-        let mut sources = SourceTable::default();
+        // The card has as many counters.
+        let highest = u16::try_from(gateway_ebpf::counters::SOURCES - 1).unwrap_or(u16::MAX);
+        let mut sources = SourceTable::new(highest);
         let generation = compile(config, &lists, &mut sources, 1).map_err(|fault| StateError(vec![fault]))?;
         Ok((Self { lists, sources, generation: Arc::new(generation), keys }, diagnostics))
     }
@@ -73,9 +80,41 @@ impl State {
         Arc::clone(&self.generation)
     }
 
-    /// The lists.
-    pub fn lists(&self) -> impl Iterator<Item = &List> {
-        self.lists.iter()
+    /// The policy in force, and the counter of each of its lists.
+    pub fn policy_status(&self, config: &Config) -> Option<(PolicyStatus, Vec<u16>)> {
+        config.firewall.as_ref()?;
+        let generation = &self.generation;
+        let index = |summary: &ListSummary| {
+            generation
+                .sources()
+                .find(|(_, source)| source.tier == summary.tier() && source.list.as_ref() == Some(&summary.name))
+                .map_or(0, |(index, _)| index)
+        };
+        let error = |summary: &ListSummary| {
+            let mut files = self.lists.iter();
+            files.find(|file| file.list.name == summary.name && file.list.tier == summary.tier())?.error.clone()
+        };
+        let lists = generation.lists().iter().map(|summary| ListStatus {
+            tier: summary.tier().name().to_owned(),
+            list: summary.name.to_string(),
+            prefixes: summary.entries,
+            packets: 0,
+            error: error(summary),
+        });
+        let status = PolicyStatus {
+            generation: generation.number(),
+            prefixes: generation.entries(),
+            memory: generation.blocks().len() * BLOCK_SIZE,
+            lists: lists.collect(),
+        };
+        Some((status, generation.lists().iter().map(index).collect()))
+    }
+
+    /// The folders of the files that `config` depends on.
+    pub fn folders(config: &Config) -> BTreeSet<PathBuf> {
+        let mut folders = Lists::folders(config);
+        folders.extend(keys::folders(config));
+        folders
     }
 
     /// The keys.
@@ -91,7 +130,10 @@ impl State {
 }
 
 fn compile(config: &Config, lists: &Lists, sources: &mut SourceTable, number: u64) -> Result<Generation, Diagnostic> {
-    let input = super::lists::input(config, lists);
-    policy::compile(number, &input, sources, config.limits.policy_memory)
+    let limits = CompileLimits {
+        prefixes: config.limits.prefixes,
+        blocks: u32::try_from(config.limits.policy_memory / BLOCK_SIZE).unwrap_or(u32::MAX),
+    };
+    policy::compile(number, &lists.policy(config), &limits, sources)
         .map_err(|error| Diagnostic::of_file(&config.file, format!("the address policy is not put in force: {error}")))
 }
