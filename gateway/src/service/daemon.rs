@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::card::{CardHandle, CardTask};
+use super::keys::Missing;
 use super::generations::Generations;
 use super::reload::Reloader;
 use super::state::{State, StateError};
@@ -77,7 +78,7 @@ pub fn run(config: Config, log: Destination, ready: impl FnOnce(&Config)) -> Res
 
 async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
     let mut stopping = Signals::new().map_err(StartError::Runtime)?;
-    let (state, diagnostics) = State::load(&config)?;
+    let (state, diagnostics) = State::load(&config, Missing::Create)?;
     super::say(&diagnostics);
 
     let mut listeners = Vec::new();

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::stamp::Stamp;
 use crate::config::{Config, Diagnostic, Firewall, Limits, ListPattern};
 use crate::policy::{self, List, ListEntry, ParseOptions, PolicyInput, Tier, Verdict};
 
@@ -25,14 +26,6 @@ pub struct ListFile {
     pub error: Option<String>,
     path: PathBuf,
     stamp: Option<Stamp>,
-}
-
-/// Tells one content of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    size: u64,
-    changed: (i64, i64),
 }
 
 /// What a refresh found.
@@ -198,19 +191,15 @@ fn open(path: &Path, stamp: Option<Stamp>, max: u64) -> io::Result<Option<(Stamp
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    let now = Stamp {
-        inode: metadata.ino(),
-        size: metadata.size(),
-        changed: (metadata.ctime(), metadata.ctime_nsec()),
-    };
+    let now = Stamp::from(&metadata);
     if stamp == Some(now) {
         return Ok(None);
     }
     let too_large = || io::Error::other(format!("it is larger than [limits] list_size, {max} bytes"));
-    if now.size > max {
+    if now.size() > max {
         return Err(too_large());
     }
-    let mut text = Vec::with_capacity(usize::try_from(now.size).unwrap_or(0));
+    let mut text = Vec::with_capacity(usize::try_from(now.size()).unwrap_or(0));
     file.take(max + 1).read_to_end(&mut text)?;
     if text.len() as u64 > max {
         return Err(too_large());

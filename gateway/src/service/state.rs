@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::keys::{self, Keys};
+use super::keys::{self, Keys, Missing};
 use super::lists::Lists;
 use crate::admin::status::{ListStatus, PolicyStatus};
 use crate::config::{Config, Diagnostic, Severity};
@@ -41,10 +41,10 @@ pub struct Refreshed {
 impl State {
     /// The state of `config` with warnings, or everything that is wrong. Here, unlike in
     /// [`Self::refresh`], every fault counts: there is no last good state to keep.
-    pub fn load(config: &Config) -> Result<(Self, Vec<Diagnostic>), StateError> {
+    pub fn load(config: &Config, missing: Missing) -> Result<(Self, Vec<Diagnostic>), StateError> {
         let mut lists = Lists::default();
         let mut diagnostics = lists.refresh(config).diagnostics;
-        let (keys, faults) = Keys::load(config);
+        let (keys, faults) = Keys::load(config, missing);
         diagnostics.extend(faults);
         if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
             return Err(StateError(diagnostics));
