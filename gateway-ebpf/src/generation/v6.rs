@@ -7,8 +7,9 @@
 //!
 //! - Node: words 0 to 6 hold the first keys of the children 1 to 7; the low half of word 7 is the
 //!   entry of child 0. The children are consecutive blocks of one kind.
-//! - Leaf: words 0 to 4 hold the first keys of the segments 1 to 5; words 5 to 7 hold six entries:
-//!   a decision, or the tree of the low keys.
+//! - Leaf: words 0 to 2 hold six entries: a decision, or the tree of the low keys; words 3 to 7
+//!   hold the first keys of the segments 1 to 5. (The entries come first because they are read at
+//!   a computed place: there the kernel's verifier, whose bound is loose, sees it inside.)
 //!
 //! The first key of a block is implied by the way that led to it.
 
@@ -64,14 +65,14 @@ fn find<B: Blocks + ?Sized>(blocks: &B, high: u64, low: u64) -> Option<Decision>
 
 #[inline(always)]
 fn leaf_entry(block: &Block, key: u64) -> Entry {
-    let [a, b, c, d, e, ..] = *block;
+    let [.., a, b, c, d, e] = *block;
     let after = above(key, a)
         .wrapping_add(above(key, b))
         .wrapping_add(above(key, c))
         .wrapping_add(above(key, d))
         .wrapping_add(above(key, e));
     let segment = 5u64.wrapping_sub(after);
-    let word = block[(5 + (segment >> 1)) as usize & 7];
+    let word = block[(segment >> 1) as usize & 3];
     Entry((word >> ((segment & 1) * 32)) as u32)
 }
 
@@ -99,13 +100,13 @@ const fn above(key: u64, first: u64) -> u64 {
 /// At most [`V6_LEAF_SEGMENTS`] in all; more are ignored.
 pub fn v6_leaf(first: Entry, rest: impl IntoIterator<Item = (u64, Entry)>) -> Block {
     let mut block = [UNUSED; 8];
-    block[5] = u64::from(first.bits());
-    block[6] = 0;
-    block[7] = 0;
+    block[0] = u64::from(first.bits());
+    block[1] = 0;
+    block[2] = 0;
     for (at, (key, entry)) in rest.into_iter().take(V6_LEAF_SEGMENTS - 1).enumerate() {
-        block[at] = key;
+        block[3 + at] = key;
         let slot = at + 1;
-        block[(5 + slot / 2) & 7] |= u64::from(entry.bits()) << (slot % 2 * 32);
+        block[slot / 2] |= u64::from(entry.bits()) << (slot % 2 * 32);
     }
     block
 }
