@@ -38,11 +38,7 @@ pub(crate) fn test(tree: &Tree, arguments: &[OsString]) -> Result<ExitCode> {
     command
         .args(arguments)
         .env("GATEHOUSE_BIN", tree.daemon())
-        .env("GATEHOUSE_TEST_PYTHON", tree.venv().join("bin/python"))
-        .env(
-            "GATEHOUSE_TEST_NODE_MODULES",
-            tree.node().join("node_modules"),
-        );
+        .env("GATEHOUSE_TEST_PYTHON", tree.venv().join("bin/python"));
     if io::stdout().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
     }
