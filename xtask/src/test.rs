@@ -21,10 +21,8 @@ pub(crate) fn test(tree: &Tree, arguments: &[OsString]) -> Result<ExitCode> {
     if root {
         setup(tree, Purpose::Test)?;
     } else {
-        say(
-            "not root: tests that load the XDP program or make network namespaces are skipped, \
-             counted and named at the end; run as root to include them",
-        );
+        say("not root: tests that load the XDP program or make network namespaces are skipped, \
+             counted and named at the end; run as root to include them");
         setup(tree, Purpose::Build)?;
     }
     let started = Instant::now();
@@ -45,23 +43,14 @@ pub(crate) fn test(tree: &Tree, arguments: &[OsString]) -> Result<ExitCode> {
     let (status, mut tally) = listen(&mut command, &mut io::stdout())?;
     if !status.success() && tally.failed == 0 {
         tally.failed = 1;
-        tally
-            .failures
-            .push(format!("cargo test itself, see above ({status})"));
+        tally.failures.push(format!("cargo test itself, see above ({status})"));
     }
     say(format!("tests took {}", readable(started.elapsed())));
     list("failed", &tally.failures);
     list("skipped", &tally.skips);
-    let sum = format!(
-        "{} passed, {} failed, {} skipped",
-        tally.passed, tally.failed, tally.skipped
-    );
+    let sum = format!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
     writeln!(io::stdout(), "{sum}").context("the sum cannot be printed")?;
-    Ok(if tally.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// How long output may still come once cargo has ended.
