@@ -14,20 +14,10 @@ pub(crate) fn lint(tree: &Tree) -> Result<()> {
     workspace.args(warnings);
     // Compiled for the host, because clippy has no library for BPF; without unwinding, because a
     // program without std has none.
-    let mut program = tree.cargo(&[
-        "clippy",
-        "--package",
-        "gateway-ebpf",
-        "--features",
-        "program",
-        "--locked",
-    ]);
-    program
-        .args(["--bin", "gatehouse-xdp", "--target-dir"])
-        .arg(tree.target.join("clippy-xdp"));
-    program
-        .args(warnings)
-        .env("CARGO_PROFILE_DEV_PANIC", "abort");
+    let mut program =
+        tree.cargo(&["clippy", "--package", "gateway-ebpf", "--features", "program", "--locked"]);
+    program.args(["--bin", "gatehouse-xdp", "--target-dir"]).arg(tree.target.join("clippy-xdp"));
+    program.args(warnings).env("CARGO_PROFILE_DEV_PANIC", "abort");
     let checks = [
         ("format", tree.cargo(&["fmt", "--all", "--check"])),
         ("clippy", workspace),

@@ -30,10 +30,7 @@ Usage: cargo xtask COMMAND
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let words: Vec<&str> = arguments
-        .iter()
-        .map(|argument| argument.to_str().unwrap_or("\u{fffd}"))
-        .collect();
+    let words: Vec<&str> = arguments.iter().map(|argument| argument.to_str().unwrap_or("\u{fffd}")).collect();
     match dispatch(&words, &arguments) {
         Ok(code) => code,
         Err(error) => {
@@ -46,9 +43,7 @@ fn main() -> ExitCode {
 fn dispatch(words: &[&str], arguments: &[OsString]) -> Result<ExitCode> {
     let tree = Tree::find()?;
     match words {
-        ["setup"] | ["setup", "test"] => {
-            setup::setup(&tree, Purpose::Test).map(|()| ExitCode::SUCCESS)
-        }
+        ["setup"] | ["setup", "test"] => setup::setup(&tree, Purpose::Test).map(|()| ExitCode::SUCCESS),
         ["setup", "build"] => setup::setup(&tree, Purpose::Build).map(|()| ExitCode::SUCCESS),
         ["setup", "ci"] => setup::setup(&tree, Purpose::Ci).map(|()| ExitCode::SUCCESS),
         ["run"] => run::run(&tree, &[]),

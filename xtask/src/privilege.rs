@@ -15,9 +15,7 @@ pub(crate) fn is_root() -> bool {
 
 /// Whether this process may load an XDP program and attach it.
 pub(crate) fn may_attach() -> bool {
-    let effective = status("CapEff")
-        .and_then(|mask| u64::from_str_radix(&mask, 16).ok())
-        .unwrap_or(0);
+    let effective = status("CapEff").and_then(|mask| u64::from_str_radix(&mask, 16).ok()).unwrap_or(0);
     attaches(effective)
 }
 
@@ -28,14 +26,7 @@ fn attaches(effective: u64) -> bool {
 
 fn status(field: &str) -> Option<String> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    status.lines().find_map(|line| {
-        Some(
-            line.strip_prefix(field)?
-                .strip_prefix(':')?
-                .trim()
-                .to_owned(),
-        )
-    })
+    status.lines().find_map(|line| Some(line.strip_prefix(field)?.strip_prefix(':')?.trim().to_owned()))
 }
 
 #[cfg(test)]

@@ -10,19 +10,11 @@ pub(crate) fn say(text: impl AsRef<str>) {
 }
 
 /// Does one of several steps and says what it is, and how long it took.
-pub(crate) fn step(
-    number: usize,
-    of: usize,
-    title: &str,
-    work: impl FnOnce() -> Result<()>,
-) -> Result<()> {
+pub(crate) fn step(number: usize, of: usize, title: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     say(format!("[{number}/{of}] {title}"));
     let started = Instant::now();
     work()?;
-    say(format!(
-        "[{number}/{of}] done in {}",
-        readable(started.elapsed())
-    ));
+    say(format!("[{number}/{of}] done in {}", readable(started.elapsed())));
     Ok(())
 }
 

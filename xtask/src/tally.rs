@@ -55,10 +55,7 @@ impl Tally {
             self.suite = suite;
         } else if let Some(tests) = announced(line) {
             self.abandon();
-            self.open = Some(Open {
-                tests,
-                ..Open::default()
-            });
+            self.open = Some(Open { tests, ..Open::default() });
         } else if let Some([passed, failed, skipped]) = result(line) {
             if self.open.take().is_some() {
                 self.passed += passed;
@@ -83,14 +80,8 @@ impl Tally {
 
     fn abandon(&mut self) {
         let Some(open) = self.open.take() else { return };
-        let owed = open
-            .tests
-            .saturating_sub(open.passed + open.failed + open.skipped)
-            .max(1);
-        self.failures.push(format!(
-            "{}: the program ended with {owed} of its tests unfinished",
-            self.suite
-        ));
+        let owed = open.tests.saturating_sub(open.passed + open.failed + open.skipped).max(1);
+        self.failures.push(format!("{}: the program ended with {owed} of its tests unfinished", self.suite));
         self.passed += open.passed;
         self.failed += open.failed + owed;
         self.skipped += open.skipped;
@@ -106,34 +97,22 @@ fn suite(line: &str) -> Option<String> {
     if let Some(package) = line.strip_prefix("Doc-tests ") {
         return Some(format!("{package} doc tests"));
     }
-    let (_, program) = line
-        .strip_prefix("Running ")?
-        .strip_suffix(')')?
-        .rsplit_once('(')?;
+    let (_, program) = line.strip_prefix("Running ")?.strip_suffix(')')?.rsplit_once('(')?;
     let file = program.rsplit('/').next()?;
-    Some(
-        file.rsplit_once('-')
-            .map_or(file, |(name, _hash)| name)
-            .to_owned(),
-    )
+    Some(file.rsplit_once('-').map_or(file, |(name, _hash)| name).to_owned())
 }
 
 /// `running 3 tests`
 fn announced(line: &str) -> Option<usize> {
     let rest = line.strip_prefix("running ")?;
-    rest.strip_suffix(" tests")
-        .or_else(|| rest.strip_suffix(" test"))?
-        .parse()
-        .ok()
+    rest.strip_suffix(" tests").or_else(|| rest.strip_suffix(" test"))?.parse().ok()
 }
 
 /// `test result: ok. 1 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.00s`
 fn result(line: &str) -> Option<[usize; 3]> {
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let count = |word: &str| {
-        counts
-            .split("; ")
-            .find_map(|part| part.strip_suffix(word)?.trim_end().parse::<usize>().ok())
+        counts.split("; ").find_map(|part| part.strip_suffix(word)?.trim_end().parse::<usize>().ok())
     };
     Some([count("passed")?, count("failed")?, count("ignored")?])
 }
@@ -151,9 +130,7 @@ fn plain(text: &str) -> String {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("\x1b[") {
         plain += before;
-        rest = after
-            .split_once(|end: char| ('@'..='~').contains(&end))
-            .map_or("", |(_, after)| after);
+        rest = after.split_once(|end: char| ('@'..='~').contains(&end)).map_or("", |(_, after)| after);
     }
     plain + rest
 }
@@ -210,10 +187,7 @@ mod tests {
                     test a ... ok\ntest b ... ignored\nfree(): invalid pointer\n";
         let one = tally(died);
         assert_eq!(counts(&one), [1, 2, 1]);
-        assert_eq!(
-            one.failures,
-            ["gate: the program ended with 2 of its tests unfinished"]
-        );
+        assert_eq!(one.failures, ["gate: the program ended with 2 of its tests unfinished"]);
         let followed = tally(&format!(
             "{died}     Running tests/next.rs (/t/deps/next-77aa)\nrunning 1 test\ntest x ... ok\n\
              test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n"
@@ -234,8 +208,7 @@ mod tests {
 
     #[test]
     fn a_result_that_no_suite_announced_does_not_count() {
-        let tally =
-            tally("test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n");
+        let tally = tally("test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n");
         assert_eq!(counts(&tally), [0, 0, 0]);
     }
 }

@@ -21,10 +21,8 @@ pub(crate) fn test(tree: &Tree, arguments: &[OsString]) -> Result<ExitCode> {
     if root {
         setup(tree, Purpose::Test)?;
     } else {
-        say(
-            "not root: tests that load the XDP program or make network namespaces are skipped, \
-             counted and named at the end; run as root to include them",
-        );
+        say("not root: tests that load the XDP program or make network namespaces are skipped, \
+             counted and named at the end; run as root to include them");
         setup(tree, Purpose::Build)?;
     }
     let started = Instant::now();
@@ -38,34 +36,21 @@ pub(crate) fn test(tree: &Tree, arguments: &[OsString]) -> Result<ExitCode> {
     command
         .args(arguments)
         .env("GATEHOUSE_BIN", tree.daemon())
-        .env("GATEHOUSE_TEST_PYTHON", tree.venv().join("bin/python"))
-        .env(
-            "GATEHOUSE_TEST_NODE_MODULES",
-            tree.node().join("node_modules"),
-        );
+        .env("GATEHOUSE_TEST_PYTHON", tree.venv().join("bin/python"));
     if io::stdout().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
     }
     let (status, mut tally) = listen(&mut command, &mut io::stdout())?;
     if !status.success() && tally.failed == 0 {
         tally.failed = 1;
-        tally
-            .failures
-            .push(format!("cargo test itself, see above ({status})"));
+        tally.failures.push(format!("cargo test itself, see above ({status})"));
     }
     say(format!("tests took {}", readable(started.elapsed())));
     list("failed", &tally.failures);
     list("skipped", &tally.skips);
-    let sum = format!(
-        "{} passed, {} failed, {} skipped",
-        tally.passed, tally.failed, tally.skipped
-    );
+    let sum = format!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
     writeln!(io::stdout(), "{sum}").context("the sum cannot be printed")?;
-    Ok(if tally.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// How long output may still come once cargo has ended.

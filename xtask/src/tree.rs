@@ -17,8 +17,7 @@ pub(crate) struct Tree {
 
 impl Tree {
     pub(crate) fn find() -> Result<Self> {
-        let manifest =
-            env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
         let root = PathBuf::from(manifest)
             .parent()
             .map(Path::to_owned)
@@ -53,10 +52,7 @@ impl Tree {
     /// Cargo, of the toolchain that runs this program.
     pub(crate) fn cargo<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = tool(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command
-            .args(arguments)
-            .current_dir(&self.root)
-            .env("CARGO_TARGET_DIR", &self.target);
+        command.args(arguments).current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
         // What `cargo run` sets for this program would make build scripts that look at their
         // environment run again.
         for (name, _) in env::vars_os() {
@@ -91,10 +87,7 @@ impl Tree {
 /// A command that also finds what `cargo install` puts in place, even where the shell does not.
 pub(crate) fn tool(program: impl Into<OsString>) -> Command {
     let mut command = Command::new(program.into());
-    let mut folders: Vec<PathBuf> = env::var_os("PATH")
-        .iter()
-        .flat_map(env::split_paths)
-        .collect();
+    let mut folders: Vec<PathBuf> = env::var_os("PATH").iter().flat_map(env::split_paths).collect();
     let installed = cargo_bin();
     if let Some(installed) = installed.filter(|folder| !folders.contains(folder)) {
         folders.insert(0, installed);
@@ -113,8 +106,7 @@ pub(crate) fn tool(program: impl Into<OsString>) -> Command {
 
 fn cargo_bin() -> Option<PathBuf> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")))
-        .map(|home| home.join("bin"))
+    home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo"))).map(|home| home.join("bin"))
 }
 
 /// Runs a command on our own terminal; its failure is ours.
@@ -125,10 +117,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         .status()
         .with_context(|| format!("`{name}` cannot be started: is it installed?"))?;
     if !status.success() {
-        let words: Vec<_> = command
-            .get_args()
-            .map(|word| word.to_string_lossy())
-            .collect();
+        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
         bail!("`{name} {}` failed ({status})", words.join(" "));
     }
     Ok(())
@@ -136,15 +125,8 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// What a command prints, when it is there and succeeds.
 pub(crate) fn ask(command: &mut Command) -> Option<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Major, minor and patch of the first thing in `text` that looks like a version.
@@ -153,11 +135,7 @@ pub(crate) fn version(text: &str) -> Option<(u32, u32, u32)> {
         let word = word.strip_prefix('v').unwrap_or(word);
         let numbers = word.split(['-', '+']).next()?;
         let mut parts = numbers.split('.').map(|part| part.parse().ok());
-        let version = (
-            parts.next()??,
-            parts.next()??,
-            parts.next().unwrap_or(Some(0))?,
-        );
+        let version = (parts.next()??, parts.next()??, parts.next().unwrap_or(Some(0))?);
         Some(version)
     })
 }
@@ -168,14 +146,8 @@ mod tests {
 
     #[test]
     fn versions_are_found_in_what_tools_print() {
-        assert_eq!(
-            version("rustc 1.96.0 (ac68faa20 2026-05-25)"),
-            Some((1, 96, 0))
-        );
-        assert_eq!(
-            version("rustc 1.98.0-nightly (ac68faa20 2026-05-25)"),
-            Some((1, 98, 0))
-        );
+        assert_eq!(version("rustc 1.96.0 (ac68faa20 2026-05-25)"), Some((1, 96, 0)));
+        assert_eq!(version("rustc 1.98.0-nightly (ac68faa20 2026-05-25)"), Some((1, 98, 0)));
         assert_eq!(version("v20.20.2"), Some((20, 20, 2)));
         assert_eq!(version("cargo-deny 0.20.2"), Some((0, 20, 2)));
         assert_eq!(version("1.95"), Some((1, 95, 0)));
@@ -186,9 +158,7 @@ mod tests {
     fn a_failing_command_is_an_error_that_names_it() {
         let error = run(tool("false").arg("--flag")).unwrap_err().to_string();
         assert!(error.contains("false --flag"), "{error}");
-        let error = run(&mut tool("gatehouse-no-such-program"))
-            .unwrap_err()
-            .to_string();
+        let error = run(&mut tool("gatehouse-no-such-program")).unwrap_err().to_string();
         assert!(error.contains("gatehouse-no-such-program"), "{error}");
     }
 

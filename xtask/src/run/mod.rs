@@ -29,19 +29,13 @@ pub(crate) fn run(tree: &Tree, arguments: &[OsString]) -> Result<ExitCode> {
     let folder = tree.target.join("run");
     let attach = privilege::may_attach();
     if !attach {
-        say(
-            "loading the XDP program needs root, or CAP_BPF and CAP_NET_ADMIN, which are not here: \
+        say("loading the XDP program needs root, or CAP_BPF and CAP_NET_ADMIN, which are not here: \
              going on without it (mode = \"off\"), so that the address policy is enforced at the \
-             gateway only",
-        );
+             gateway only");
     }
     prepare(tree, &folder, attach)?;
-    let error = Command::new(tree.daemon())
-        .arg("run")
-        .arg("--config")
-        .arg(folder.join(MAIN))
-        .args(arguments)
-        .exec();
+    let error =
+        Command::new(tree.daemon()).arg("run").arg("--config").arg(folder.join(MAIN)).args(arguments).exec();
     Err(error).with_context(|| format!("{} cannot be started", tree.daemon().display()))
 }
 
@@ -53,18 +47,9 @@ fn prepare(tree: &Tree, folder: &Path, attach: bool) -> Result<()> {
         .mode(0o700)
         .create(&state)
         .and_then(|()| fs::set_permissions(&state, fs::Permissions::from_mode(0o700)))
-        .with_context(|| {
-            format!(
-                "{} cannot be made: was it made by another user?",
-                state.display()
-            )
-        })?;
+        .with_context(|| format!("{} cannot be made: was it made by another user?", state.display()))?;
     let adapt = |name: &Path, text: String| {
-        if name == Path::new(MAIN) && !attach {
-            without_firewall(&text)
-        } else {
-            Ok(text)
-        }
+        if name == Path::new(MAIN) && !attach { without_firewall(&text) } else { Ok(text) }
     };
     for (name, outcome) in refresh::refresh(&tree.root.join("config"), &PARTS, folder, adapt)? {
         let name = folder.join(name);
@@ -91,8 +76,7 @@ const OFF: &str = "mode = \"off\"";
 /// The configuration with the XDP program off.
 fn without_firewall(text: &str) -> Result<String> {
     let mut lines: Vec<&str> = text.lines().collect();
-    let line = mode_line(&lines)
-        .context("config/gatehouse.toml has no `mode` in [firewall]: put it back")?;
+    let line = mode_line(&lines).context("config/gatehouse.toml has no `mode` in [firewall]: put it back")?;
     lines[line] = OFF;
     Ok(lines.join("\n") + "\n")
 }
@@ -105,14 +89,9 @@ fn is_off(text: &str) -> bool {
 /// Where `[firewall]` has its `mode`.
 fn mode_line(lines: &[&str]) -> Option<usize> {
     let table = lines.iter().position(|line| line.trim() == "[firewall]")? + 1;
-    let length = lines[table..]
-        .iter()
-        .position(|line| line.starts_with('['))
-        .unwrap_or(lines.len() - table);
-    let is_mode = |line: &&str| {
-        line.strip_prefix("mode")
-            .is_some_and(|rest| rest.trim_start().starts_with('='))
-    };
+    let length = lines[table..].iter().position(|line| line.starts_with('[')).unwrap_or(lines.len() - table);
+    let is_mode =
+        |line: &&str| line.strip_prefix("mode").is_some_and(|rest| rest.trim_start().starts_with('='));
     Some(table + lines[table..table + length].iter().position(is_mode)?)
 }
 
@@ -126,11 +105,7 @@ mod tests {
         assert!(!is_off(shipped));
         let off = without_firewall(shipped).unwrap();
         assert!(is_off(&off));
-        let changed: Vec<_> = shipped
-            .lines()
-            .zip(off.lines())
-            .filter(|(one, other)| one != other)
-            .collect();
+        let changed: Vec<_> = shipped.lines().zip(off.lines()).filter(|(one, other)| one != other).collect();
         assert_eq!(changed.len(), 1, "{changed:?}");
         assert!(changed[0].0.starts_with("mode = \"auto\""), "{changed:?}");
         assert_eq!(shipped.lines().count(), off.lines().count());

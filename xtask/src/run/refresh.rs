@@ -28,17 +28,10 @@ pub(super) fn refresh(
     adapt: impl Fn(&Path, String) -> Result<String>,
 ) -> Result<Vec<(PathBuf, Outcome)>> {
     let mut outcomes = Vec::new();
-    for name in files(from)?
-        .iter()
-        .filter(|name| parts.iter().any(|part| name.starts_with(part)))
-    {
+    for name in files(from)?.iter().filter(|name| parts.iter().any(|part| name.starts_with(part))) {
         let text = fs::read_to_string(from.join(name))
             .with_context(|| format!("{} cannot be read", from.join(name).display()))?;
-        let outcome = file(
-            &adapt(name, text)?,
-            &to.join(name),
-            &to.join(".shipped").join(name),
-        )?;
+        let outcome = file(&adapt(name, text)?, &to.join(name), &to.join(".shipped").join(name))?;
         outcomes.push((name.clone(), outcome));
     }
     Ok(outcomes)
@@ -71,12 +64,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)
         .and_then(|()| fs::write(path, text))
-        .with_context(|| {
-            format!(
-                "{} cannot be written: was it made by another user?",
-                path.display()
-            )
-        })
+        .with_context(|| format!("{} cannot be written: was it made by another user?", path.display()))
 }
 
 /// All files below `folder`, relative to it, in order.
@@ -85,16 +73,10 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     while let Some(within) = folders.pop() {
         let path = folder.join(&within);
-        for entry in
-            fs::read_dir(&path).with_context(|| format!("{} cannot be read", path.display()))?
-        {
+        for entry in fs::read_dir(&path).with_context(|| format!("{} cannot be read", path.display()))? {
             let entry = entry?;
             let name = within.join(entry.file_name());
-            if entry.file_type()?.is_dir() {
-                folders.push(name)
-            } else {
-                files.push(name)
-            }
+            if entry.file_type()?.is_dir() { folders.push(name) } else { files.push(name) }
         }
     }
     files.sort();
@@ -128,20 +110,11 @@ mod tests {
         /// What became of `main`, and its content.
         fn refresh(&self) -> (Outcome, String) {
             let to = self.0.join("to");
-            let outcomes = refresh(&self.0.join("from"), &["main", "lists"], &to, |_, text| {
-                Ok(text)
-            })
-            .unwrap();
+            let outcomes =
+                refresh(&self.0.join("from"), &["main", "lists"], &to, |_, text| Ok(text)).unwrap();
             assert!(!to.join("unit").exists());
-            assert_eq!(
-                fs::read_to_string(self.0.join("to/lists/deny")).unwrap(),
-                "list\n"
-            );
-            let outcome = outcomes
-                .iter()
-                .find(|(name, _)| name == Path::new("main"))
-                .unwrap()
-                .1;
+            assert_eq!(fs::read_to_string(self.0.join("to/lists/deny")).unwrap(), "list\n");
+            let outcome = outcomes.iter().find(|(name, _)| name == Path::new("main")).unwrap().1;
             (outcome, fs::read_to_string(self.0.join("to/main")).unwrap())
         }
     }
@@ -184,9 +157,6 @@ mod tests {
         fs::write(folders.0.join("to/key"), "secret").unwrap();
         fs::remove_file(folders.0.join("to/main")).unwrap();
         assert_eq!(folders.refresh(), (Outcome::Written, "one\n".to_owned()));
-        assert_eq!(
-            fs::read_to_string(folders.0.join("to/key")).unwrap(),
-            "secret"
-        );
+        assert_eq!(fs::read_to_string(folders.0.join("to/key")).unwrap(), "secret");
     }
 }

@@ -22,13 +22,7 @@ pub(super) const TOOLCHAIN: Gap = Gap {
 
 const LINKER_LIBRARIES: Gap = Gap {
     what: "the LLVM libraries of bpf-linker",
-    packages: &[
-        "llvm-22-dev",
-        "libpolly-22-dev",
-        "libzstd-dev",
-        "zlib1g-dev",
-        "g++",
-    ],
+    packages: &["llvm-22-dev"],
     without: "bpf-linker cannot be compiled, and the daemon not be built without it; \
               any bpf-linker of 0.13 or later on the PATH does as well",
 };
@@ -53,14 +47,9 @@ pub(super) fn toolchain() -> Option<Toolchain> {
         return Some(Toolchain::Debian);
     }
     let mut nightly = tool("rustup");
-    nightly
-        .args(["run", "nightly", "rustc", "--print", "sysroot"])
-        .env("RUSTUP_AUTO_INSTALL", "0");
+    nightly.args(["run", "nightly", "rustc", "--print", "sysroot"]).env("RUSTUP_AUTO_INSTALL", "0");
     let sysroot = ask(&mut nightly)?;
-    Path::new(&sysroot)
-        .join("lib/rustlib/src/rust/library/core")
-        .is_dir()
-        .then_some(Toolchain::Nightly)
+    Path::new(&sysroot).join("lib/rustlib/src/rust/library/core").is_dir().then_some(Toolchain::Nightly)
 }
 
 fn debian() -> bool {
@@ -69,18 +58,14 @@ fn debian() -> bool {
         .and_then(|text| version(&text))
         .zip(version(env!("CARGO_PKG_RUST_VERSION")))
         .is_some_and(|(installed, needed)| installed >= needed);
-    let core = ask(tool("/usr/bin/rustc").args(["--print", "sysroot"])).is_some_and(|sysroot| {
-        Path::new(&sysroot)
-            .join("lib/rustlib/bpfel-unknown-none/lib")
-            .is_dir()
-    });
+    let core = ask(tool("/usr/bin/rustc").args(["--print", "sysroot"]))
+        .is_some_and(|sysroot| Path::new(&sysroot).join("lib/rustlib/bpfel-unknown-none/lib").is_dir());
     cargo && recent && core
 }
 
 /// What to say when the packages were installed and still there is no compiler.
 pub(super) fn too_old() -> String {
-    let found =
-        ask(tool("/usr/bin/rustc").arg("--version")).unwrap_or_else(|| "no compiler".to_owned());
+    let found = ask(tool("/usr/bin/rustc").arg("--version")).unwrap_or_else(|| "no compiler".to_owned());
     format!(
         "the packages brought {found} at /usr/bin/rustc, but {} or later with a core for BPF is needed. \
          It is in Debian's security archive: check that bookworm-security is among the sources.\n{OTHER_ROUTE}",
@@ -97,24 +82,15 @@ pub(super) fn linker() -> bool {
 
 /// What compiling the linker needs and is not here.
 pub(super) fn linker_libraries() -> Option<Gap> {
-    let llvm = Path::new(LLVM).join("bin/llvm-config");
-    let links = ask(tool(llvm).args(["--libs"])).is_some();
-    let headers = ["/usr/include/zstd.h", "/usr/include/zlib.h"]
-        .iter()
-        .all(|file| Path::new(file).is_file());
-    let polly = Path::new(LLVM).join("lib/libPolly.a").is_file();
-    let compiler = ask(tool("g++").arg("--version")).is_some();
-    (!(links && headers && polly && compiler)).then_some(LINKER_LIBRARIES)
+    let llvm = Path::new(LLVM);
+    let links = ask(tool(llvm.join("bin/llvm-config")).args(["--link-shared", "--libs"])).is_some();
+    let headers = llvm.join("include/llvm-c/Core.h").is_file();
+    (!(links && headers)).then_some(LINKER_LIBRARIES)
 }
 
 pub(super) fn install_linker(tree: &Tree) -> Result<()> {
     run(tree
-        .cargo(&[
-            "install",
-            "--locked",
-            "--force",
-            &format!("bpf-linker@{LINKER_VERSION}"),
-        ])
+        .cargo(&["install", "--locked", "--force", &format!("bpf-linker@{LINKER_VERSION}")])
         .args(["--no-default-features", "--features", "llvm-22"])
         .env("LLVM_PREFIX", LLVM)
         .env_remove("CARGO_TARGET_DIR"))

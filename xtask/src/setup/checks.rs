@@ -30,12 +30,7 @@ pub(super) fn cargo_deny() -> bool {
 
 pub(super) fn install_cargo_deny(tree: &Tree) -> Result<()> {
     run(tree
-        .cargo(&[
-            "install",
-            "--locked",
-            "--force",
-            &format!("cargo-deny@{DENY_VERSION}"),
-        ])
+        .cargo(&["install", "--locked", "--force", &format!("cargo-deny@{DENY_VERSION}")])
         .env_remove("CARGO_TARGET_DIR"))
     .context("cargo-deny was not installed")
 }

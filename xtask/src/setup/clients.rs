@@ -59,32 +59,17 @@ fn node() -> bool {
 
 /// Whether the Python environment is there and holds what `requirements.txt` asks for.
 pub(super) fn venv_ready(tree: &Tree) -> bool {
-    same(
-        &tree.clients().join("requirements.txt"),
-        &tree.venv().join("requirements.txt"),
-    ) && ask(tool(tree.venv().join("bin/python")).args(["-c", "import websockets"])).is_some()
+    same(&tree.clients().join("requirements.txt"), &tree.venv().join("requirements.txt"))
+        && ask(tool(tree.venv().join("bin/python")).args(["-c", "import websockets"])).is_some()
 }
 
 pub(super) fn install_venv(tree: &Tree) -> Result<()> {
     let (venv, wanted) = (tree.venv(), tree.clients().join("requirements.txt"));
-    let python =
-        python().context("no Python of 3.9 or later with the modules venv and ensurepip")?;
+    let python = python().context("no Python of 3.9 or later with the modules venv and ensurepip")?;
     run(tool(python).args(["-m", "venv", "--clear"]).arg(&venv))?;
     run(tool(venv.join("bin/python"))
-        .args([
-            "-m",
-            "pip",
-            "--disable-pip-version-check",
-            "install",
-            "--quiet",
-        ])
-        .args([
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-            "--require-hashes",
-            "--requirement",
-        ])
+        .args(["-m", "pip", "--disable-pip-version-check", "install", "--quiet"])
+        .args(["--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement"])
         .arg(&wanted))
     .context("pip could not install the test client: check the network and `pip config list`")?;
     // Last, so that an interrupted installation starts anew.
@@ -94,10 +79,7 @@ pub(super) fn install_venv(tree: &Tree) -> Result<()> {
 /// Whether the npm packages are there in the versions of `package-lock.json`.
 pub(super) fn node_ready(tree: &Tree) -> bool {
     node()
-        && same(
-            &tree.clients().join("package-lock.json"),
-            &tree.node().join(INSTALLED_LOCK),
-        )
+        && same(&tree.clients().join("package-lock.json"), &tree.node().join(INSTALLED_LOCK))
         && tree.node().join("node_modules/ws/package.json").is_file()
 }
 
@@ -110,10 +92,8 @@ pub(super) fn install_node(tree: &Tree) -> Result<()> {
     for file in ["package.json", "package-lock.json"] {
         copy(&from.join(file), &to.join(file))?;
     }
-    run(tool("npm")
-        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
-        .current_dir(&to))
-    .context("npm could not install the test client: check the network and `npm config list`")?;
+    run(tool("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&to))
+        .context("npm could not install the test client: check the network and `npm config list`")?;
     copy(&from.join("package-lock.json"), &to.join(INSTALLED_LOCK))
 }
 
@@ -122,7 +102,6 @@ fn same(one: &Path, other: &Path) -> bool {
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::copy(from, to)
-        .with_context(|| format!("{} cannot be copied to {}", from.display(), to.display()))?;
+    fs::copy(from, to).with_context(|| format!("{} cannot be copied to {}", from.display(), to.display()))?;
     Ok(())
 }

@@ -18,10 +18,8 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
         "the package lists could not be fetched: see above which source failed, and check the network",
     )?;
     refuse_removals(packages)?;
-    run(apt()
-        .args(["install", "--yes", "--no-remove"])
-        .args(packages))
-    .context("the packages were not installed")
+    run(apt().args(["install", "--yes", "--no-remove"]).args(packages))
+        .context("the packages were not installed")
 }
 
 fn refuse_removals(packages: &[&str]) -> Result<()> {
@@ -60,24 +58,14 @@ fn refuse_removals(packages: &[&str]) -> Result<()> {
 
 /// The packages that a simulated installation would remove.
 fn removals(simulation: &str) -> Vec<&str> {
-    simulation
-        .lines()
-        .filter_map(|line| line.strip_prefix("Remv ")?.split_whitespace().next())
-        .collect()
+    simulation.lines().filter_map(|line| line.strip_prefix("Remv ")?.split_whitespace().next()).collect()
 }
 
 fn apt() -> Command {
     let mut command = tool("apt-get");
     command
         .args(["-q", "--no-install-recommends"])
-        .args([
-            "-o",
-            "DPkg::Lock::Timeout=300",
-            "-o",
-            "Acquire::Retries=3",
-            "-o",
-            "Dpkg::Use-Pty=0",
-        ])
+        .args(["-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3", "-o", "Dpkg::Use-Pty=0"])
         .env("DEBIAN_FRONTEND", "noninteractive");
     command
 }

@@ -62,10 +62,7 @@ pub(crate) fn setup(tree: &Tree, purpose: Purpose) -> Result<()> {
             left.join("; ")
         );
     }
-    say(format!(
-        "set-up finished in {}",
-        readable(started.elapsed())
-    ));
+    say(format!("set-up finished in {}", readable(started.elapsed())));
     Ok(())
 }
 
@@ -107,24 +104,16 @@ impl Work {
         match self {
             Self::Packages(gaps) => {
                 let what: Vec<_> = gaps.iter().map(|gap| gap.what).collect();
-                format!(
-                    "Debian packages for {}: {}",
-                    what.join(", "),
-                    packages(gaps).join(" ")
-                )
+                format!("Debian packages for {}: {}", what.join(", "), packages(gaps).join(" "))
             }
-            Self::Linker => format!(
-                "bpf-linker {}, compiled from source (about a minute)",
-                bpf::LINKER_VERSION
-            ),
+            Self::Linker => {
+                format!("bpf-linker {}, compiled from source (about a minute)", bpf::LINKER_VERSION)
+            }
             Self::Venv => "Python environment of the test clients, in target/tools/venv".to_owned(),
             Self::Node => "npm packages of the test clients, in target/tools/node".to_owned(),
             Self::Components => "rustfmt and clippy".to_owned(),
             Self::CargoDeny => {
-                format!(
-                    "cargo-deny {}, compiled from source (about three minutes)",
-                    checks::DENY_VERSION
-                )
+                format!("cargo-deny {}, compiled from source (about three minutes)", checks::DENY_VERSION)
             }
         }
     }
@@ -152,10 +141,7 @@ impl Work {
 }
 
 fn packages(gaps: &[Gap]) -> Vec<&'static str> {
-    let mut packages: Vec<_> = gaps
-        .iter()
-        .flat_map(|gap| gap.packages.iter().copied())
-        .collect();
+    let mut packages: Vec<_> = gaps.iter().flat_map(|gap| gap.packages.iter().copied()).collect();
     packages.sort_unstable();
     packages.dedup();
     packages
@@ -187,16 +173,8 @@ mod tests {
     use super::*;
 
     const GAPS: [Gap; 2] = [
-        Gap {
-            what: "a",
-            packages: &["zz", "shared"],
-            without: "nothing a",
-        },
-        Gap {
-            what: "b",
-            packages: &["shared", "aa"],
-            without: "nothing b",
-        },
+        Gap { what: "a", packages: &["zz", "shared"], without: "nothing a" },
+        Gap { what: "b", packages: &["shared", "aa"], without: "nothing b" },
     ];
 
     #[test]
@@ -207,23 +185,14 @@ mod tests {
     #[test]
     fn without_root_the_command_and_what_still_works_are_named() {
         let text = by_hand(&GAPS, &packages(&GAPS), true);
-        assert!(
-            text.contains("apt-get install --no-install-recommends aa shared zz"),
-            "{text}"
-        );
-        assert!(
-            text.contains("a: nothing a") && text.contains("b: nothing b"),
-            "{text}"
-        );
+        assert!(text.contains("apt-get install --no-install-recommends aa shared zz"), "{text}");
+        assert!(text.contains("a: nothing a") && text.contains("b: nothing b"), "{text}");
         assert!(!text.contains("nightly"), "{text}");
     }
 
     #[test]
     fn without_a_bpf_toolchain_the_other_route_is_named() {
         let text = by_hand(&[bpf::TOOLCHAIN], bpf::TOOLCHAIN.packages, false);
-        assert!(
-            text.contains("no apt-get") && text.contains("nightly"),
-            "{text}"
-        );
+        assert!(text.contains("no apt-get") && text.contains("nightly"), "{text}");
     }
 }
