@@ -9,18 +9,18 @@
 pub mod answer;
 pub mod client;
 pub mod daemon;
+pub mod foreign;
 pub mod frame;
 pub mod host;
 pub mod log;
 pub mod netns;
 pub mod plan;
 pub mod process;
+pub mod raw;
 pub mod scene;
 pub mod token;
 pub mod tools;
 pub mod upstream;
-
-mod raw;
 
 use std::process::ExitCode;
 
@@ -37,7 +37,8 @@ macro_rules! promises {
     };
 }
 
-/// Runs `promises` as the main function of a test file without the standard harness.
+/// Runs `promises` as the main function of a test file without the standard harness. They need
+/// root; without it they are listed as ignored.
 pub fn run(promises: Vec<(&'static str, Promise)>) -> ExitCode {
     let root = nix::unistd::geteuid().is_root();
     if !root {
@@ -46,6 +47,15 @@ pub fn run(promises: Vec<(&'static str, Promise)>) -> ExitCode {
             promises.len()
         );
     }
+    run_trials(promises, !root)
+}
+
+/// The same for promises that anybody can test.
+pub fn run_unprivileged(promises: Vec<(&'static str, Promise)>) -> ExitCode {
+    run_trials(promises, false)
+}
+
+fn run_trials(promises: Vec<(&'static str, Promise)>, ignored: bool) -> ExitCode {
     let trials = promises
         .into_iter()
         .map(|(name, promise)| {
@@ -53,7 +63,7 @@ pub fn run(promises: Vec<(&'static str, Promise)>) -> ExitCode {
             Trial::test(name, move || {
                 promise().map_err(|error| Failed::from(format!("{error:?}")))
             })
-            .with_ignored_flag(!root)
+            .with_ignored_flag(ignored)
         })
         .collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::answer::Answer;
 use crate::client::{Attempt, GATE_PORT, Outcome, authority};
-use crate::host::gate_address;
+use crate::host::{Host, gate_address};
 
 /// The key of RFC 6455 §1.3, and what a server must make of it.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -16,11 +16,63 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const TEXT: &str = "hello from ours";
 
+/// A session that stays open.
+#[derive(Debug)]
+pub struct Session {
+    stream: TcpStream,
+}
+
+impl Session {
+    /// Opens a session that must be admitted, in the clients' namespace of `host`.
+    pub fn open(host: &Host, attempt: &Attempt) -> Result<Self> {
+        host.client.enter(|| match open(attempt)? {
+            Ok(session) => Ok(session),
+            Err(outcome) => bail!("the client was not admitted: {outcome:#?}"),
+        })
+    }
+
+    /// Sends one masked text frame and reads one frame (RFC 6455 §5.2).
+    pub fn echo(&mut self, text: &str) -> Result<String> {
+        let length = u8::try_from(text.len())?;
+        ensure!(length < 126, "longer texts need another form of frame");
+        let masked = text
+            .bytes()
+            .zip(MASK.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask);
+        let frame: Vec<u8> = [0x81, 0x80 | length]
+            .into_iter()
+            .chain(MASK)
+            .chain(masked)
+            .collect();
+        self.stream.write_all(&frame)?;
+        let mut head = [0; 2];
+        self.stream.read_exact(&mut head)?;
+        ensure!(
+            head[0] == 0x81 && head[1] < 126,
+            "this is no short text frame: {head:02x?}"
+        );
+        let mut payload = vec![0; usize::from(head[1])];
+        self.stream.read_exact(&mut payload)?;
+        Ok(String::from_utf8(payload)?)
+    }
+}
+
 /// Makes one attempt from the network namespace of this thread.
 pub(crate) fn attempt(attempt: &Attempt) -> Result<Outcome> {
+    Ok(match open(attempt)? {
+        Ok(mut session) => Outcome::Admitted {
+            sent: TEXT.to_owned(),
+            echo: session.echo(TEXT)?,
+        },
+        Err(outcome) => outcome,
+    })
+}
+
+/// The session, or how it went instead.
+fn open(attempt: &Attempt) -> Result<Result<Session, Outcome>> {
     let mut stream = match connect(attempt) {
         Ok(stream) => stream,
-        Err(error) if silent(&error) => return Ok(Outcome::Unanswered),
+        Err(error) if silent(&error) => return Ok(Err(Outcome::Unanswered)),
         Err(error) => return Err(error).context("cannot connect to the gate"),
     };
     let mut request = format!(
@@ -36,11 +88,13 @@ pub(crate) fn attempt(attempt: &Attempt) -> Result<Outcome> {
     stream.write_all(request.as_bytes())?;
     let answer = match read_answer(&mut stream) {
         Ok(answer) => answer,
-        Err(error) if error.downcast_ref().is_some_and(silent) => return Ok(Outcome::Unanswered),
+        Err(error) if error.downcast_ref().is_some_and(silent) => {
+            return Ok(Err(Outcome::Unanswered));
+        }
         Err(error) => return Err(error),
     };
     if answer.status != 101 {
-        return Ok(Outcome::Rejected(answer));
+        return Ok(Err(Outcome::Rejected(answer)));
     }
     ensure!(
         answer.header("Sec-WebSocket-Accept")? == ACCEPT,
@@ -50,10 +104,7 @@ pub(crate) fn attempt(attempt: &Attempt) -> Result<Outcome> {
         answer.header("Upgrade")?.eq_ignore_ascii_case("websocket"),
         "{answer:#?}"
     );
-    Ok(Outcome::Admitted {
-        sent: TEXT.to_owned(),
-        echo: echo(&mut stream)?,
-    })
+    Ok(Ok(Session { stream }))
 }
 
 fn connect(attempt: &Attempt) -> io::Result<TcpStream> {
@@ -115,28 +166,4 @@ fn read_answer(stream: &mut TcpStream) -> Result<Answer> {
         );
     }
     Ok(answer)
-}
-
-/// Sends one masked text frame and reads one frame (RFC 6455 §5.2).
-fn echo(stream: &mut TcpStream) -> Result<String> {
-    let length = u8::try_from(TEXT.len())?;
-    let masked = TEXT
-        .bytes()
-        .zip(MASK.iter().cycle())
-        .map(|(byte, mask)| byte ^ mask);
-    let frame: Vec<u8> = [0x81, 0x80 | length]
-        .into_iter()
-        .chain(MASK)
-        .chain(masked)
-        .collect();
-    stream.write_all(&frame)?;
-    let mut head = [0; 2];
-    stream.read_exact(&mut head)?;
-    ensure!(
-        head[0] == 0x81 && head[1] < 126,
-        "this is no short text frame: {head:02x?}"
-    );
-    let mut payload = vec![0; usize::from(head[1])];
-    stream.read_exact(&mut payload)?;
-    Ok(String::from_utf8(payload)?)
 }
