@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 
-use super::{ConfigFile, FAILED, failed};
-use crate::auth::sign::{self, Claims};
+use super::{ConfigFile, FAILED};
+use crate::auth::{Claims, sign};
 use crate::config::{Config, Issuer, KeySource};
 
 /// Print an access token signed by an issuer of this host (one with a signing_key)
@@ -47,12 +47,15 @@ impl Token {
             scopes: self.scope.split_whitespace().map(str::to_owned).collect(),
             ttl: self.ttl,
         };
-        match sign::sign(key, &claims, SystemTime::now()) {
+        match sign(key, &claims, SystemTime::now()) {
             Ok(token) => {
                 println!("{token}");
                 ExitCode::SUCCESS
             }
-            Err(error) => failed(&error),
+            Err(fault) => {
+                super::print_diagnostics(&[fault]);
+                ExitCode::from(FAILED)
+            }
         }
     }
 

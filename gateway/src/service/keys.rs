@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use super::stamp::Stamp;
 use crate::admin::status::IssuerStatus;
-use crate::auth::{Issuer, KeySet};
+use crate::auth::{Authenticator, Issuer, KeySet};
 use crate::config::{self, Config, Diagnostic, KeySource};
 
-/// The issuers with their keys, in the order of the configuration.
+/// The keys of every issuer, in the order of the configuration.
 #[derive(Debug)]
 pub struct Keys {
-    issuers: Vec<Known>,
+    known: Vec<Known>,
 }
 
 #[derive(Debug)]
 struct Known {
-    issuer: Arc<Issuer>,
+    keys: Arc<KeySet>,
     error: Option<String>,
     stamp: Option<Stamp>,
 }
@@ -41,10 +41,10 @@ pub enum Missing {
 }
 
 impl Keys {
-    /// The issuers of `config`, with everything that is wrong with their keys. An issuer whose
-    /// keys cannot be read is left out.
+    /// The keys of all issuers of `config`, with everything that is wrong with them. Keys that
+    /// cannot be read are an empty set.
     pub fn load(config: &Config, missing: Missing) -> (Self, Vec<Diagnostic>) {
-        let mut issuers = Vec::new();
+        let mut all = Vec::new();
         let mut diagnostics = Vec::new();
         for issuer in &config.issuers {
             let stamp = Stamp::of(path(issuer)).ok();
@@ -52,22 +52,27 @@ impl Keys {
                 Missing::Create => KeySet::load_or_create,
                 Missing::Leave => KeySet::load,
             };
-            match load(&issuer.keys, config.limits.key_file) {
+            let keys = match load(&issuer.keys, config.limits.key_file) {
                 Ok(loaded) => {
                     diagnostics.extend(loaded.warnings);
-                    let issuer = Arc::new(Issuer::new(issuer, loaded.keys));
-                    issuers.push(Known { issuer, error: None, stamp });
+                    Arc::new(loaded.keys)
                 }
-                Err(fault) => diagnostics.push(fault),
-            }
+                Err(fault) => {
+                    diagnostics.push(fault);
+                    Arc::default()
+                }
+            };
+            let mismatch = Issuer::new(issuer.clone(), Arc::clone(&keys)).mismatch();
+            diagnostics.extend(mismatch.map(|message| Diagnostic::of_file(path(issuer), message).warning()));
+            all.push(Known { keys, error: None, stamp });
         }
-        (Self { issuers }, diagnostics)
+        (Self { known: all }, diagnostics)
     }
 
     /// Reads what has changed. A faulty file leaves its issuer's last good keys in force.
     pub fn refresh(&mut self, config: &Config) -> Refreshed {
         let mut refreshed = Refreshed::default();
-        for (known, issuer) in self.issuers.iter_mut().zip(&config.issuers) {
+        for (known, issuer) in self.known.iter_mut().zip(&config.issuers) {
             let stamp = Stamp::of(path(issuer)).ok();
             if stamp == known.stamp {
                 continue;
@@ -76,7 +81,7 @@ impl Keys {
             match KeySet::load(&issuer.keys, config.limits.key_file) {
                 // An issuer does not lose all its keys at once by intent: a set that is emptied
                 // is a set being written, or a fault of whoever writes it.
-                Ok(loaded) if loaded.keys.is_empty() && !known.issuer.keys().is_empty() => {
+                Ok(loaded) if loaded.keys.is_empty() && !known.keys.is_empty() => {
                     let message = "holds no key any more: the last good keys stay in force until it does";
                     let fault = Diagnostic::of_file(path(issuer), message);
                     known.error = Some(fault.to_string());
@@ -84,7 +89,7 @@ impl Keys {
                 }
                 Ok(loaded) => {
                     refreshed.diagnostics.extend(loaded.warnings);
-                    known.issuer = Arc::new(Issuer::new(issuer, loaded.keys));
+                    known.keys = Arc::new(loaded.keys);
                     known.error = None;
                     refreshed.changed = true;
                 }
@@ -97,19 +102,21 @@ impl Keys {
         refreshed
     }
 
-    /// The issuers.
-    pub fn issuers(&self) -> impl Iterator<Item = &Arc<Issuer>> {
-        self.issuers.iter().map(|known| &known.issuer)
+    /// The issuers of `config` with these keys.
+    pub fn authenticator(&self, config: &Config) -> Authenticator {
+        let issuers = config.issuers.iter().zip(&self.known);
+        Authenticator::new(issuers.map(|(rules, known)| Issuer::new(rules.clone(), Arc::clone(&known.keys))))
     }
 
-    /// How the issuers are.
-    pub fn status(&self) -> Vec<IssuerStatus> {
-        let status = |known: &Known| IssuerStatus {
-            issuer: known.issuer.name().to_owned(),
-            keys: known.issuer.keys().len(),
+    /// How the issuers of `config` are.
+    pub fn status(&self, config: &Config) -> Vec<IssuerStatus> {
+        let issuers = config.issuers.iter().zip(&self.known);
+        let status = issuers.map(|(rules, known)| IssuerStatus {
+            issuer: rules.name.clone(),
+            keys: known.keys.len(),
             error: known.error.clone(),
-        };
-        self.issuers.iter().map(status).collect()
+        });
+        status.collect()
     }
 }
 

@@ -50,7 +50,7 @@ pub fn check(config: &Config) -> Result<Summary, Vec<Diagnostic>> {
         prefixes: policy.as_ref().map_or(0, |policy| policy.prefixes),
         memory: policy.as_ref().map_or(0, |policy| policy.memory),
         issuers: config.issuers.len(),
-        keys: state.keys().status().iter().map(|issuer| issuer.keys).sum(),
+        keys: state.keys().status(config).iter().map(|issuer| issuer.keys).sum(),
         routes: config.routes.len(),
         took: start.elapsed(),
     })

@@ -117,7 +117,7 @@ impl Health {
 
     fn set(&self, config: &Config, state: &State) {
         let (policy, sources) = state.policy_status(config).unzip();
-        let issuers = state.keys().status();
+        let issuers = state.keys().status(config);
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
             Snapshot { policy, sources: sources.unwrap_or_default(), issuers };
     }

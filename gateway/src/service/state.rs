@@ -125,7 +125,7 @@ impl State {
     /// The snapshot by which handshakes are judged.
     pub fn snapshot(&self, config: &Config) -> Snapshot {
         let policy = config.firewall.is_some().then(|| self.generation());
-        Snapshot::new(&config.routes, self.keys.issuers(), policy)
+        Snapshot::new(&config.routes, &self.keys.authenticator(config), policy)
     }
 }
 
