@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 
 use super::{ConfigFile, FAILED};
-use crate::auth::{Claims, sign};
+use crate::auth::sign::{Claims, sign};
 use crate::config::{Config, Issuer, KeySource};
 
 /// Print an access token signed by an issuer of this host (one with a signing_key)
