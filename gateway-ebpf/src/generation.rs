@@ -2,10 +2,87 @@
 //!
 //! One block is one cache line and one element of one BPF array map. The policy of both families
 //! lives in a single map, so publishing a generation is one store of one map into an
-//! array of maps, and a packet sees exactly one generation.
+//! array of maps, and a packet sees exactly one generation. (An array map starts its values on a
+//! cache line only with `BPF_F_MMAPABLE`; without it every block would straddle two.)
+//!
+//! ```text
+//! block 0                 header: magic and ABI, number of the generation
+//! V4_ROOT ..              2^18 entries, one for each /18 of IPv4                (see `v4`)
+//! V6_ROOT ..              2^16 entries, one for each /16 of IPv6                (see `v6`)
+//! FIRST_FREE ..           leaves and nodes, wherever the compiler put them
+//! ```
+//!
+//! The roots stand at fixed places, so that the first step of a lookup needs no header. Everything
+//! else is reached through [`Entry`] values, which hold block indices: a generation can be copied
+//! anywhere. Words are in native byte order; program and daemon run on the same host.
+//!
+//! Every index is masked and every loop is bounded: on a damaged table a lookup ends at
+//! [`Decision::PASS`] or at a wrong decision, but it always ends.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "fields are cut out of wider words"
+)]
 
-/// One cache line of a generation: 16 little-endian words.
-pub type Block = [u32; 16];
+mod v4;
+mod v6;
+
+pub use v4::{
+    V4_BUCKET_BITS, V4_INDEX_FANOUT, V4_LEAF_SEGMENTS, V4_ROOT_BITS, lookup_v4, v4_index, v4_leaf,
+};
+pub use v6::{
+    V6_LEAF_SEGMENTS, V6_LOW_BITS, V6_MAX_STEPS, V6_NODE_FANOUT, V6_ROOT_BITS, V6_UPPER_BITS,
+    lookup_v6, v6_leaf, v6_node,
+};
+
+/// One cache line of a generation.
+pub type Block = [u64; 8];
+
+/// Bytes of a [`Block`]; the value size of the map.
+pub const BLOCK_SIZE: usize = size_of::<Block>();
+
+/// Entries of a root in one block.
+const ENTRIES_PER_BLOCK: u32 = 16;
+
+/// First block of the IPv4 root.
+pub const V4_ROOT: u32 = 1;
+
+/// First block of the IPv6 root.
+pub const V6_ROOT: u32 = V4_ROOT + (1 << V4_ROOT_BITS) / ENTRIES_PER_BLOCK;
+
+/// First block after the roots; also the number of blocks of the smallest generation.
+pub const FIRST_FREE: u32 = V6_ROOT + (1 << V6_ROOT_BITS) / ENTRIES_PER_BLOCK;
+
+const _: () = assert!(BLOCK_SIZE == 64);
+const _: () = assert!(ENTRIES_PER_BLOCK as usize * size_of::<Entry>() == BLOCK_SIZE);
+const _: () = assert!(V4_ROOT == 1 && V6_ROOT == 16_385 && FIRST_FREE == 20_481);
+
+/// "gate" in ASCII.
+const MAGIC: u64 = 0x6574_6167;
+
+/// Block 0 of generation `number`.
+pub const fn header(number: u64) -> Block {
+    [
+        MAGIC | (crate::ABI_VERSION as u64) << 32,
+        number,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ]
+}
+
+/// The number of the generation; `None` when these blocks are no generation of this ABI.
+#[inline(always)]
+pub fn number<B: Blocks + ?Sized>(blocks: &B) -> Option<u64> {
+    let [magic, number, ..] = *blocks.block(0)?;
+    if magic == header(0)[0] {
+        Some(number)
+    } else {
+        None
+    }
+}
 
 /// Where a lookup reads blocks from: a BPF map in the kernel, a slice in user space.
 pub trait Blocks {
@@ -30,6 +107,9 @@ impl Decision {
 
     /// Highest source that a decision can name.
     pub const MAX_SOURCE: u16 = Self::DROP - 1;
+
+    /// Pass, by the policy's default: also the answer of a damaged table.
+    pub const PASS: Self = Self(0);
 
     /// A decision for `source`; `None` when `source` is above [`Self::MAX_SOURCE`].
     pub const fn new(source: u16, drop: bool) -> Option<Self> {
@@ -59,4 +139,120 @@ impl Decision {
     pub const fn from_bits(bits: u16) -> Self {
         Self(bits)
     }
+}
+
+/// Where a lookup goes next: to a decision, or to another block.
+///
+/// Bits 31 and 30 hold the kind, bit 29 the mark [`Entry::low`], the others the block index or, in
+/// their low half, the decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Entry(u32);
+
+/// What an [`Entry`] leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+enum Kind {
+    Decision = 0,
+    Leaf = 1,
+    /// IPv6: a node. IPv4: an index block above leaves.
+    Node = 2,
+    /// IPv4: an index block above index blocks.
+    Top = 3,
+}
+
+impl Entry {
+    const KIND_SHIFT: u32 = 30;
+    const LOW: u32 = 1 << 29;
+
+    /// Highest block index that an entry can hold.
+    pub const MAX_INDEX: u32 = Self::LOW - 1;
+
+    /// The end of a lookup.
+    pub const fn decision(decision: Decision) -> Self {
+        Self(decision.0 as u32)
+    }
+
+    /// A leaf block, at most at [`Self::MAX_INDEX`].
+    pub const fn leaf(index: u32) -> Self {
+        Self::block(Kind::Leaf, index)
+    }
+
+    /// IPv6: a node, or the first of a node's children. IPv4: an index block above leaves. At most
+    /// at [`Self::MAX_INDEX`].
+    pub const fn node(index: u32) -> Self {
+        Self::block(Kind::Node, index)
+    }
+
+    /// IPv4: an index block above index blocks, at most at [`Self::MAX_INDEX`].
+    pub const fn top(index: u32) -> Self {
+        Self::block(Kind::Top, index)
+    }
+
+    /// IPv6: from here on the search is among the last [`V6_LOW_BITS`] bits of the address.
+    #[must_use]
+    pub const fn low(self) -> Self {
+        Self(self.0 | Self::LOW)
+    }
+
+    /// The bits as they stand in a table.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    const fn block(kind: Kind, index: u32) -> Self {
+        Self((kind as u32) << Self::KIND_SHIFT | index & Self::MAX_INDEX)
+    }
+
+    #[inline(always)]
+    const fn kind(self) -> Kind {
+        match self.0 >> Self::KIND_SHIFT {
+            0 => Kind::Decision,
+            1 => Kind::Leaf,
+            2 => Kind::Node,
+            _ => Kind::Top,
+        }
+    }
+
+    #[inline(always)]
+    const fn is_low(self) -> bool {
+        self.0 & Self::LOW != 0
+    }
+
+    #[inline(always)]
+    const fn index(self) -> u32 {
+        self.0 & Self::MAX_INDEX
+    }
+
+    #[inline(always)]
+    const fn to_decision(self) -> Decision {
+        Decision((self.0 & 0xffff) as u16)
+    }
+
+    /// The entry of the block `rank` places further on.
+    #[inline(always)]
+    const fn child(self, rank: u32) -> Self {
+        Self(self.0.wrapping_add(rank))
+    }
+}
+
+/// Writes `entry` into slot `slot` of the root that starts at block `root`; `false` when `blocks`
+/// ends before it.
+#[must_use]
+pub fn set_root(blocks: &mut [Block], root: u32, slot: u32, entry: Entry) -> bool {
+    let Some(block) = blocks.get_mut((root + slot / ENTRIES_PER_BLOCK) as usize) else {
+        return false;
+    };
+    let word = &mut block[(slot >> 1 & 7) as usize];
+    let shift = (slot & 1) * 32;
+    *word = *word & !(0xffff_ffff << shift) | u64::from(entry.0) << shift;
+    true
+}
+
+/// The entry in slot `slot` of the root that starts at block `root`.
+#[inline(always)]
+fn root_entry<B: Blocks + ?Sized>(blocks: &B, root: u32, slot: u32) -> Option<Entry> {
+    let block = blocks.block(root.wrapping_add(slot / ENTRIES_PER_BLOCK))?;
+    let word = block[(slot >> 1 & 7) as usize];
+    Some(Entry((word >> ((slot & 1) * 32)) as u32))
 }

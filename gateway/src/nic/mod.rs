@@ -1,1 +1,1 @@
-//! (room to be filled)
+//! The network card: loads the XDP program, publishes generations, counts and reports drops.

@@ -57,3 +57,15 @@ pub struct MatchedRule {
     /// Number of the generation that decided.
     pub generation: u64,
 }
+
+impl MatchedRule {
+    /// The reason for which this rule rejects, if it does.
+    pub fn reason(&self) -> crate::rejection::Reason {
+        use crate::rejection::Reason;
+        match self.tier {
+            Tier::Ban => Reason::FirewallBanned,
+            Tier::Default => Reason::FirewallNotAllowed,
+            Tier::NeverBlock | Tier::Allow | Tier::Deny => Reason::FirewallDeniedRange,
+        }
+    }
+}

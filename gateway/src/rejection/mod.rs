@@ -1,9 +1,13 @@
 //! Rejections: the registry of layers and reasons, and its renderings.
 
+mod manual;
+mod message_id;
 mod registry;
 
 use std::time::Duration;
 
+pub use manual::manual;
+pub use message_id::message_id;
 pub use registry::{Layer, Reason};
 
 /// One client turned away: the reason from the registry and the circumstances.

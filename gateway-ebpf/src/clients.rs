@@ -1,0 +1,181 @@
+//! Dropped clients: who they are and how many packets each has lost.
+//!
+//! Every CPU has a table of slots, and only that CPU's program writes to it. A client's address
+//! leads to one slot. While the slot has that client, a drop is one addition in place. When it has
+//! another, the newcomer takes it over, and a [`Takeover`] tells the daemon who moved in, and with
+//! which final count the other moved out. So every dropped packet is in exactly one count: of a
+//! slot's present tenant, of a tenant that a takeover has reported, or of
+//! [`Reporting::unreported`], when the takeover could not be reported and did not happen.
+
+use crate::packet::Source;
+use crate::transport::Transport;
+
+/// One dropped client, on one cache line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Slot {
+    /// The tenancy and the packets, see [`Count`]. In one word, because the daemon reads it while
+    /// the program writes it.
+    pub count: u64,
+    /// Number of the generation that decided last.
+    pub generation: u64,
+    /// First 64 bits of an IPv6 address; 0 for IPv4.
+    pub high: u64,
+    /// Last 64 bits of an IPv6 address, or the IPv4 address.
+    pub low: u64,
+    /// Bits of the [decision](crate::generation::Decision).
+    pub decision: u16,
+    /// 4 or 6; 0 in a slot that never had a tenant.
+    pub family: u16,
+    /// Index of the interface.
+    pub interface: u32,
+    /// What the tenant's first packet carried, one of [`Sample`]'s kinds.
+    pub sample_kind: u8,
+    /// IP protocol number of the tenant's first packet.
+    pub sample_protocol: u8,
+    /// Destination port of the tenant's first packet.
+    pub sample_port: u16,
+    /// Fills the cache line.
+    pub padding: [u32; 5],
+}
+
+const _: () = assert!(size_of::<Slot>() == 64 && align_of::<Slot>() == 8);
+const _: () = assert!(core::mem::offset_of!(Slot, count) == 0);
+const _: () = assert!(core::mem::offset_of!(Slot, generation) == 8);
+const _: () = assert!(core::mem::offset_of!(Slot, decision) == 32);
+const _: () = assert!(core::mem::offset_of!(Slot, padding) == 44);
+
+/// The dropped packets of one tenancy of a slot.
+///
+/// The upper 16 bits number the tenancies and may wrap: the ring buffer cannot hold that many
+/// unread takeovers. The lower 48 bits count packets; ten million a second need 325 days to
+/// overflow them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Count(pub u64);
+
+impl Count {
+    const PACKETS: u64 = (1 << 48) - 1;
+
+    /// The number of the tenancy.
+    pub const fn tenancy(self) -> u64 {
+        self.0 >> 48
+    }
+
+    /// The packets.
+    pub const fn packets(self) -> u64 {
+        self.0 & Self::PACKETS
+    }
+
+    /// The first packet of the next tenancy.
+    #[inline(always)]
+    pub const fn next_tenant(self) -> Self {
+        Self((self.0 | Self::PACKETS).wrapping_add(2))
+    }
+}
+
+/// A slot changed hands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Takeover {
+    /// Index of the slot in the map.
+    pub index: u32,
+    /// Keeps the layout free of gaps.
+    pub padding: u32,
+    /// The former tenant, with its final count.
+    pub evicted: Slot,
+    /// The new tenant, with its first packet.
+    pub taken: Slot,
+}
+
+const _: () = assert!(size_of::<Takeover>() == 136 && align_of::<Takeover>() == 8);
+const _: () = assert!(core::mem::offset_of!(Takeover, taken) == 72);
+
+/// What one CPU may report, and what it could not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Reporting {
+    /// When the present second began, in nanoseconds of the coarse monotonic clock.
+    pub second: u64,
+    /// Takeovers in this second.
+    pub used: u64,
+    /// Dropped packets that are in no slot and no takeover, each of a client that would have been
+    /// reported.
+    pub unreported: u64,
+}
+
+const _: () = assert!(size_of::<Reporting>() == 24 && align_of::<Reporting>() == 8);
+
+/// Bytes of the ring buffer: room for 1,800 takeovers.
+pub const EVENTS_SIZE: usize = 256 * 1024;
+
+/// Highest number of bits that choose a slot of one CPU.
+pub const MAX_SLOT_BITS: u32 = 12;
+
+/// Slots of all CPUs together that are aimed at; more CPUs get fewer slots each.
+const SLOTS: u32 = 1 << 16;
+
+/// How many bits choose a slot, when there are `cpus` CPUs: at least 6, so that the smallest table
+/// still is one page, and at most [`MAX_SLOT_BITS`].
+pub const fn slot_bits(cpus: u32) -> u32 {
+    let share = SLOTS / if cpus == 0 { 1 } else { cpus };
+    let bits = u32::BITS - 1 - (share | 64).leading_zeros();
+    if bits > MAX_SLOT_BITS { MAX_SLOT_BITS } else { bits }
+}
+
+/// The slot of a client among the slots of one CPU.
+#[inline(always)]
+pub fn slot_of(source: Source, bits: u32) -> u32 {
+    /// The fraction of the golden ratio: consecutive addresses land far apart.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let key = match source {
+        Source::V4(address) => u64::from(address),
+        Source::V6(high, low) => high.rotate_left(29) ^ low,
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "the upper half is what is wanted")]
+    let hash = (key.wrapping_mul(SPREAD) >> 32) as u32;
+    hash >> ((u32::BITS - bits) & 31)
+}
+
+/// The client as a slot has it: family, first and last 64 bits.
+#[inline(always)]
+pub fn identity(source: Source) -> (u16, u64, u64) {
+    match source {
+        Source::V4(address) => (4, 0, address as u64),
+        Source::V6(high, low) => (6, high, low),
+    }
+}
+
+/// What a client's first dropped packet was, as far as it could be parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sample {
+    /// Nothing above IP could be parsed.
+    Unknown,
+    /// The IP protocol number.
+    Protocol(u8),
+    /// The IP protocol number and the destination port.
+    Port(u8, u16),
+}
+
+impl Sample {
+    /// Kind, protocol and port as a slot has them.
+    #[inline(always)]
+    pub const fn fields(transport: Transport) -> (u8, u8, u16) {
+        match transport {
+            Transport::Malformed | Transport::TooDeep => (0, 0, 0),
+            Transport::NoPorts { protocol } => (1, protocol, 0),
+            Transport::Ports { protocol, destination } => (2, protocol, destination),
+        }
+    }
+}
+
+impl Slot {
+    /// What the tenant's first dropped packet was.
+    pub const fn sample(&self) -> Sample {
+        match self.sample_kind {
+            1 => Sample::Protocol(self.sample_protocol),
+            2 => Sample::Port(self.sample_protocol, self.sample_port),
+            _ => Sample::Unknown,
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The judgement: one lookup of the source address, one count, one verdict.
+
+mod frame;
+mod maps;
+mod report;
+
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::programs::XdpContext;
+use gateway_ebpf::counters::{Outcome, SOURCES as SOURCE_COUNT};
+use gateway_ebpf::generation::{Decision, lookup_v4, lookup_v6};
+use gateway_ebpf::packet::{Network, Source, is_neighbour_discovery, network};
+use gateway_ebpf::scope;
+use gateway_ebpf::transport::transport;
+
+use frame::Packet;
+use maps::{GENERATION, Live, OUTCOMES, PORTS, SCOPED, SOURCES};
+
+/// Whether a frame passes. The source address decides; what stands above IP is read only for
+/// sources that are denied.
+#[inline(always)]
+pub(crate) fn judge(context: &XdpContext) -> u32 {
+    let packet = Packet::new(context);
+    // Looked up once: the whole judgement sees one generation.
+    let Some(generation) = GENERATION.get(0).map(Live) else {
+        return pass(&packet, Outcome::NoGeneration);
+    };
+    let ip = match network(&packet) {
+        Network::Ip(ip) => ip,
+        Network::Other => return pass(&packet, Outcome::NotIp),
+        Network::Malformed => return pass(&packet, Outcome::Malformed),
+    };
+    let decision = match ip.source {
+        Source::V4(address) => lookup_v4(&generation, address),
+        Source::V6(high, low) => lookup_v6(&generation, high, low),
+    };
+    if !decision.is_drop() {
+        count(&packet, decision);
+        return XDP_PASS;
+    }
+    if is_neighbour_discovery(&packet, &ip) {
+        return pass(&packet, Outcome::NeighbourDiscovery);
+    }
+    if SCOPED.load() != 0 && !scope::applies(transport(&packet, &ip), guarded) {
+        return pass(&packet, Outcome::OutOfScope);
+    }
+    count(&packet, decision);
+    report::dropped(context, &packet, &ip, decision, &generation);
+    XDP_DROP
+}
+
+#[inline(always)]
+fn guarded(port: u16) -> bool {
+    PORTS
+        .get(scope::word(port))
+        .is_some_and(|word| word & scope::bit(port) != 0)
+}
+
+#[inline(always)]
+fn pass(packet: &Packet, outcome: Outcome) -> u32 {
+    if let Some(counter) = OUTCOMES.get_ptr_mut(outcome as u32) {
+        // SAFETY: this CPU's own element, and nothing else runs here while an XDP program does.
+        let counter = unsafe { &mut *counter };
+        counter.packets += 1;
+        counter.bytes += packet.length();
+    }
+    XDP_PASS
+}
+
+#[inline(always)]
+fn count(packet: &Packet, decision: Decision) {
+    let source = u32::from(decision.source()).min(SOURCE_COUNT - 1);
+    if let Some(counters) = SOURCES.get_ptr_mut(source) {
+        // SAFETY: as in `pass`.
+        let counters = unsafe { &mut *counters };
+        let counter =
+            if decision.is_drop() { &mut counters.dropped } else { &mut counters.passed };
+        counter.packets += 1;
+        counter.bytes += packet.length();
+    }
+}
