@@ -59,8 +59,7 @@ fn run_trials(promises: Vec<(&'static str, Promise)>, ignored: bool) -> ExitCode
     let trials = promises
         .into_iter()
         .map(|(name, promise)| {
-            Trial::test(name, move || promise().map_err(|error| failed(&error)))
-                .with_ignored_flag(ignored)
+            Trial::test(name, move || promise().map_err(|error| failed(&error))).with_ignored_flag(ignored)
         })
         .collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
