@@ -144,7 +144,7 @@ impl Scene {
             let trying = scope.spawn(|| attempt.by(client, &self.host));
             // Our own client connects at once; an interpreter has to start first.
             let patience = if client == Client::Raw { PROMPTLY } else { PATIENCE };
-            let entry = self.daemon.wait_for("the drop", patience, |entry| entry.is_drop_of(&source));
+            let entry = self.daemon.wait_after(mark, "the drop", patience, |entry| entry.is_drop_of(&source));
             let outcome = trying.join().map_err(|_| anyhow::anyhow!("the client panicked"))?;
             outcome?.unanswered()?;
             entry
