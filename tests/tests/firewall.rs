@@ -28,6 +28,8 @@ fn main() -> ExitCode {
         an_address_that_is_never_blocked_is_admitted_whatever_the_lists_say,
         a_source_in_no_list_is_dropped_where_the_default_says_so,
         only_the_gates_own_port_is_guarded_where_the_configuration_says_so,
+        the_lists_decide_at_the_gateway_where_nothing_is_attached,
+        without_a_firewall_the_same_clients_are_admitted,
         native_mode_is_reported,
         generic_mode_drops_and_is_reported,
         a_foreign_program_is_not_replaced,
@@ -122,7 +124,7 @@ fn an_allowed_address_inside_a_denied_range_is_admitted() -> Result<()> {
     })?;
     let attempt = Attempt::on("/chat").token(&scene.token()?);
     scene.admits(Client::Raw, &attempt.clone().from(DENIED_V4))?;
-    // Its neighbours by other means stay denied.
+    // The rest of the deny list is in force.
     scene.drops(Client::Raw, &attempt.from(DENIED_V6))?;
     scene.end()
 }
@@ -169,6 +171,34 @@ fn only_the_gates_own_port_is_guarded_where_the_configuration_says_so() -> Resul
     }
     ensure!(!sniffer.has_seen(GUARDED), "a frame for the gate reached the host");
     wait_for_packets(&scene.daemon, DENIED_V4, 1)?;
+    scene.end()
+}
+
+fn the_lists_decide_at_the_gateway_where_nothing_is_attached() -> Result<()> {
+    let scene = scene(|plan| Plan { firewall: plan.firewall.replace("\"native\"", "\"off\""), ..plan })?;
+    ensure!(scene.host.attached()?.is_null(), "{:#}", scene.host.attached()?);
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    for (source, prefix, line) in [(DENIED_V4, DENIED_RANGE_V4, 2), (DENIED_V6, DENIED_RANGE_V6, 3)] {
+        for client in Client::ALL {
+            let attempt = attempt.clone().from(source);
+            let (rejection, entry) = scene.rejects(client, &attempt, (403, "firewall", "denied_range"))?;
+            names_rule(&entry, &scene.file("deny.list"), line, prefix)?;
+            ensure!(!rejection.answer.body.contains("deny.list"), "the list's name stays in the log");
+        }
+    }
+    scene.admits(Client::Raw, &attempt)?;
+    scene.end()
+}
+
+/// The control of every test above: it is the firewall that makes the difference.
+fn without_a_firewall_the_same_clients_are_admitted() -> Result<()> {
+    let scene = scene(|plan| Plan { firewall: String::new(), ..plan })?;
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    for source in [DENIED_V4, DENIED_V6] {
+        for client in Client::ALL {
+            scene.admits(client, &attempt.clone().from(source))?;
+        }
+    }
     scene.end()
 }
 
