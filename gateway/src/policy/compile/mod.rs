@@ -20,7 +20,7 @@ use super::{Tier, Verdict};
 /// A list and what its entries do.
 #[derive(Clone, Debug)]
 pub struct List {
-    /// The tier of all entries. Entries of [`Tier::Default`] get the policy's default verdict.
+    /// The tier of all entries. A list of [`Tier::Default`] has no say: the default decides anyway.
     pub tier: Tier,
     /// How `explain` and the journal name the list: its path, or the configuration file.
     pub name: Arc<str>,
@@ -194,6 +194,9 @@ fn sort(input: &PolicyInput) -> (Rules<u32>, Rules<u128>) {
     let mut v4 = Vec::with_capacity(v4_count);
     let mut v6 = Vec::with_capacity(entries().count() - v4_count);
     for (list, number) in input.lists.iter().zip(0u16..) {
+        if list.tier == Tier::Default {
+            continue;
+        }
         for entry in &list.entries {
             match super::list::canonical(entry.prefix) {
                 IpNet::V4(prefix) => v4.push(Rule {

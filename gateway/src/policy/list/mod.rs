@@ -10,6 +10,7 @@
 //! takes effect.
 
 mod address;
+mod common;
 mod diagnostic;
 mod fault;
 mod line;
@@ -121,12 +122,8 @@ impl ParsedList {
         line: &'a [u8],
         options: &ParseOptions,
     ) -> Result<(), address::Refusal<'a>> {
-        if let Some((bits, length)) = address::common_line(line)
-            && length > 0
-            && bits & u32::MAX.checked_shr(length.into()).unwrap_or(0) == 0
-            && let Ok(prefix) = Ipv4Net::new(bits.into(), length)
-        {
-            return self.push(number, prefix.into(), options);
+        if let Some(prefix) = common::entry(line) {
+            return self.push(number, prefix, options);
         }
         match line::parse(line)? {
             Line::Nothing => Ok(()),

@@ -174,3 +174,25 @@ fn an_empty_policy_is_its_default_and_carries_its_number() {
         assert_eq!(generation.blocks().len(), FIRST_FREE as usize);
     }
 }
+
+#[test]
+fn a_policy_that_is_too_large_is_told_in_mebibytes() {
+    let error = CompileError::TooManyBlocks {
+        blocks: 1 << 20,
+        limit: 1 << 14,
+    };
+    let message = error.to_string();
+    assert!(
+        message.contains("needs 64 MiB, above the limit of 1 MiB"),
+        "{message}"
+    );
+}
+
+#[test]
+fn blocks_of_another_version_are_no_generation() {
+    let mut header = gateway_ebpf::generation::header(7);
+    assert_eq!(number([header].as_slice()), Some(7));
+    header[0] += 1 << 32;
+    assert_eq!(number([header].as_slice()), None);
+    assert_eq!(number([[0; 8]].as_slice()), None);
+}
