@@ -318,7 +318,10 @@ mod tests {
         let mut names = HashSet::new();
         for reason in Reason::ALL {
             assert!(names.insert(reason.to_string()), "{reason} is named twice");
-            assert!(!reason.fix().is_empty() && !reason.operator_fix().is_empty(), "{reason}");
+            assert!(
+                !reason.fix().is_empty() && !reason.operator_fix().is_empty(),
+                "{reason}"
+            );
             assert!((400..600).contains(&reason.status()), "{reason}");
         }
     }
