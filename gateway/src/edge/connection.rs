@@ -106,8 +106,12 @@ async fn judge(
     let head = match head {
         Ok(Ok(head)) => head,
         Ok(Err(HeadError::Closed(_))) => return Ok(None),
-        Ok(Err(error @ HeadError::TooLarge(_))) => return Err(unrouted(fault(Reason::HandshakeTooLarge, &error))),
-        Ok(Err(error @ HeadError::BareLineFeed)) => return Err(unrouted(fault(Reason::HandshakeMalformed, &error))),
+        Ok(Err(error @ HeadError::TooLarge(_))) => {
+            return Err(unrouted(fault(Reason::HandshakeTooLarge, &error)));
+        }
+        Ok(Err(error @ HeadError::BareLineFeed)) => {
+            return Err(unrouted(fault(Reason::HandshakeMalformed, &error)));
+        }
         Err(_) => return Err(unrouted(Box::new(Rejection::new(Reason::HandshakeTimeout)))),
     };
     let opening = Opening::judge(&head, limits.request_headers).map_err(unrouted)?;
@@ -117,17 +121,18 @@ async fn judge(
     let token = bearer(opening.authorization()).map_err(on_route)?;
     let identity = route.requirement.judge(&token, gate.now()).map_err(on_route)?;
     let place = limit(place, address, &identity).map_err(on_route)?;
-    let upstream = timeout(limits.upstream_timeout, upstream::open(&route.upstream, &opening, &identity, client, id))
-        .await
-        .unwrap_or_else(|_| Err(Box::new(Rejection::new(Reason::UpstreamTimeout))))
-        .map_err(|mut rejection| {
-            rejection.issuer = Some(identity.issuer.clone());
-            rejection.subject = Some(identity.subject.clone());
-            if rejection.reason.layer() == Layer::Upstream && rejection.reason.retryable() {
-                rejection.retry_after = Some(RETRY);
-            }
-            on_route(rejection)
-        })?;
+    let upstream =
+        timeout(limits.upstream_timeout, upstream::open(&route.upstream, &opening, &identity, client, id))
+            .await
+            .unwrap_or_else(|_| Err(Box::new(Rejection::new(Reason::UpstreamTimeout))))
+            .map_err(|mut rejection| {
+                rejection.issuer = Some(identity.issuer.clone());
+                rejection.subject = Some(identity.subject.clone());
+                if rejection.reason.layer() == Layer::Upstream && rejection.reason.retryable() {
+                    rejection.retry_after = Some(RETRY);
+                }
+                on_route(rejection)
+            })?;
     Ok(Some(Admitted { opening, route, identity, upstream, place }))
 }
 

@@ -105,7 +105,8 @@ fn challenge(rejection: &Rejection) -> Option<String> {
     };
     let mut challenge = "Bearer realm=\"gatehouse\"".to_owned();
     if let Some(error) = error {
-        challenge.push_str(&format!(", error=\"{error}\", error_description=\"{}\"", quotable(reason.title())));
+        challenge
+            .push_str(&format!(", error=\"{error}\", error_description=\"{}\"", quotable(reason.title())));
     }
     if let Some(scope) = &rejection.scope {
         challenge.push_str(&format!(", scope=\"{}\"", quotable(scope)));
@@ -115,7 +116,9 @@ fn challenge(rejection: &Rejection) -> Option<String> {
 
 /// The characters that a parameter of the challenge may have (RFC 6750 §3).
 fn quotable(text: &str) -> String {
-    text.chars().filter(|character| matches!(character, ' '..='~') && !matches!(character, '"' | '\\')).collect()
+    text.chars()
+        .filter(|character| matches!(character, ' '..='~') && !matches!(character, '"' | '\\'))
+        .collect()
 }
 
 fn phrase(status: u16) -> &'static str {
@@ -145,10 +148,18 @@ mod tests {
                 reason.name()
             );
             assert!(head.contains(&header), "{head}");
-            assert_eq!((problem.layer.as_str(), problem.reason.as_str()), (reason.layer().name(), reason.name()));
+            assert_eq!(
+                (problem.layer.as_str(), problem.reason.as_str()),
+                (reason.layer().name(), reason.name())
+            );
             assert_eq!(problem.status, reason.status());
-            assert_eq!(head.contains("\r\nWWW-Authenticate: Bearer "), reason.status() == 401
-                || *reason == Reason::ScopeInsufficient || *reason == Reason::CredentialsMultiple, "{head}");
+            assert_eq!(
+                head.contains("\r\nWWW-Authenticate: Bearer "),
+                reason.status() == 401
+                    || *reason == Reason::ScopeInsufficient
+                    || *reason == Reason::CredentialsMultiple,
+                "{head}"
+            );
         }
     }
 
@@ -169,7 +180,8 @@ mod tests {
 
     #[test]
     fn what_only_the_operator_may_know_is_not_in_the_answer() {
-        let rejection = Rejection::new(Reason::CredentialsWrongAudience).note("expected https://secret.example");
+        let rejection =
+            Rejection::new(Reason::CredentialsWrongAudience).note("expected https://secret.example");
         let bytes = response(&rejection, HandshakeId::new([1; 10]), SystemTime::UNIX_EPOCH);
         assert!(!String::from_utf8(bytes).expect("text").contains("secret.example"));
     }

@@ -67,7 +67,11 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.problem {
             Some(problem) => {
-                writeln!(f, "rejected: layer {}, reason {} (HTTP {})", problem.layer, problem.reason, self.status)?;
+                writeln!(
+                    f,
+                    "rejected: layer {}, reason {} (HTTP {})",
+                    problem.layer, problem.reason, self.status
+                )?;
                 writeln!(f, "  {}", problem.detail)?;
                 writeln!(f, "  fix: {}", problem.fix)?;
                 write!(f, "  id:  {}", problem.id)

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_tungstenite::accept_async_with_config;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::Error;
 use tokio_util::sync::CancellationToken;
 
 /// Sessions at once; more wait to be accepted.
@@ -55,15 +55,16 @@ async fn session(stream: TcpStream) -> Result<(), Error> {
         .max_write_buffer_size(2 * MESSAGE)
         .max_message_size(Some(MESSAGE))
         .max_frame_size(Some(MESSAGE));
-    let Ok(socket) = tokio::time::timeout(DEADLINE, accept_async_with_config(stream, Some(config))).await else {
+    let Ok(socket) = tokio::time::timeout(DEADLINE, accept_async_with_config(stream, Some(config))).await
+    else {
         return Ok(());
     };
     let mut socket = socket?;
     while let Some(message) = socket.next().await {
-        match message? {
-            message @ (Message::Text(_) | Message::Binary(_)) => socket.send(message).await?,
-            // Pings and closes are answered by the library.
-            _ => {}
+        let message = message?;
+        // Pings and closes are answered by the library.
+        if message.is_text() || message.is_binary() {
+            socket.send(message).await?;
         }
     }
     Ok(())

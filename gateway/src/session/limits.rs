@@ -185,7 +185,10 @@ mod tests {
     fn an_ipv6_host_counts_by_its_64_bit_prefix() {
         let counts = counts(9, 1, 9);
         let _one = open(&counts, "2001:db8::1", "alice").expect("room");
-        assert_eq!(open(&counts, "2001:db8::ffff:2", "bob").expect_err("same /64"), Reason::LimitAddressSessions);
+        assert_eq!(
+            open(&counts, "2001:db8::ffff:2", "bob").expect_err("same /64"),
+            Reason::LimitAddressSessions
+        );
         open(&counts, "2001:db8:0:1::1", "bob").expect("another /64");
     }
 
