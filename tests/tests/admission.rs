@@ -55,7 +55,7 @@ fn an_admission_and_its_end_are_logged_with_the_same_id() -> Result<()> {
     let scene = Scene::usual()?;
     scene.admits(Client::Raw, &Attempt::on("/chat").token(&scene.token()?))?;
     let admitted = scene.daemon.wait_for("the admission", PATIENCE, |entry| entry.says("admitted"))?;
-    ensure!(admitted.field("CLIENT") == Some(CLIENT_V4), "{}", admitted.line);
+    ensure!(admitted.client() == Some(CLIENT_V4), "{}", admitted.line);
     ensure!(admitted.field("ROUTE") == Some("/chat"), "{}", admitted.line);
     ensure!(admitted.field("SUBJECT") == Some("alice"), "{}", admitted.line);
     ensure!(admitted.field("ISSUER") == Some("main"), "{}", admitted.line);
