@@ -91,7 +91,7 @@ fn refused(setting: &Setting, start: &str) -> Result<()> {
 }
 
 fn check_names_the_place_of_a_fault_in_the_configuration() -> Result<()> {
-    // The two tables [[listen]] take five lines, then comes an empty one.
+    // The tables [[listen]] take four lines, an empty one follows, and then [firewall].
     let misspelt = Setting::new(|plan| Plan { firewall: "[firewall]\nintefaces = []\n".to_owned(), ..plan })?;
     refused(&misspelt, &format!("{}:7:1: ", misspelt.file("gatehouse.toml")))?;
     let mode = Setting::new(|plan| Plan { firewall: "[firewall]\nmode = \"fast\"\n".to_owned(), ..plan })?;
