@@ -11,4 +11,4 @@ pub use entry::{Dropped, Entry, HandshakeId, Point};
 pub use limiter::DropLimiter;
 pub use record::Record;
 pub use sink::{Destination, Sink};
-pub use trail::{Trail, Writer};
+pub use trail::{AuditSink, Trail, Writer};

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::generations::Generations;
-use crate::audit::{DropLimiter, Dropped, Entry, Trail};
+use crate::audit::{AuditSink, DropLimiter, Dropped, Entry, Trail};
 use crate::nic::{Attachment, Card, ClientDrop, Counters, NicError};
 use crate::policy::Generation;
 
