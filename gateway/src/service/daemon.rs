@@ -111,8 +111,7 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let card = card.map(|(card, attachments)| {
-        let reports = config.firewall.as_ref().map_or(0, |firewall| firewall.reports_per_second);
-        let (task, handle) = CardTask::new(card, attachments, Arc::clone(&generations), reports, trail.clone());
+        let (task, handle) = CardTask::new(card, attachments, Arc::clone(&generations), trail.clone());
         tasks.spawn(task.run(stop.child_token()));
         handle
     });
