@@ -22,26 +22,26 @@ enum Order {
 
 /// Gives orders to the card. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct CardHandle {
+pub(super) struct CardHandle {
     orders: mpsc::Sender<Order>,
     attachments: Arc<[Attachment]>,
 }
 
 impl CardHandle {
     /// Where the program is attached, and how.
-    pub fn attachments(&self) -> &[Attachment] {
+    pub(super) fn attachments(&self) -> &[Attachment] {
         &self.attachments
     }
 
     /// Puts `generation` in force at the card; `None` when the daemon is stopping.
-    pub async fn publish(&self, generation: Arc<Generation>) -> Option<Result<(), NicError>> {
+    pub(super) async fn publish(&self, generation: Arc<Generation>) -> Option<Result<(), NicError>> {
         let (reply, answer) = oneshot::channel();
         self.orders.send(Order::Publish(generation, reply)).await.ok()?;
         answer.await.ok()
     }
 
     /// What the card counted; `None` when the daemon is stopping.
-    pub async fn counters(&self) -> Option<Result<Counters, NicError>> {
+    pub(super) async fn counters(&self) -> Option<Result<Counters, NicError>> {
         let (reply, answer) = oneshot::channel();
         self.orders.send(Order::Counters(reply)).await.ok()?;
         answer.await.ok()
@@ -49,7 +49,7 @@ impl CardHandle {
 }
 
 /// The task that owns the card.
-pub struct CardTask {
+pub(super) struct CardTask {
     card: Card,
     orders: mpsc::Receiver<Order>,
     attachments: Arc<[Attachment]>,
@@ -59,7 +59,7 @@ pub struct CardTask {
 
 impl CardTask {
     /// A task for `card`, which is attached at `attachments`, and the handle to it.
-    pub fn new(
+    pub(super) fn new(
         card: Card,
         attachments: Vec<Attachment>,
         generations: Arc<Generations>,
@@ -72,7 +72,7 @@ impl CardTask {
     }
 
     /// Runs until `stop`, then detaches the card.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub(super) async fn run(mut self, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
