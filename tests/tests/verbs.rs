@@ -100,7 +100,7 @@ fn check_names_the_place_of_a_fault_in_the_configuration() -> Result<()> {
 
 fn check_names_the_place_of_a_fault_in_a_list() -> Result<()> {
     let setting = Setting::new(|plan| plan.file("deny.list", "192.0.2.0/24\n\n  2001:db8::/129\n"))?;
-    refused(&setting, &format!("{}:3:3: ", setting.file("deny.list")))
+    refused(&setting, &format!("{}:3:14: ", setting.file("deny.list")))
 }
 
 fn check_names_a_key_file_that_is_missing() -> Result<()> {
