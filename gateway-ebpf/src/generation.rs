@@ -249,10 +249,17 @@ pub fn set_root(blocks: &mut [Block], root: u32, slot: u32, entry: Entry) -> boo
     true
 }
 
-/// The entry in slot `slot` of the root that starts at block `root`.
+/// The entry in slot `slot` of the root that starts at block `root`; that of [`Decision::PASS`]
+/// when `blocks` ends before it.
+///
+/// Lookups hand on values, never an `Option` of one: the compiler may compute with the missing
+/// value of a `None` before it throws the result away, and the kernel's verifier refuses to read
+/// what was never written.
 #[inline(always)]
-fn root_entry<B: Blocks + ?Sized>(blocks: &B, root: u32, slot: u32) -> Option<Entry> {
-    let block = blocks.block(root.wrapping_add(slot / ENTRIES_PER_BLOCK))?;
+fn root_entry<B: Blocks + ?Sized>(blocks: &B, root: u32, slot: u32) -> Entry {
+    let Some(block) = blocks.block(root.wrapping_add(slot / ENTRIES_PER_BLOCK)) else {
+        return Entry::decision(Decision::PASS);
+    };
     let word = block[(slot >> 1 & 7) as usize];
-    Some(Entry((word >> ((slot & 1) * 32)) as u32))
+    Entry((word >> ((slot & 1) * 32)) as u32)
 }

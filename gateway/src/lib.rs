@@ -21,4 +21,6 @@ pub mod rejection;
 #[forbid(unsafe_code)]
 pub mod service;
 #[forbid(unsafe_code)]
+pub mod admin;
+#[forbid(unsafe_code)]
 pub mod session;

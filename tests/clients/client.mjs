@@ -23,6 +23,11 @@ const socket = new WebSocket(url, {
   handshakeTimeout: timeout * 1000,
 });
 
+// Whatever happens, this ends. The timer itself keeps nothing alive.
+setTimeout(() => {
+  process.stderr.write("no end in sight\n", () => process.exit(1));
+}, timeout * 1000 + 5000).unref();
+
 socket.on("open", () => socket.send(TEXT));
 socket.on("message", (data) => {
   socket.close();

@@ -13,18 +13,21 @@ from websockets.exceptions import InvalidStatus
 TEXT = "hello from python"
 
 
-async def attempt(url, source, headers, timeout):
+async def session(url, source, headers, timeout):
+    async with connect(
+        url,
+        additional_headers=headers,
+        local_addr=(source, 0),
+        open_timeout=timeout,
+        proxy=None,
+    ) as socket:
+        await socket.send(TEXT)
+        return {"outcome": "admitted", "sent": TEXT, "echo": await socket.recv()}
+
+
+async def attempt(timeout, **how):
     try:
-        async with asyncio.timeout(timeout):
-            async with connect(
-                url,
-                additional_headers=headers,
-                local_addr=(source, 0),
-                open_timeout=timeout,
-                proxy=None,
-            ) as socket:
-                await socket.send(TEXT)
-                return {"outcome": "admitted", "sent": TEXT, "echo": await socket.recv()}
+        return await asyncio.wait_for(session(timeout=timeout, **how), timeout + 5)
     except InvalidStatus as refusal:
         answer = refusal.response
         return {
@@ -33,7 +36,8 @@ async def attempt(url, source, headers, timeout):
             "headers": [[name, value] for name, value in answer.headers.raw_items()],
             "body": bytes(answer.body or b"").decode(),
         }
-    except TimeoutError:
+    # Before Python 3.11, these are not the same.
+    except (TimeoutError, asyncio.TimeoutError):
         return {"outcome": "unanswered"}
 
 

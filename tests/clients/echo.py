@@ -37,6 +37,9 @@ async def echo(connection):
     try:
         while True:
             fragments = [fragment async for fragment in connection.recv_streaming()]
+            # Sending fragments ends the message with an empty one, and so did the client.
+            if len(fragments) > 1 and not fragments[-1]:
+                fragments.pop()
             await connection.send(fragments if len(fragments) > 1 else fragments[0])
     except ConnectionClosed:
         await connection.wait_closed()

@@ -34,10 +34,7 @@ pub struct Rejection {
 impl Answer {
     /// The value of a header that stands there exactly once.
     pub fn header(&self, name: &str) -> Result<&str> {
-        let mut values = self
-            .headers
-            .iter()
-            .filter(|(found, _)| found.eq_ignore_ascii_case(name));
+        let mut values = self.headers.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name));
         match (values.next(), values.next()) {
             (Some((_, value)), None) => Ok(value),
             (None, _) => Err(anyhow!("there is no header {name}: {self:#?}")),
@@ -47,9 +44,7 @@ impl Answer {
 
     /// Whether a header is there.
     pub fn has(&self, name: &str) -> bool {
-        self.headers
-            .iter()
-            .any(|(found, _)| found.eq_ignore_ascii_case(name))
+        self.headers.iter().any(|(found, _)| found.eq_ignore_ascii_case(name))
     }
 
     /// The rejection that the answer spells out, once as a header and once as a body.
@@ -62,37 +57,15 @@ impl Answer {
         let reason = token(&header, "reason").with_context(|| format!("in {text}"))?;
         let id = string(&header, "id").with_context(|| format!("in {text}"))?;
 
-        ensure!(
-            self.header("Content-Type")?
-                .starts_with("application/problem+json"),
-            "{self:#?}"
-        );
-        let problem: Value =
-            serde_json::from_str(&self.body).with_context(|| format!("{self:#?}"))?;
-        ensure!(
-            problem["layer"] == *layer,
-            "header and body name different layers: {self:#?}"
-        );
-        ensure!(
-            problem["reason"] == *reason,
-            "header and body name different reasons: {self:#?}"
-        );
-        ensure!(
-            problem["id"] == *id,
-            "header and body name different handshakes: {self:#?}"
-        );
-        ensure!(
-            problem["status"] == self.status,
-            "the body names another status: {self:#?}"
-        );
-        ensure!(
-            problem["retryable"].is_boolean(),
-            "the body does not say whether to retry: {self:#?}"
-        );
+        ensure!(self.header("Content-Type")?.starts_with("application/problem+json"), "{self:#?}");
+        let problem: Value = serde_json::from_str(&self.body).with_context(|| format!("{self:#?}"))?;
+        ensure!(problem["layer"] == *layer, "header and body name different layers: {self:#?}");
+        ensure!(problem["reason"] == *reason, "header and body name different reasons: {self:#?}");
+        ensure!(problem["id"] == *id, "header and body name different handshakes: {self:#?}");
+        ensure!(problem["status"] == self.status, "the body names another status: {self:#?}");
+        ensure!(problem["retryable"].is_boolean(), "the body does not say whether to retry: {self:#?}");
         for member in ["type", "title", "detail", "fix"] {
-            let said = problem[member]
-                .as_str()
-                .is_some_and(|text| !text.is_empty());
+            let said = problem[member].as_str().is_some_and(|text| !text.is_empty());
             ensure!(said, "the body has no {member}: {self:#?}");
         }
         // RFC 9110 §15.5.2, §15.5.6, §15.5.22: these answers are incomplete without their header.
@@ -106,13 +79,7 @@ impl Answer {
         if let Some(name) = required {
             self.header(name)?;
         }
-        Ok(Rejection {
-            layer,
-            reason,
-            id,
-            problem,
-            answer: self,
-        })
+        Ok(Rejection { layer, reason, id, problem, answer: self })
     }
 }
 

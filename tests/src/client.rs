@@ -126,10 +126,7 @@ impl Outcome {
     pub fn admitted(self) -> Result<()> {
         match self {
             Self::Admitted { sent, echo } => {
-                ensure!(
-                    sent == echo && !sent.is_empty(),
-                    "{sent:?} came back as {echo:?}"
-                );
+                ensure!(sent == echo && !sent.is_empty(), "{sent:?} came back as {echo:?}");
                 Ok(())
             }
             other => bail!("the client was not admitted: {other:#?}"),
@@ -154,11 +151,7 @@ impl Outcome {
 }
 
 /// Runs a script in the clients' namespace with `arguments`; the line that it printed.
-pub fn answer_of(
-    host: &Host,
-    mut command: Command,
-    arguments: &serde_json::Value,
-) -> Result<String> {
+pub fn answer_of(host: &Host, mut command: Command, arguments: &serde_json::Value) -> Result<String> {
     command.arg(arguments.to_string());
     let output = host.client.command(&command).output()?;
     let printed = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -176,7 +169,5 @@ pub(crate) fn authority(source: IpAddr) -> String {
 }
 
 fn address(text: &str) -> IpAddr {
-    text.parse()
-        .map_err(|_| anyhow!("{text} is no address"))
-        .unwrap_or(IpAddr::from([0, 0, 0, 0]))
+    text.parse().map_err(|_| anyhow!("{text} is no address")).unwrap_or(IpAddr::from([0, 0, 0, 0]))
 }

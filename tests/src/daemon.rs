@@ -24,10 +24,7 @@ impl Daemon {
         let mut command = verb("run", config)?;
         command.args(["--log", "stderr"]).env_remove("RUST_LOG");
         let process = Process::start("gatehouse", host.gate.command(&command))?;
-        Ok(Self {
-            process,
-            config: config.to_owned(),
-        })
+        Ok(Self { process, config: config.to_owned() })
     }
 
     /// Starts the daemon and waits until it is ready.
@@ -60,32 +57,18 @@ impl Daemon {
         patience: Duration,
         mut wanted: impl FnMut(&Entry) -> bool,
     ) -> Result<Entry> {
-        self.process.wait_for(what, mark, patience, |line| {
-            Some(Entry::parse(line)).filter(&mut wanted)
-        })
+        self.process.wait_for(what, mark, patience, |line| Some(Entry::parse(line)).filter(&mut wanted))
     }
 
     /// Every entry so far.
     pub fn log(&self) -> Vec<Entry> {
-        self.process
-            .printed()
-            .iter()
-            .map(|line| Entry::parse(line))
-            .collect()
+        self.process.printed().iter().map(|line| Entry::parse(line)).collect()
     }
 
     /// The answer of `gatehouse status --json`.
     pub fn status(&self) -> Result<serde_json::Value> {
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = verb("status", &self.config)?.arg("--json").output()?;
-        ensure!(
-            status.success(),
-            "gatehouse status: {}",
-            String::from_utf8_lossy(&stderr)
-        );
+        let Output { status, stdout, stderr } = verb("status", &self.config)?.arg("--json").output()?;
+        ensure!(status.success(), "gatehouse status: {}", String::from_utf8_lossy(&stderr));
         Ok(serde_json::from_slice(&stdout)?)
     }
 

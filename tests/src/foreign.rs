@@ -4,9 +4,7 @@ use std::fs;
 
 use anyhow::{Result, anyhow};
 use object::write::{Object, StandardSegment, Symbol, SymbolSection};
-use object::{
-    Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
-};
+use object::{Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope};
 
 use crate::host::{GATE_INTERFACE, Host};
 
@@ -16,14 +14,8 @@ const PASS: [u8; 16] = [0xb7, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
 /// Attaches a program that passes every packet to the guarded interface, as another tool would.
 pub fn attach(host: &Host) -> Result<()> {
     let file = tempfile::Builder::new().suffix(".o").tempfile()?;
-    fs::write(
-        file.path(),
-        program().map_err(|error| anyhow!("no object file: {error}"))?,
-    )?;
-    host.gate.ip(&format!(
-        "link set dev {GATE_INTERFACE} xdpdrv obj {} sec xdp",
-        file.path().display()
-    ))?;
+    fs::write(file.path(), program().map_err(|error| anyhow!("no object file: {error}"))?)?;
+    host.gate.ip(&format!("link set dev {GATE_INTERFACE} xdpdrv obj {} sec xdp", file.path().display()))?;
     Ok(())
 }
 
@@ -45,19 +37,7 @@ fn program() -> Result<Vec<u8>, object::write::Error> {
             flags: SymbolFlags::None,
         });
     };
-    section(
-        b"xdp",
-        b"foreign",
-        &PASS,
-        SectionKind::Text,
-        SymbolKind::Text,
-    );
-    section(
-        b"license",
-        b"_license",
-        b"GPL\0",
-        SectionKind::Data,
-        SymbolKind::Data,
-    );
+    section(b"xdp", b"foreign", &PASS, SectionKind::Text, SymbolKind::Text);
+    section(b"license", b"_license", b"GPL\0", SectionKind::Data, SymbolKind::Data);
     object.write()
 }

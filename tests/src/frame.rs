@@ -48,14 +48,9 @@ pub fn frame(source: IpAddr, wrap: Wrap, carry: Carry, payload: &[u8]) -> Result
     };
     let mut frame = Vec::new();
     match carry {
-        Carry::Syn(port) => ip
-            .tcp(40_000, port, 1, 65_535)
-            .syn()
-            .write(&mut frame, payload)?,
+        Carry::Syn(port) => ip.tcp(40_000, port, 1, 65_535).syn().write(&mut frame, payload)?,
         Carry::Udp(port) => ip.udp(40_000, port).write(&mut frame, payload)?,
-        Carry::Ping if source.is_ipv4() => {
-            ip.icmpv4_echo_request(1, 1).write(&mut frame, payload)?
-        }
+        Carry::Ping if source.is_ipv4() => ip.icmpv4_echo_request(1, 1).write(&mut frame, payload)?,
         Carry::Ping => ip.icmpv6_echo_request(1, 1).write(&mut frame, payload)?,
     }
     // Innermost first: each one is pushed in front of what is there.
@@ -75,12 +70,7 @@ pub fn frame(source: IpAddr, wrap: Wrap, carry: Carry, payload: &[u8]) -> Result
 pub fn send(host: &Host, frames: &[Vec<u8>]) -> Result<()> {
     let mut command = tools::python("send_frames.py")?;
     command.arg(CLIENT_INTERFACE);
-    let mut sender = host
-        .client
-        .command(&command)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut sender = host.client.command(&command).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     if let Some(mut input) = sender.stdin.take() {
         let lines: String = frames.iter().map(|frame| hex(frame) + "\n").collect();
         input.write_all(lines.as_bytes())?;
@@ -88,12 +78,7 @@ pub fn send(host: &Host, frames: &[Vec<u8>]) -> Result<()> {
     let output = sender.wait_with_output()?;
     let sent = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "frames could not be sent");
-    ensure!(
-        sent.trim() == frames.len().to_string(),
-        "{} of {} frames were sent",
-        sent.trim(),
-        frames.len()
-    );
+    ensure!(sent.trim() == frames.len().to_string(), "{} of {} frames were sent", sent.trim(), frames.len());
     Ok(())
 }
 
@@ -119,18 +104,13 @@ impl Sniffer {
     pub fn wait_for(&self, payload: &[u8]) -> Result<()> {
         let wanted = hex(payload);
         self.process
-            .wait_for("the frame", Mark::default(), PATIENCE, |line| {
-                line.ends_with(&wanted).then_some(())
-            })
+            .wait_for("the frame", Mark::default(), PATIENCE, |line| line.ends_with(&wanted).then_some(()))
     }
 
     /// Whether a frame with `payload` has come through so far.
     pub fn has_seen(&self, payload: &[u8]) -> bool {
         let wanted = hex(payload);
-        self.process
-            .printed()
-            .iter()
-            .any(|line| line.ends_with(&wanted))
+        self.process.printed().iter().any(|line| line.ends_with(&wanted))
     }
 }
 

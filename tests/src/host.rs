@@ -6,8 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use nix::sys::socket::{
-    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt, socket,
-    sockopt,
+    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 
@@ -55,10 +54,7 @@ pub struct Host {
 impl Host {
     /// Both namespaces with their link up and every address in place.
     pub fn new() -> Result<Self> {
-        let host = Self {
-            client: Namespace::new("client")?,
-            gate: Namespace::new("gate")?,
-        };
+        let host = Self { client: Namespace::new("client")?, gate: Namespace::new("gate")? };
         host.gate.ip(&format!(
             "link add {GATE_INTERFACE} address {} type veth peer name {CLIENT_INTERFACE} address {} netns {}",
             mac(GATE_MAC),
@@ -67,26 +63,17 @@ impl Host {
         ))?;
         // Without duplicate address detection, an address can be used at once.
         for address in [GATE_V4, GATE_V6] {
-            host.gate.ip(&format!(
-                "address add {} dev {GATE_INTERFACE} nodad",
-                on_link(address)
-            ))?;
+            host.gate.ip(&format!("address add {} dev {GATE_INTERFACE} nodad", on_link(address)))?;
         }
         for address in [CLIENT_V4, OTHER_CLIENT_V4, CLIENT_V6, DENIED_V4, DENIED_V6] {
-            host.client.ip(&format!(
-                "address add {} dev {CLIENT_INTERFACE} nodad",
-                on_link(address)
-            ))?;
+            host.client.ip(&format!("address add {} dev {CLIENT_INTERFACE} nodad", on_link(address)))?;
         }
         up(&host.client, CLIENT_INTERFACE, || {
-            host.gate
-                .ip(&format!("link set {GATE_INTERFACE} up"))
-                .map(drop)
+            host.gate.ip(&format!("link set {GATE_INTERFACE} up")).map(drop)
         })?;
         // The answers to the denied clients would find their way, so that silence is the firewall's.
         for range in ["10.66.0.0/16", "fd66::/16"] {
-            host.gate
-                .ip(&format!("route add {range} dev {GATE_INTERFACE}"))?;
+            host.gate.ip(&format!("route add {range} dev {GATE_INTERFACE}"))?;
         }
         Ok(host)
     }
@@ -94,11 +81,8 @@ impl Host {
     /// Names of the programs that are attached to the guarded interface, by mode: `xdpdrv` or
     /// `xdpgeneric`.
     pub fn attached(&self) -> Result<serde_json::Value> {
-        let links: serde_json::Value = serde_json::from_str(
-            &self
-                .gate
-                .ip(&format!("-j -d link show dev {GATE_INTERFACE}"))?,
-        )?;
+        let links: serde_json::Value =
+            serde_json::from_str(&self.gate.ip(&format!("-j -d link show dev {GATE_INTERFACE}"))?)?;
         Ok(links[0]["xdp"].clone())
     }
 }
@@ -128,17 +112,10 @@ fn up(namespace: &Namespace, interface: &str, more: impl FnOnce() -> Result<()>)
     more()?;
     let deadline = Instant::now() + PATIENCE;
     let mut event = [0; 8192];
-    while !namespace
-        .ip(&format!("-o link show dev {interface}"))?
-        .contains("state UP")
-    {
+    while !namespace.ip(&format!("-o link show dev {interface}"))?.contains("state UP") {
         ensure!(Instant::now() < deadline, "{interface} did not come up");
         // What the event says does not matter, and a missed one costs a second.
-        let _ = recv(
-            events.as_raw_fd(),
-            &mut event,
-            nix::sys::socket::MsgFlags::empty(),
-        );
+        let _ = recv(events.as_raw_fd(), &mut event, nix::sys::socket::MsgFlags::empty());
     }
     Ok(())
 }

@@ -59,12 +59,14 @@ fn run_trials(promises: Vec<(&'static str, Promise)>, ignored: bool) -> ExitCode
     let trials = promises
         .into_iter()
         .map(|(name, promise)| {
-            // The causes of an error are the diagnosis: print them all.
-            Trial::test(name, move || {
-                promise().map_err(|error| Failed::from(format!("{error:?}")))
-            })
-            .with_ignored_flag(ignored)
+            Trial::test(name, move || promise().map_err(|error| failed(&error))).with_ignored_flag(ignored)
         })
         .collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// The error with all its causes: they are the diagnosis.
+fn failed(error: &anyhow::Error) -> Failed {
+    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    Failed::from(causes.join("\nbecause: "))
 }

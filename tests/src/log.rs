@@ -18,10 +18,7 @@ impl Entry {
         let mut rest = line;
         while let Some(gap) = rest.find(' ') {
             rest = &rest[gap + 1..];
-            let name = rest
-                .split(|c: char| !(c.is_ascii_uppercase() || c == '_'))
-                .next()
-                .unwrap_or_default();
+            let name = rest.split(|c: char| !(c.is_ascii_uppercase() || c == '_')).next().unwrap_or_default();
             let Some(value) = rest[name.len()..].strip_prefix('=') else {
                 continue;
             };
@@ -32,17 +29,12 @@ impl Entry {
             fields.insert(name.to_owned(), value);
             rest = after;
         }
-        Self {
-            line: line.to_owned(),
-            fields,
-        }
+        Self { line: line.to_owned(), fields }
     }
 
     /// The value of the field `GATEHOUSE_<name>`.
     pub fn field(&self, name: &str) -> Option<&str> {
-        self.fields
-            .get(&format!("GATEHOUSE_{name}"))
-            .map(String::as_str)
+        self.fields.get(&format!("GATEHOUSE_{name}")).map(String::as_str)
     }
 
     /// The field as a number.
@@ -52,9 +44,7 @@ impl Entry {
 
     /// Whether `word` stands in the line, not only as a part of another word.
     pub fn says(&self, word: &str) -> bool {
-        self.line
-            .split(|c: char| !c.is_alphanumeric())
-            .any(|found| found == word)
+        self.line.split(|c: char| !c.is_alphanumeric()).any(|found| found == word)
     }
 
     /// Whether this is the entry of a client dropped at the network card.

@@ -40,10 +40,7 @@ impl Namespace {
     /// `command` as it starts inside the namespace, in the same process.
     pub fn command(&self, command: &Command) -> Command {
         let mut inside = Command::new("ip");
-        inside
-            .args(["netns", "exec", &self.name])
-            .arg(command.get_program())
-            .args(command.get_args());
+        inside.args(["netns", "exec", &self.name]).arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => inside.env(name, value),
@@ -72,29 +69,15 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         if let Err(error) = ip(&["netns", "del", &self.name]) {
-            eprintln!(
-                "the network namespace {} stays behind: {error:#}",
-                self.name
-            );
+            eprintln!("the network namespace {} stays behind: {error:#}", self.name);
         }
     }
 }
 
 fn ip(arguments: &[&str]) -> Result<String> {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = Command::new("ip")
-        .args(arguments)
-        .output()
-        .context("cannot start ip (package iproute2)")?;
+    let Output { status, stdout, stderr } =
+        Command::new("ip").args(arguments).output().context("cannot start ip (package iproute2)")?;
     let stderr = String::from_utf8_lossy(&stderr);
-    ensure!(
-        status.success(),
-        "ip {}: {}",
-        arguments.join(" "),
-        stderr.trim()
-    );
+    ensure!(status.success(), "ip {}: {}", arguments.join(" "), stderr.trim());
     Ok(String::from_utf8_lossy(&stdout).into_owned())
 }

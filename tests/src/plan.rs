@@ -71,15 +71,8 @@ impl Plan {
             port = crate::client::GATE_PORT
         );
         let control = "[control]\nsocket = \"control.sock\"\n";
-        let text = [
-            listen.as_str(),
-            &self.firewall,
-            &self.issuers,
-            &self.routes,
-            control,
-            &self.more,
-        ]
-        .join("\n");
+        let text =
+            [listen.as_str(), &self.firewall, &self.issuers, &self.routes, control, &self.more].join("\n");
         fs::write(&file, text).with_context(|| file.display().to_string())?;
         Ok(file)
     }
@@ -87,8 +80,7 @@ impl Plan {
 
 /// The usual deny list: the entries stand on the lines 2 and 3.
 fn deny_list() -> Vec<u8> {
-    format!("# denied in every test\n{DENIED_RANGE_V4}\n{DENIED_RANGE_V6} # IPv6, too\n")
-        .into_bytes()
+    format!("# denied in every test\n{DENIED_RANGE_V4}\n{DENIED_RANGE_V6} # IPv6, too\n").into_bytes()
 }
 
 /// A table `[[issuer]]` of [`ISSUER`].

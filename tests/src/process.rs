@@ -52,11 +52,7 @@ impl Process {
             collect(stdout, Arc::clone(&output));
             collect(stderr, Arc::clone(&output));
         }
-        Ok(Self {
-            name: name.to_owned(),
-            child,
-            output,
-        })
+        Ok(Self { name: name.to_owned(), child, output })
     }
 
     /// The end of what was printed so far.
@@ -89,11 +85,7 @@ impl Process {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if printed.closed == 2 || left.is_zero() {
-                let how = if printed.closed == 2 {
-                    "ended before"
-                } else {
-                    "did not print in time"
-                };
+                let how = if printed.closed == 2 { "ended before" } else { "did not print in time" };
                 return Err(anyhow!(
                     "{} {how}: {what}; it printed:\n{}",
                     self.name,
@@ -127,10 +119,7 @@ impl Process {
                 let lines = printed.lines.join("\n");
                 drop(printed);
                 self.child.kill()?;
-                return Err(anyhow!(
-                    "{} did not end in time; it printed:\n{lines}",
-                    self.name
-                ));
+                return Err(anyhow!("{} did not end in time; it printed:\n{lines}", self.name));
             }
             printed = self
                 .output
@@ -160,10 +149,7 @@ impl Output {
 fn collect(stream: impl Read + Send + 'static, output: Arc<Output>) {
     std::thread::spawn(move || {
         for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
-            output
-                .lock()
-                .lines
-                .push(String::from_utf8_lossy(&line).into_owned());
+            output.lock().lines.push(String::from_utf8_lossy(&line).into_owned());
             output.changed.notify_all();
         }
         output.lock().closed += 1;

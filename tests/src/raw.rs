@@ -35,22 +35,12 @@ impl Session {
     pub fn echo(&mut self, text: &str) -> Result<String> {
         let length = u8::try_from(text.len())?;
         ensure!(length < 126, "longer texts need another form of frame");
-        let masked = text
-            .bytes()
-            .zip(MASK.iter().cycle())
-            .map(|(byte, mask)| byte ^ mask);
-        let frame: Vec<u8> = [0x81, 0x80 | length]
-            .into_iter()
-            .chain(MASK)
-            .chain(masked)
-            .collect();
+        let masked = text.bytes().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+        let frame: Vec<u8> = [0x81, 0x80 | length].into_iter().chain(MASK).chain(masked).collect();
         self.stream.write_all(&frame)?;
         let mut head = [0; 2];
         self.stream.read_exact(&mut head)?;
-        ensure!(
-            head[0] == 0x81 && head[1] < 126,
-            "this is no short text frame: {head:02x?}"
-        );
+        ensure!(head[0] == 0x81 && head[1] < 126, "this is no short text frame: {head:02x?}");
         let mut payload = vec![0; usize::from(head[1])];
         self.stream.read_exact(&mut payload)?;
         Ok(String::from_utf8(payload)?)
@@ -60,10 +50,7 @@ impl Session {
 /// Makes one attempt from the network namespace of this thread.
 pub(crate) fn attempt(attempt: &Attempt) -> Result<Outcome> {
     Ok(match open(attempt)? {
-        Ok(mut session) => Outcome::Admitted {
-            sent: TEXT.to_owned(),
-            echo: session.echo(TEXT)?,
-        },
+        Ok(mut session) => Outcome::Admitted { sent: TEXT.to_owned(), echo: session.echo(TEXT)? },
         Err(outcome) => outcome,
     })
 }
@@ -96,23 +83,13 @@ fn open(attempt: &Attempt) -> Result<Result<Session, Outcome>> {
     if answer.status != 101 {
         return Ok(Err(Outcome::Rejected(answer)));
     }
-    ensure!(
-        answer.header("Sec-WebSocket-Accept")? == ACCEPT,
-        "RFC 6455 §4.2.2: {answer:#?}"
-    );
-    ensure!(
-        answer.header("Upgrade")?.eq_ignore_ascii_case("websocket"),
-        "{answer:#?}"
-    );
+    ensure!(answer.header("Sec-WebSocket-Accept")? == ACCEPT, "RFC 6455 §4.2.2: {answer:#?}");
+    ensure!(answer.header("Upgrade")?.eq_ignore_ascii_case("websocket"), "{answer:#?}");
     Ok(Ok(Session { stream }))
 }
 
 fn connect(attempt: &Attempt) -> io::Result<TcpStream> {
-    let socket = Socket::new(
-        Domain::for_address(SocketAddr::new(attempt.source, 0)),
-        Type::STREAM,
-        None,
-    )?;
+    let socket = Socket::new(Domain::for_address(SocketAddr::new(attempt.source, 0)), Type::STREAM, None)?;
     socket.bind(&SocketAddr::new(attempt.source, 0).into())?;
     let gate = SocketAddr::new(gate_address(attempt.source), GATE_PORT);
     socket.connect_timeout(&gate.into(), attempt.timeout)?;
@@ -123,10 +100,7 @@ fn connect(attempt: &Attempt) -> io::Result<TcpStream> {
 
 /// Whether nothing answered in time.
 fn silent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
-    )
+    matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
 }
 
 /// Reads the head byte by byte, so that what follows it stays unread, then the body.
@@ -140,30 +114,20 @@ fn read_answer(stream: &mut TcpStream) -> Result<Answer> {
     }
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut parsed = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(_) = parsed.parse(&head)? else {
-        bail!("the answer is incomplete")
-    };
+    let httparse::Status::Complete(_) = parsed.parse(&head)? else { bail!("the answer is incomplete") };
     let mut answer = Answer {
         status: parsed.code.context("the answer has no status")?,
         headers: parsed
             .headers
             .iter()
-            .map(|header| {
-                (
-                    header.name.to_owned(),
-                    String::from_utf8_lossy(header.value).into_owned(),
-                )
-            })
+            .map(|header| (header.name.to_owned(), String::from_utf8_lossy(header.value).into_owned()))
             .collect(),
         body: String::new(),
     };
     if answer.status != 101 {
         let length: u64 = answer.header("Content-Length")?.parse()?;
         stream.take(length).read_to_string(&mut answer.body)?;
-        ensure!(
-            answer.body.len() as u64 == length,
-            "the body is cut short: {answer:#?}"
-        );
+        ensure!(answer.body.len() as u64 == length, "the body is cut short: {answer:#?}");
     }
     Ok(answer)
 }

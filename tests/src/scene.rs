@@ -20,7 +20,7 @@ use crate::upstream::Upstream;
 /// How soon a drop must be in the log and an edited list in force.
 pub const PROMPTLY: Duration = Duration::from_secs(1);
 /// How long a client waits before it takes silence for an answer.
-pub const SILENCE: Duration = Duration::from_millis(1500);
+pub const SILENCE: Duration = Duration::from_secs(1);
 
 /// A running system. The fields are dropped in their order.
 #[derive(Debug)]
@@ -53,13 +53,7 @@ impl Scene {
         let host = Host::new()?;
         let upstream = Upstream::start(&host)?;
         let daemon = Daemon::start(&host, &config)?;
-        Ok(Self {
-            daemon,
-            upstream,
-            host,
-            key,
-            folder,
-        })
+        Ok(Self { daemon, upstream, host, key, folder })
     }
 
     /// Ends the test: the daemon must stop cleanly.
@@ -96,10 +90,7 @@ impl Scene {
 
     /// Makes `attempt` with `client`; it must be admitted.
     pub fn admits(&self, client: Client, attempt: &Attempt) -> Result<()> {
-        attempt
-            .by(client, &self.host)?
-            .admitted()
-            .with_context(|| format!("client: {client:?}"))
+        attempt.by(client, &self.host)?.admitted().with_context(|| format!("client: {client:?}"))
     }
 
     /// Makes `attempt` with `client`; the answer and the log must name the layer and the reason,
@@ -122,41 +113,22 @@ impl Scene {
     ) -> Result<(Rejection, Entry)> {
         let rejection = attempt.by(client, &self.host)?.rejected()?;
         ensure!(
-            (
-                rejection.answer.status,
-                &*rejection.layer,
-                &*rejection.reason
-            ) == (status, layer, reason),
+            (rejection.answer.status, &*rejection.layer, &*rejection.reason) == (status, layer, reason),
             "the client was told {rejection:#?}"
         );
         let entry = self.daemon.wait_for("the rejection", PATIENCE, |entry| {
             entry.field("ID") == Some(&rejection.id) && entry.field("LAYER").is_some()
         })?;
-        let logged = ["LAYER", "REASON", "POINT", "CLIENT"]
-            .map(|name| entry.field(name).unwrap_or_default());
+        let logged = ["LAYER", "REASON", "POINT", "CLIENT"].map(|name| entry.field(name).unwrap_or_default());
         ensure!(
             logged == [layer, reason, "gateway", &attempt.source.to_string()],
             "the log has {}",
             entry.line
         );
-        for (_, value) in attempt
-            .headers
-            .iter()
-            .filter(|(name, _)| name == "Authorization")
-        {
-            let secret = value
-                .rsplit([' ', '.'])
-                .find(|part| part.len() > 8)
-                .unwrap_or(value);
-            ensure!(
-                !rejection.answer.body.contains(secret),
-                "the answer holds the token: {rejection:#?}"
-            );
-            let leak = self
-                .daemon
-                .log()
-                .into_iter()
-                .find(|entry| entry.line.contains(secret));
+        for (_, value) in attempt.headers.iter().filter(|(name, _)| name == "Authorization") {
+            let secret = value.rsplit([' ', '.']).find(|part| part.len() > 8).unwrap_or(value);
+            ensure!(!rejection.answer.body.contains(secret), "the answer holds the token: {rejection:#?}");
+            let leak = self.daemon.log().into_iter().find(|entry| entry.line.contains(secret));
             ensure!(leak.is_none(), "the log holds the token: {leak:?}");
         }
         Ok((rejection, entry))
@@ -167,20 +139,13 @@ impl Scene {
     pub fn drops(&self, client: Client, attempt: &Attempt) -> Result<Entry> {
         let source = attempt.source.to_string();
         let attempt = attempt.clone().patient_for(SILENCE);
+        let mark = self.daemon.mark();
         std::thread::scope(|scope| {
             let trying = scope.spawn(|| attempt.by(client, &self.host));
             // Our own client connects at once; an interpreter has to start first.
-            let patience = if client == Client::Raw {
-                PROMPTLY
-            } else {
-                PATIENCE
-            };
-            let entry = self
-                .daemon
-                .wait_for("the drop", patience, |entry| entry.is_drop_of(&source));
-            let outcome = trying
-                .join()
-                .map_err(|_| anyhow::anyhow!("the client panicked"))?;
+            let patience = if client == Client::Raw { PROMPTLY } else { PATIENCE };
+            let entry = self.daemon.wait_after(mark, "the drop", patience, |entry| entry.is_drop_of(&source));
+            let outcome = trying.join().map_err(|_| anyhow::anyhow!("the client panicked"))?;
             outcome?.unanswered()?;
             entry
         })
@@ -190,16 +155,8 @@ impl Scene {
 
 /// Whether `entry` names the rule on `line` of the list at `list` with `prefix`.
 pub fn names_rule(entry: &Entry, list: &Path, line: u64, prefix: &str) -> Result<()> {
-    let named = (
-        entry.field("LIST"),
-        entry.number("LINE"),
-        entry.field("PREFIX"),
-    );
+    let named = (entry.field("LIST"), entry.number("LINE"), entry.field("PREFIX"));
     let list = list.display().to_string();
-    ensure!(
-        named == (Some(&*list), Some(line), Some(prefix)),
-        "another rule is named: {}",
-        entry.line
-    );
+    ensure!(named == (Some(&*list), Some(line), Some(prefix)), "another rule is named: {}", entry.line);
     Ok(())
 }

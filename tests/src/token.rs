@@ -46,20 +46,12 @@ impl Key {
             }
             other => bail!("no key is made for {other}"),
         };
-        Ok(Self {
-            algorithm,
-            id: id.to_owned(),
-            pair,
-        })
+        Ok(Self { algorithm, id: id.to_owned(), pair })
     }
 
     /// A key that signs with HMAC and `secret`, whatever that really is.
     pub fn hmac(secret: &[u8], id: &str) -> Self {
-        Self {
-            algorithm: "HS256",
-            id: id.to_owned(),
-            pair: Pair::Secret(secret.to_owned()),
-        }
+        Self { algorithm: "HS256", id: id.to_owned(), pair: Pair::Secret(secret.to_owned()) }
     }
 
     /// The algorithm in the header of its tokens.
@@ -90,11 +82,7 @@ impl Key {
                 // SEC 1 §2.3.3: 4, then both coordinates.
                 let point = &pair.public_key().as_ref()[1..];
                 let (x, y) = point.split_at(point.len() / 2);
-                let curve = if self.algorithm == "ES256" {
-                    "P-256"
-                } else {
-                    "P-384"
-                };
+                let curve = if self.algorithm == "ES256" { "P-256" } else { "P-384" };
                 json!({"kty": "EC", "crv": curve, "x": encode(x), "y": encode(y)})
             }
             Pair::Ed(pair) => {
@@ -117,35 +105,25 @@ impl Key {
             Pair::Secret(_) => bail!("a secret has no public half"),
         };
         let text = STANDARD.encode(der.as_ref());
-        let lines: Vec<String> = text
-            .as_bytes()
-            .chunks(64)
-            .map(|line| String::from_utf8_lossy(line).into_owned())
-            .collect();
-        Ok(format!(
-            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
-            lines.join("\n")
-        ))
+        let lines: Vec<String> =
+            text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+        Ok(format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n")))
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
         let random = SystemRandom::new();
         Ok(match &self.pair {
             Pair::Rsa(pair) => {
-                let padding = if self.algorithm == "PS256" {
-                    &RSA_PSS_SHA256
-                } else {
-                    &RSA_PKCS1_SHA256
-                };
+                let padding = if self.algorithm == "PS256" { &RSA_PSS_SHA256 } else { &RSA_PKCS1_SHA256 };
                 let mut signature = vec![0; pair.public_modulus_len()];
                 pair.sign(padding, &random, message, &mut signature)?;
                 signature
             }
             Pair::Ec(pair) => pair.sign(&random, message)?.as_ref().to_owned(),
             Pair::Ed(pair) => pair.sign(message).as_ref().to_owned(),
-            Pair::Secret(secret) => hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message)
-                .as_ref()
-                .to_owned(),
+            Pair::Secret(secret) => {
+                hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message).as_ref().to_owned()
+            }
         })
     }
 }
@@ -210,36 +188,24 @@ impl Token {
     }
 
     fn message(&self, header: &Value) -> String {
-        format!(
-            "{}.{}",
-            encode(header.to_string().as_bytes()),
-            encode(self.claims.to_string().as_bytes())
-        )
+        format!("{}.{}", encode(header.to_string().as_bytes()), encode(self.claims.to_string().as_bytes()))
     }
 }
 
 /// `token` with another claim under the old signature.
 pub fn tampered(token: &str, name: &str, value: &str) -> Result<String> {
     let parts: Vec<&str> = token.split('.').collect();
-    let [header, claims, signature] = parts[..] else {
-        bail!("a token has three parts")
-    };
+    let [header, claims, signature] = parts[..] else { bail!("a token has three parts") };
     let mut claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims)?)?;
     claims[name] = value.into();
-    Ok(format!(
-        "{header}.{}.{signature}",
-        encode(claims.to_string().as_bytes())
-    ))
+    Ok(format!("{header}.{}.{signature}", encode(claims.to_string().as_bytes())))
 }
 
 /// Seconds since 1970.
 fn now() -> Result<i64> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    i64::try_from(
-        now.map_err(|error| anyhow!("the clock stands before 1970: {error}"))?
-            .as_secs(),
-    )
-    .map_err(|error| anyhow!("the clock is far off: {error}"))
+    i64::try_from(now.map_err(|error| anyhow!("the clock stands before 1970: {error}"))?.as_secs())
+        .map_err(|error| anyhow!("the clock is far off: {error}"))
 }
 
 fn encode(bytes: &[u8]) -> String {

@@ -38,16 +38,10 @@ pub fn gatehouse() -> Result<PathBuf> {
 pub fn python(name: &str) -> Result<Command> {
     let python = std::env::var_os("GATEHOUSE_TEST_PYTHON")
         .map_or_else(|| target().join("tools/venv/bin/python"), PathBuf::from);
-    ensure!(
-        python.is_file(),
-        "{} is missing: run cargo xtask test",
-        python.display()
-    );
+    ensure!(python.is_file(), "{} is missing: run cargo xtask test", python.display());
     let mut command = Command::new(python);
     // Compiled scripts would land in the source tree.
-    command
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .arg(script(name));
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(script(name));
     Ok(command)
 }
 

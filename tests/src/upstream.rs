@@ -69,47 +69,30 @@ impl Upstream {
 
     /// The first opening handshake that came through.
     pub fn request(&self) -> Result<Seen> {
-        self.process.wait_for(
-            "an opening handshake",
-            Mark::default(),
-            PATIENCE,
-            |line| match event(line) {
-                Some(Event::Request(seen)) => Some(seen),
-                _ => None,
-            },
-        )
+        self.process.wait_for("an opening handshake", Mark::default(), PATIENCE, |line| match event(line) {
+            Some(Event::Request(seen)) => Some(seen),
+            _ => None,
+        })
     }
 
     /// The first conversation that has ended.
     pub fn conversation(&self) -> Result<Conversation> {
-        self.process.wait_for(
-            "the end of a session",
-            Mark::default(),
-            PATIENCE,
-            |line| match event(line) {
-                Some(Event::Closed(conversation)) => Some(conversation),
-                _ => None,
-            },
-        )
+        self.process.wait_for("the end of a session", Mark::default(), PATIENCE, |line| match event(line) {
+            Some(Event::Closed(conversation)) => Some(conversation),
+            _ => None,
+        })
     }
 
     /// How many opening handshakes have come through so far.
     pub fn requests(&self) -> usize {
-        self.process
-            .printed()
-            .iter()
-            .filter(|line| matches!(event(line), Some(Event::Request(_))))
-            .count()
+        self.process.printed().iter().filter(|line| matches!(event(line), Some(Event::Request(_)))).count()
     }
 }
 
 impl Seen {
     /// The values of a header.
     pub fn header(&self, name: &str) -> Vec<&str> {
-        let named = self
-            .headers
-            .iter()
-            .filter(|(found, _)| found.eq_ignore_ascii_case(name));
+        let named = self.headers.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name));
         named.map(|(_, value)| value.as_str()).collect()
     }
 }

@@ -39,20 +39,14 @@ fn each_kind_of_client_is_admitted() -> Result<()> {
     for client in Client::ALL {
         scene.admits(client, &attempt)?;
     }
-    ensure!(
-        scene.upstream.requests() == 3,
-        "each session has its own connection to the upstream"
-    );
+    ensure!(scene.upstream.requests() == 3, "each session has its own connection to the upstream");
     scene.end()
 }
 
 fn both_families_are_admitted() -> Result<()> {
     let scene = Scene::usual()?;
     for source in [CLIENT_V4, CLIENT_V6] {
-        scene.admits(
-            Client::Raw,
-            &Attempt::on("/chat").from(source).token(&scene.token()?),
-        )?;
+        scene.admits(Client::Raw, &Attempt::on("/chat").from(source).token(&scene.token()?))?;
     }
     scene.end()
 }
@@ -60,33 +54,15 @@ fn both_families_are_admitted() -> Result<()> {
 fn an_admission_and_its_end_are_logged_with_the_same_id() -> Result<()> {
     let scene = Scene::usual()?;
     scene.admits(Client::Raw, &Attempt::on("/chat").token(&scene.token()?))?;
-    let admitted = scene
-        .daemon
-        .wait_for("the admission", PATIENCE, |entry| entry.says("admitted"))?;
-    ensure!(
-        admitted.field("CLIENT") == Some(CLIENT_V4),
-        "{}",
-        admitted.line
-    );
-    ensure!(
-        admitted.field("ROUTE") == Some("/chat"),
-        "{}",
-        admitted.line
-    );
-    ensure!(
-        admitted.field("SUBJECT") == Some("alice"),
-        "{}",
-        admitted.line
-    );
-    ensure!(
-        admitted.field("ISSUER") == Some("main"),
-        "{}",
-        admitted.line
-    );
+    let admitted = scene.daemon.wait_for("the admission", PATIENCE, |entry| entry.says("admitted"))?;
+    ensure!(admitted.field("CLIENT") == Some(CLIENT_V4), "{}", admitted.line);
+    ensure!(admitted.field("ROUTE") == Some("/chat"), "{}", admitted.line);
+    ensure!(admitted.field("SUBJECT") == Some("alice"), "{}", admitted.line);
+    ensure!(admitted.field("ISSUER") == Some("main"), "{}", admitted.line);
     let id = admitted.field("ID").unwrap_or_default();
-    let ended = scene.daemon.wait_for("the end", PATIENCE, |entry| {
-        entry.says("ended") && entry.field("ID") == Some(id)
-    })?;
+    let ended = scene
+        .daemon
+        .wait_for("the end", PATIENCE, |entry| entry.says("ended") && entry.field("ID") == Some(id))?;
     // One frame of 15 bytes each way: masked by the client, unmasked by the server.
     ensure!(ended.number("BYTES_UP") == Some(21), "{}", ended.line);
     ensure!(ended.number("BYTES_DOWN") >= Some(17), "{}", ended.line);
@@ -144,46 +120,30 @@ fn a_pem_key_is_as_good_as_a_jwk_set() -> Result<()> {
 
 fn scopes_may_stand_in_scp_as_an_array() -> Result<()> {
     let scene = Scene::usual()?;
-    let token = good_token()?
-        .claim("scope", "")
-        .claim("scp", vec!["chat:read"]);
-    scene.admits(
-        Client::Raw,
-        &Attempt::on("/chat").token(&scene.sign(token)?),
-    )?;
+    let token = good_token()?.claim("scope", "").claim("scp", vec!["chat:read"]);
+    scene.admits(Client::Raw, &Attempt::on("/chat").token(&scene.sign(token)?))?;
     scene.end()
 }
 
 fn any_of_several_scopes_is_enough_where_the_route_says_so() -> Result<()> {
     let scene = Scene::with(Key::generate("ES256", "key-1")?, |_, plan| {
-        let routes = plan.routes.replace(
-            "[\"chat:read\"]",
-            "{ any = [\"chat:admin\", \"chat:read\"] }",
-        );
+        let routes = plan.routes.replace("[\"chat:read\"]", "{ any = [\"chat:admin\", \"chat:read\"] }");
         Ok(Plan { routes, ..plan })
     })?;
     let attempt = Attempt::on("/chat");
     scene.admits(Client::Raw, &attempt.clone().token(&scene.token()?))?;
     let neither = scene.sign(good_token()?.claim("scope", "chat chat:write"))?;
-    scene.rejects(
-        Client::Raw,
-        &attempt.token(&neither),
-        (403, "scope", "insufficient_scope"),
-    )?;
+    scene.rejects(Client::Raw, &attempt.token(&neither), (403, "scope", "insufficient_scope"))?;
     scene.end()
 }
 
 fn the_upstream_gets_the_identity_but_not_the_token() -> Result<()> {
     let scene = Scene::usual()?;
     let token = scene.token()?;
-    let mut attempt = Attempt::on("/chat?room=1")
-        .token(&token)
-        .header("X-Kept", "yes");
+    let mut attempt = Attempt::on("/chat?room=1").token(&token).header("X-Kept", "yes");
     for name in IDENTITY {
         // A client must not be able to say who it is; `_` is `-` to many services.
-        attempt = attempt
-            .header(name, "mallory")
-            .header(&name.replace('-', "_"), "mallory");
+        attempt = attempt.header(name, "mallory").header(&name.replace('-', "_"), "mallory");
     }
     scene.admits(Client::Raw, &attempt)?;
     let seen = scene.upstream.request()?;
@@ -191,47 +151,27 @@ fn the_upstream_gets_the_identity_but_not_the_token() -> Result<()> {
     ensure!(seen.header("X-Kept") == ["yes"], "{seen:#?}");
     ensure!(seen.header("Authorization").is_empty(), "{seen:#?}");
     let text = format!("{seen:?}");
-    ensure!(
-        !text.contains(&token) && !text.contains("mallory"),
-        "{seen:#?}"
-    );
+    ensure!(!text.contains(&token) && !text.contains("mallory"), "{seen:#?}");
     ensure!(seen.header("Gatehouse-Subject") == ["alice"], "{seen:#?}");
     ensure!(seen.header("Gatehouse-Issuer") == ["main"], "{seen:#?}");
     scene.end()
 }
 
 /// Headers that tell the upstream who the client is.
-const IDENTITY: [&str; 4] = [
-    "Gatehouse-Subject",
-    "Gatehouse-Issuer",
-    "Gatehouse-Scopes",
-    "Gatehouse-Id",
-];
+const IDENTITY: [&str; 4] = ["Gatehouse-Subject", "Gatehouse-Issuer", "Gatehouse-Scopes", "Gatehouse-Id"];
 
 /// Sends frames of every kind through the gate; what the client and the upstream received.
-fn converse(
-    scene: &Scene,
-    compression: Option<&str>,
-    code: u16,
-    reason: &str,
-) -> Result<[Conversation; 2]> {
+fn converse(scene: &Scene, compression: Option<&str>, code: u16, reason: &str) -> Result<[Conversation; 2]> {
     let mut arguments = Attempt::on("/chat").token(&scene.token()?).arguments();
     arguments["compression"] = compression.into();
     arguments["code"] = code.into();
     arguments["reason"] = reason.into();
     let printed = answer_of(&scene.host, tools::python("conversation.py")?, &arguments)?;
-    Ok([
-        serde_json::from_str(&printed)?,
-        scene.upstream.conversation()?,
-    ])
+    Ok([serde_json::from_str(&printed)?, scene.upstream.conversation()?])
 }
 
 fn frame(opcode: &str, fin: bool, data: &[u8]) -> Frame {
-    Frame {
-        opcode: opcode.to_owned(),
-        fin,
-        data: data.iter().map(|byte| format!("{byte:02x}")).collect(),
-    }
+    Frame { opcode: opcode.to_owned(), fin, data: data.iter().map(|byte| format!("{byte:02x}")).collect() }
 }
 
 fn frames_arrive_unchanged() -> Result<()> {
@@ -253,14 +193,8 @@ fn frames_arrive_unchanged() -> Result<()> {
     ];
     let close = frame("CLOSE", true, b"\x03\xe8done");
     let expected = |control: Frame| [&messages[..], &[control, close.clone()]].concat();
-    same(
-        &upstream.frames,
-        &expected(frame("PING", true, b"ping payload")),
-    )?;
-    same(
-        &client.frames,
-        &expected(frame("PONG", true, b"ping payload")),
-    )?;
+    same(&upstream.frames, &expected(frame("PING", true, b"ping payload")))?;
+    same(&client.frames, &expected(frame("PONG", true, b"ping payload")))?;
     scene.end()
 }
 
@@ -268,12 +202,7 @@ fn same(found: &[Frame], expected: &[Frame]) -> Result<()> {
     for (number, pair) in found.iter().zip(expected).enumerate() {
         ensure!(pair.0 == pair.1, "frame {number} differs: {pair:.200?}");
     }
-    ensure!(
-        found.len() == expected.len(),
-        "{} frames instead of {}",
-        found.len(),
-        expected.len()
-    );
+    ensure!(found.len() == expected.len(), "{} frames instead of {}", found.len(), expected.len());
     Ok(())
 }
 
@@ -281,23 +210,11 @@ fn compressed_messages_arrive_unchanged() -> Result<()> {
     let scene = Scene::usual()?;
     let [client, upstream] = converse(&scene, Some("deflate"), 1000, "done")?;
     let agreed = scene.upstream.request()?;
-    ensure!(
-        agreed
-            .header("Sec-WebSocket-Extensions")
-            .concat()
-            .contains("permessage-deflate"),
-        "{agreed:#?}"
-    );
+    ensure!(agreed.header("Sec-WebSocket-Extensions").concat().contains("permessage-deflate"), "{agreed:#?}");
     for side in [client, upstream] {
         ensure!(side.code == Some(1000), "{:?}", side.code);
-        let big = side
-            .frames
-            .iter()
-            .find(|frame| frame.data.len() == 2 * 256 * 1024);
-        ensure!(
-            big.is_some_and(|frame| frame.data.starts_with("000102")),
-            "the large message is missing"
-        );
+        let big = side.frames.iter().find(|frame| frame.data.len() == 2 * 256 * 1024);
+        ensure!(big.is_some_and(|frame| frame.data.starts_with("000102")), "the large message is missing");
     }
     scene.end()
 }
@@ -306,10 +223,7 @@ fn close_codes_arrive_unchanged() -> Result<()> {
     for (code, reason) in [(1001, ""), (3000, "registered"), (4999, "private: äöü")] {
         let scene = Scene::usual()?;
         for side in converse(&scene, None, code, reason)? {
-            ensure!(
-                side.code == Some(code) && side.reason.as_deref() == Some(reason),
-                "{side:.200?}"
-            );
+            ensure!(side.code == Some(code) && side.reason.as_deref() == Some(reason), "{side:.200?}");
         }
         scene.end()?;
     }

@@ -9,8 +9,7 @@ use gatehouse_tests::client::{Attempt, Client, GATE_PORT};
 use gatehouse_tests::daemon::Daemon;
 use gatehouse_tests::frame::{Carry, Sniffer, Wrap, frame, send};
 use gatehouse_tests::host::{
-    CLIENT_V4, DENIED_RANGE_V4, DENIED_RANGE_V6, DENIED_V4, DENIED_V6, GATE_INTERFACE, Host,
-    OTHER_CLIENT_V4,
+    CLIENT_V4, DENIED_RANGE_V4, DENIED_RANGE_V6, DENIED_V4, DENIED_V6, GATE_INTERFACE, Host, OTHER_CLIENT_V4,
 };
 use gatehouse_tests::plan::Plan;
 use gatehouse_tests::process::{Mark, PATIENCE};
@@ -29,6 +28,8 @@ fn main() -> ExitCode {
         an_address_that_is_never_blocked_is_admitted_whatever_the_lists_say,
         a_source_in_no_list_is_dropped_where_the_default_says_so,
         only_the_gates_own_port_is_guarded_where_the_configuration_says_so,
+        the_lists_decide_at_the_gateway_where_nothing_is_attached,
+        without_a_firewall_the_same_clients_are_admitted,
         native_mode_is_reported,
         generic_mode_drops_and_is_reported,
         a_foreign_program_is_not_replaced,
@@ -47,13 +48,8 @@ fn drops_and_names(source: &str, prefix: &str, line: u64) -> Result<()> {
     let attempt = Attempt::on("/chat").from(source).token(&scene.token()?);
     for client in Client::ALL {
         let entry = scene.drops(client, &attempt)?;
-        let what =
-            ["LAYER", "REASON", "INTERFACE"].map(|name| entry.field(name).unwrap_or_default());
-        ensure!(
-            what == ["firewall", "denied_range", GATE_INTERFACE],
-            "{}",
-            entry.line
-        );
+        let what = ["LAYER", "REASON", "INTERFACE"].map(|name| entry.field(name).unwrap_or_default());
+        ensure!(what == ["firewall", "denied_range", GATE_INTERFACE], "{}", entry.line);
         ensure!(entry.number("PACKETS") >= Some(1), "{}", entry.line);
         names_rule(&entry, &scene.file("deny.list"), line, prefix)?;
     }
@@ -73,20 +69,13 @@ fn a_denied_ipv6_range_gets_no_answer_and_the_log_names_the_rule() -> Result<()>
 /// Packets of `client` that the log accounts for, awaited until there are `wanted`.
 fn wait_for_packets(daemon: &Daemon, client: &str, wanted: u64) -> Result<()> {
     let mut packets = 0;
-    daemon.wait_for(
-        &format!("{wanted} dropped packets of {client}"),
-        PATIENCE,
-        |entry| {
-            if entry.is_drop_of(client) {
-                packets += entry.number("PACKETS").unwrap_or(0);
-            }
-            packets >= wanted
-        },
-    )?;
-    ensure!(
-        packets == wanted,
-        "{packets} packets of {client} are in the log, {wanted} were sent"
-    );
+    daemon.wait_for(&format!("{wanted} dropped packets of {client}"), PATIENCE, |entry| {
+        if entry.is_drop_of(client) {
+            packets += entry.number("PACKETS").unwrap_or(0);
+        }
+        packets >= wanted
+    })?;
+    ensure!(packets == wanted, "{packets} packets of {client} are in the log, {wanted} were sent");
     Ok(())
 }
 
@@ -99,37 +88,20 @@ fn only_the_allowed_get_through(wrap: Wrap, kinds: &[Carry]) -> Result<()> {
     let sniffer = Sniffer::start(&scene.host)?;
     let frames = |source: &str, payload| -> Result<Vec<Vec<u8>>> {
         let source: IpAddr = source.parse()?;
-        kinds
-            .iter()
-            .map(|carry| frame(source, wrap, *carry, payload))
-            .collect()
+        kinds.iter().map(|carry| frame(source, wrap, *carry, payload)).collect()
     };
     let denied = [frames(DENIED_V4, DENIED)?, frames(DENIED_V6, DENIED)?].concat();
     let mark = scene.daemon.mark();
     send(&scene.host, &denied)?;
-    for (source, prefix, line) in [
-        (DENIED_V4, DENIED_RANGE_V4, 2),
-        (DENIED_V6, DENIED_RANGE_V6, 3),
-    ] {
-        let entry = scene
-            .daemon
-            .wait_after(mark, "the drop", PROMPTLY, |entry| entry.is_drop_of(source))?;
+    for (source, prefix, line) in [(DENIED_V4, DENIED_RANGE_V4, 2), (DENIED_V6, DENIED_RANGE_V6, 3)] {
+        let entry = scene.daemon.wait_after(mark, "the drop", PROMPTLY, |entry| entry.is_drop_of(source))?;
         names_rule(&entry, &scene.file("deny.list"), line, prefix)?;
         wait_for_packets(&scene.daemon, source, kinds.len() as u64)?;
     }
     send(&scene.host, &frames(OTHER_CLIENT_V4, ALLOWED)?)?;
     sniffer.wait_for(ALLOWED)?;
-    ensure!(
-        !sniffer.has_seen(DENIED),
-        "a frame from a denied source reached the host"
-    );
-    ensure!(
-        !scene
-            .daemon
-            .log()
-            .iter()
-            .any(|entry| entry.is_drop_of(OTHER_CLIENT_V4))
-    );
+    ensure!(!sniffer.has_seen(DENIED), "a frame from a denied source reached the host");
+    ensure!(!scene.daemon.log().iter().any(|entry| entry.is_drop_of(OTHER_CLIENT_V4)));
     scene.end()
 }
 
@@ -152,7 +124,7 @@ fn an_allowed_address_inside_a_denied_range_is_admitted() -> Result<()> {
     })?;
     let attempt = Attempt::on("/chat").token(&scene.token()?);
     scene.admits(Client::Raw, &attempt.clone().from(DENIED_V4))?;
-    // Its neighbours by other means stay denied.
+    // The rest of the deny list is in force.
     scene.drops(Client::Raw, &attempt.from(DENIED_V6))?;
     scene.end()
 }
@@ -177,11 +149,7 @@ fn a_source_in_no_list_is_dropped_where_the_default_says_so() -> Result<()> {
     let attempt = Attempt::on("/chat").token(&scene.token()?);
     scene.admits(Client::Raw, &attempt)?;
     let entry = scene.drops(Client::Raw, &attempt.from(OTHER_CLIENT_V4))?;
-    ensure!(
-        entry.field("REASON") == Some("not_allowed"),
-        "{}",
-        entry.line
-    );
+    ensure!(entry.field("REASON") == Some("not_allowed"), "{}", entry.line);
     scene.end()
 }
 
@@ -194,25 +162,43 @@ fn only_the_gates_own_port_is_guarded_where_the_configuration_says_so() -> Resul
     })?;
     let sniffer = Sniffer::start(&scene.host)?;
     let source = DENIED_V4.parse()?;
-    send(
-        &scene.host,
-        &[frame(source, Wrap::Plain, Carry::Syn(GATE_PORT), GUARDED)?],
-    )?;
+    send(&scene.host, &[frame(source, Wrap::Plain, Carry::Syn(GATE_PORT), GUARDED)?])?;
     wait_for_packets(&scene.daemon, DENIED_V4, 1)?;
-    for carry in [
-        Carry::Syn(GATE_PORT + 1),
-        Carry::Udp(GATE_PORT),
-        Carry::Ping,
-    ] {
+    for carry in [Carry::Syn(GATE_PORT + 1), Carry::Udp(GATE_PORT), Carry::Ping] {
         let payload = [OTHER, format!("{carry:?}").as_bytes()].concat();
         send(&scene.host, &[frame(source, Wrap::Plain, carry, &payload)?])?;
         sniffer.wait_for(&payload)?;
     }
-    ensure!(
-        !sniffer.has_seen(GUARDED),
-        "a frame for the gate reached the host"
-    );
+    ensure!(!sniffer.has_seen(GUARDED), "a frame for the gate reached the host");
     wait_for_packets(&scene.daemon, DENIED_V4, 1)?;
+    scene.end()
+}
+
+fn the_lists_decide_at_the_gateway_where_nothing_is_attached() -> Result<()> {
+    let scene = scene(|plan| Plan { firewall: plan.firewall.replace("\"native\"", "\"off\""), ..plan })?;
+    ensure!(scene.host.attached()?.is_null(), "{:#}", scene.host.attached()?);
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    for (source, prefix, line) in [(DENIED_V4, DENIED_RANGE_V4, 2), (DENIED_V6, DENIED_RANGE_V6, 3)] {
+        for client in Client::ALL {
+            let attempt = attempt.clone().from(source);
+            let (rejection, entry) = scene.rejects(client, &attempt, (403, "firewall", "denied_range"))?;
+            names_rule(&entry, &scene.file("deny.list"), line, prefix)?;
+            ensure!(!rejection.answer.body.contains("deny.list"), "the list's name stays in the log");
+        }
+    }
+    scene.admits(Client::Raw, &attempt)?;
+    scene.end()
+}
+
+/// The control of every test above: it is the firewall that makes the difference.
+fn without_a_firewall_the_same_clients_are_admitted() -> Result<()> {
+    let scene = scene(|plan| Plan { firewall: String::new(), ..plan })?;
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    for source in [DENIED_V4, DENIED_V6] {
+        for client in Client::ALL {
+            scene.admits(client, &attempt.clone().from(source))?;
+        }
+    }
     scene.end()
 }
 
@@ -220,14 +206,8 @@ fn only_the_gates_own_port_is_guarded_where_the_configuration_says_so() -> Resul
 fn mode(scene: &Scene) -> Result<String> {
     let status = scene.daemon.status()?;
     let interfaces = status["interfaces"].as_array().context("no interfaces")?;
-    ensure!(
-        interfaces.len() == 1 && interfaces[0]["interface"] == GATE_INTERFACE,
-        "{status:#}"
-    );
-    Ok(interfaces[0]["mode"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned())
+    ensure!(interfaces.len() == 1 && interfaces[0]["interface"] == GATE_INTERFACE, "{status:#}");
+    Ok(interfaces[0]["mode"].as_str().unwrap_or_default().to_owned())
 }
 
 /// Numbers of the modes in netlink, and so in the output of `ip` (linux/if_link.h).
@@ -236,40 +216,23 @@ const XDP_ATTACHED_SKB: u8 = 2;
 
 fn native_mode_is_reported() -> Result<()> {
     // A veth pair's driver can: `auto` must find that out.
-    let scene = scene(|plan| Plan {
-        firewall: plan.firewall.replace("\"native\"", "\"auto\""),
-        ..plan
-    })?;
+    let scene = scene(|plan| Plan { firewall: plan.firewall.replace("\"native\"", "\"auto\""), ..plan })?;
     ensure!(mode(&scene)? == "native");
-    ensure!(
-        scene.host.attached()?["mode"] == XDP_ATTACHED_DRV,
-        "{:#}",
-        scene.host.attached()?
-    );
-    scene.daemon.wait_for("the mode", PATIENCE, |entry| {
-        entry.says("native") && entry.says(GATE_INTERFACE)
-    })?;
+    ensure!(scene.host.attached()?["mode"] == XDP_ATTACHED_DRV, "{:#}", scene.host.attached()?);
+    scene
+        .daemon
+        .wait_for("the mode", PATIENCE, |entry| entry.says("native") && entry.says(GATE_INTERFACE))?;
     scene.end()
 }
 
 fn generic_mode_drops_and_is_reported() -> Result<()> {
-    let scene = scene(|plan| Plan {
-        firewall: plan.firewall.replace("\"native\"", "\"generic\""),
-        ..plan
-    })?;
+    let scene = scene(|plan| Plan { firewall: plan.firewall.replace("\"native\"", "\"generic\""), ..plan })?;
     ensure!(mode(&scene)? == "generic");
-    ensure!(
-        scene.host.attached()?["mode"] == XDP_ATTACHED_SKB,
-        "{:#}",
-        scene.host.attached()?
-    );
+    ensure!(scene.host.attached()?["mode"] == XDP_ATTACHED_SKB, "{:#}", scene.host.attached()?);
     let attempt = Attempt::on("/chat").from(DENIED_V4).token(&scene.token()?);
     scene.drops(Client::Raw, &attempt)?;
     let source = DENIED_V6.parse()?;
-    send(
-        &scene.host,
-        &[frame(source, Wrap::DoubleVlan, Carry::Syn(GATE_PORT), b"")?],
-    )?;
+    send(&scene.host, &[frame(source, Wrap::DoubleVlan, Carry::Syn(GATE_PORT), b"")?])?;
     wait_for_packets(&scene.daemon, DENIED_V6, 1)?;
     scene.admits(Client::Raw, &attempt.from(CLIENT_V4))?;
     scene.end()
@@ -284,42 +247,24 @@ fn a_foreign_program_is_not_replaced() -> Result<()> {
         let host = Host::new()?;
         foreign::attach(&host)?;
         let before = host.attached()?;
-        ensure!(
-            before["prog"]["id"].is_u64(),
-            "nothing is attached: {before:#}"
-        );
+        ensure!(before["prog"]["id"].is_u64(), "nothing is attached: {before:#}");
         let mut daemon = Daemon::launch(&host, &config)?;
-        ensure!(
-            daemon.exit_code()? == Some(1),
-            "{mode}: {:#?}",
-            daemon.log()
-        );
-        let said = daemon.log().iter().any(|entry| {
-            entry.says(GATE_INTERFACE) && entry.says("XDP") && entry.line.contains("already")
-        });
+        ensure!(daemon.exit_code()? == Some(1), "{mode}: {:#?}", daemon.log());
+        let said = daemon
+            .log()
+            .iter()
+            .any(|entry| entry.says(GATE_INTERFACE) && entry.says("XDP") && entry.line.contains("already"));
         ensure!(said, "{mode}: the error is not clear: {:#?}", daemon.log());
-        ensure!(
-            host.attached()? == before,
-            "{mode}: the foreign program is gone: {:#}",
-            host.attached()?
-        );
+        ensure!(host.attached()? == before, "{mode}: the foreign program is gone: {:#}", host.attached()?);
     }
     Ok(())
 }
 
 fn a_stopped_daemon_leaves_no_program_attached() -> Result<()> {
     let mut scene = Scene::usual()?;
-    ensure!(
-        scene.host.attached()?["prog"]["id"].is_u64(),
-        "{:#}",
-        scene.host.attached()?
-    );
+    ensure!(scene.host.attached()?["prog"]["id"].is_u64(), "{:#}", scene.host.attached()?);
     scene.daemon.stop()?;
-    ensure!(
-        scene.host.attached()?.is_null(),
-        "{:#}",
-        scene.host.attached()?
-    );
+    ensure!(scene.host.attached()?.is_null(), "{:#}", scene.host.attached()?);
     Ok(())
 }
 
@@ -327,51 +272,28 @@ fn a_flood_of_drops_is_counted_but_does_not_flood_the_log() -> Result<()> {
     const SOURCES: u32 = 5_000;
     const REPORTS_PER_SECOND: u64 = 20;
     let scene = scene(|plan| {
-        let firewall =
-            plan.firewall.clone() + &format!("reports_per_second = {REPORTS_PER_SECOND}\n");
+        let firewall = plan.firewall.clone() + &format!("reports_per_second = {REPORTS_PER_SECOND}\n");
         Plan { firewall, ..plan }.file("deny.list", "44.0.0.0/8\n")
     })?;
     // Every source is another one: an odd factor permutes the addresses of the range.
     let frames: Vec<Vec<u8>> = (0..SOURCES)
         .map(|number| 44 << 24 | number.wrapping_mul(0x9e37_79b1) & 0x00ff_ffff)
-        .map(|bits| {
-            frame(
-                IpAddr::V4(bits.into()),
-                Wrap::Plain,
-                Carry::Syn(GATE_PORT),
-                b"",
-            )
-        })
+        .map(|bits| frame(IpAddr::V4(bits.into()), Wrap::Plain, Carry::Syn(GATE_PORT), b""))
         .collect::<Result<_>>()?;
     let start = Instant::now();
     send(&scene.host, &frames)?;
     let (mut packets, mut lines) = (0, 0);
-    scene.daemon.wait_after(
-        Mark::default(),
-        "every packet in the log",
-        PATIENCE,
-        |entry| {
-            if entry.field("POINT") == Some("nic") {
-                lines += 1;
-                packets += entry.number("PACKETS").unwrap_or(0);
-            }
-            packets >= u64::from(SOURCES)
-        },
-    )?;
-    ensure!(
-        packets == u64::from(SOURCES),
-        "{packets} packets are in the log, {SOURCES} were sent"
-    );
+    scene.daemon.wait_after(Mark::default(), "every packet in the log", PATIENCE, |entry| {
+        if entry.field("POINT") == Some("nic") {
+            lines += 1;
+            packets += entry.number("PACKETS").unwrap_or(0);
+        }
+        packets >= u64::from(SOURCES)
+    })?;
+    ensure!(packets == u64::from(SOURCES), "{packets} packets are in the log, {SOURCES} were sent");
     // Reports, and one summary, for each second that has begun.
     let bound = (start.elapsed().as_secs() + 2) * (REPORTS_PER_SECOND + 1);
-    ensure!(
-        lines <= bound,
-        "{lines} lines in the log, {bound} at most were expected"
-    );
-    ensure!(
-        scene.daemon.status()?["packets"]["dropped"] == SOURCES,
-        "{:#}",
-        scene.daemon.status()?
-    );
+    ensure!(lines <= bound, "{lines} lines in the log, {bound} at most were expected");
+    ensure!(scene.daemon.status()?["packets"]["dropped"] == SOURCES, "{:#}", scene.daemon.status()?);
     scene.end()
 }

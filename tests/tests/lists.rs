@@ -26,32 +26,21 @@ fn main() -> ExitCode {
 fn in_force(scene: &Scene, edit: impl FnOnce() -> Result<()>) -> Result<()> {
     let mark = scene.daemon.mark();
     edit()?;
-    scene
-        .daemon
-        .wait_after(mark, "the new generation", PROMPTLY, |entry| {
-            entry.says("generation")
-        })?;
+    scene.daemon.wait_after(mark, "the new generation", PROMPTLY, |entry| entry.says("generation"))?;
     Ok(())
 }
 
-fn an_address_added_to_a_deny_list_is_dropped_within_a_second_and_admitted_again_once_removed()
--> Result<()> {
+fn an_address_added_to_a_deny_list_is_dropped_within_a_second_and_admitted_again_once_removed() -> Result<()>
+{
     let scene = Scene::usual()?;
     let attempt = Attempt::on("/chat").token(&scene.token()?);
     let mut elsewhere = Session::open(&scene.host, &attempt.clone().from(OTHER_CLIENT_V4))?;
     scene.admits(Client::Raw, &attempt)?;
 
     let before = fs::read_to_string(scene.file("deny.list"))?;
-    in_force(&scene, || {
-        scene.edit("deny.list", &format!("{before}{CLIENT_V4}\n"))
-    })?;
+    in_force(&scene, || scene.edit("deny.list", &format!("{before}{CLIENT_V4}\n")))?;
     let entry = scene.drops(Client::Raw, &attempt)?;
-    names_rule(
-        &entry,
-        &scene.file("deny.list"),
-        4,
-        &format!("{CLIENT_V4}/32"),
-    )?;
+    names_rule(&entry, &scene.file("deny.list"), 4, &format!("{CLIENT_V4}/32"))?;
     ensure!(elsewhere.echo("still here")? == "still here");
 
     in_force(&scene, || scene.edit("deny.list", &before))?;
@@ -63,12 +52,7 @@ fn an_address_added_to_a_deny_list_is_dropped_within_a_second_and_admitted_again
 fn a_list_rewritten_in_place_is_picked_up() -> Result<()> {
     let scene = Scene::usual()?;
     let attempt = Attempt::on("/chat").token(&scene.token()?);
-    in_force(&scene, || {
-        Ok(fs::write(
-            scene.file("deny.list"),
-            format!("{CLIENT_V6}\n"),
-        )?)
-    })?;
+    in_force(&scene, || Ok(fs::write(scene.file("deny.list"), format!("{CLIENT_V6}\n"))?))?;
     scene.drops(Client::Raw, &attempt.clone().from(CLIENT_V6))?;
     scene.admits(Client::Raw, &attempt.from(DENIED_V4))?;
     scene.end()
@@ -80,16 +64,9 @@ fn a_new_file_that_a_glob_matches_is_picked_up_and_a_removed_one_let_go() -> Res
         Ok(Plan { firewall, ..plan }.file("one.deny", format!("{DENIED_RANGE_V4}\n")))
     })?;
     let attempt = Attempt::on("/chat").token(&scene.token()?);
-    in_force(&scene, || {
-        scene.edit("two.deny", &format!("# new\n\n{CLIENT_V4}/31\n"))
-    })?;
+    in_force(&scene, || scene.edit("two.deny", &format!("# new\n\n{CLIENT_V4}/31\n")))?;
     let entry = scene.drops(Client::Raw, &attempt)?;
-    names_rule(
-        &entry,
-        &scene.file("two.deny"),
-        3,
-        &format!("{CLIENT_V4}/31"),
-    )?;
+    names_rule(&entry, &scene.file("two.deny"), 3, &format!("{CLIENT_V4}/31"))?;
     in_force(&scene, || Ok(fs::remove_file(scene.file("one.deny"))?))?;
     scene.admits(Client::Raw, &attempt.from(DENIED_V4))?;
     scene.end()
@@ -101,44 +78,26 @@ fn a_broken_line_keeps_the_last_good_list_and_is_reported_with_its_place() -> Re
     let mark = scene.daemon.mark();
     scene.edit("deny.list", &format!("{CLIENT_V4}\n  1.2.3.45.6.7.8\n"))?;
     let place = format!("{}:2:3: ", scene.file("deny.list").display());
-    scene
-        .daemon
-        .wait_after(mark, "the place of the fault", PROMPTLY, |entry| {
-            entry.line.contains(&place)
-        })?;
+    scene.daemon.wait_after(mark, "the place of the fault", PROMPTLY, |entry| entry.line.contains(&place))?;
     // Neither the good half of the new list is in force, nor is the old list gone.
     scene.admits(Client::Raw, &attempt)?;
     let denied = attempt.clone().from(DENIED_V4).patient_for(SILENCE);
     denied.by(Client::Raw, &scene.host)?.unanswered()?;
     let status = scene.daemon.status()?;
-    ensure!(
-        status["policy"]["lists"]
-            .to_string()
-            .contains("1.2.3.45.6.7.8"),
-        "{status:#}"
-    );
+    ensure!(status["policy"]["lists"].to_string().contains("1.2.3.45.6.7.8"), "{status:#}");
     // And once mended, it is.
-    in_force(&scene, || {
-        scene.edit("deny.list", &format!("{CLIENT_V4}\n"))
-    })?;
+    in_force(&scene, || scene.edit("deny.list", &format!("{CLIENT_V4}\n")))?;
     scene.drops(Client::Raw, &attempt)?;
     scene.end()
 }
 
 fn scores_comments_and_blank_lines_are_read_as_lists_have_them() -> Result<()> {
     let list = format!("# scores follow a tab\r\n\r\n{DENIED_V4}\t7\r\n{CLIENT_V4} # why\n");
-    let scene = Scene::with(Key::generate("ES256", "key-1")?, |_, plan| {
-        Ok(plan.file("deny.list", list))
-    })?;
+    let scene = Scene::with(Key::generate("ES256", "key-1")?, |_, plan| Ok(plan.file("deny.list", list)))?;
     let attempt = Attempt::on("/chat").token(&scene.token()?);
     for (source, line) in [(DENIED_V4, 3), (CLIENT_V4, 4)] {
         let entry = scene.drops(Client::Raw, &attempt.clone().from(source))?;
-        names_rule(
-            &entry,
-            &scene.file("deny.list"),
-            line,
-            &format!("{source}/32"),
-        )?;
+        names_rule(&entry, &scene.file("deny.list"), line, &format!("{source}/32"))?;
     }
     scene.admits(Client::Raw, &attempt.from(OTHER_CLIENT_V4))?;
     scene.end()

@@ -47,11 +47,7 @@ fn challenge(rejection: &Rejection) -> Result<&str> {
 
 fn a_missing_token_is_rejected_as_missing_credentials() -> Result<()> {
     let scene = Scene::usual()?;
-    let rejection = all_rejected(
-        &scene,
-        &Attempt::on("/chat"),
-        (401, "credentials", "missing"),
-    )?;
+    let rejection = all_rejected(&scene, &Attempt::on("/chat"), (401, "credentials", "missing"))?;
     // RFC 6750 §3.1: a request without credentials is not told an error.
     ensure!(!challenge(&rejection)?.contains("error"), "{rejection:#?}");
     scene.end()
@@ -61,10 +57,7 @@ fn a_garbage_token_is_rejected_as_malformed_credentials() -> Result<()> {
     let scene = Scene::usual()?;
     let attempt = Attempt::on("/chat").token("garbage-that-is-no-token");
     let rejection = all_rejected(&scene, &attempt, (401, "credentials", "malformed"))?;
-    ensure!(
-        challenge(&rejection)?.contains("error=\"invalid_token\""),
-        "{rejection:#?}"
-    );
+    ensure!(challenge(&rejection)?.contains("error=\"invalid_token\""), "{rejection:#?}");
     for garbage in ["a.b.c", "..", "eyJ.eyJ.eyJ", "e30.e30.AAAA"] {
         let attempt = Attempt::on("/chat").token(garbage);
         scene.rejects(Client::Raw, &attempt, (401, "credentials", "malformed"))?;
@@ -78,10 +71,7 @@ fn a_token_with_a_bad_signature_is_rejected_as_such() -> Result<()> {
     let forged = good_token()?.sign(&Key::generate("ES256", "key-1")?)?;
     let attempt = Attempt::on("/chat").token(&forged);
     let rejection = all_rejected(&scene, &attempt, (401, "credentials", "bad_signature"))?;
-    ensure!(
-        challenge(&rejection)?.contains("error=\"invalid_token\""),
-        "{rejection:#?}"
-    );
+    ensure!(challenge(&rejection)?.contains("error=\"invalid_token\""), "{rejection:#?}");
     scene.end()
 }
 
@@ -130,23 +120,17 @@ fn a_token_of_a_stranger_is_rejected_as_unknown_issuer() -> Result<()> {
     let token = scene.sign(good_token()?.claim("iss", "https://stranger.test"))?;
     let attempt = Attempt::on("/chat").token(&token);
     let rejection = all_rejected(&scene, &attempt, (401, "credentials", "unknown_issuer"))?;
-    ensure!(
-        !rejection.answer.body.contains("idp.test"),
-        "trusted issuers are not for everyone to know"
-    );
+    ensure!(!rejection.answer.body.contains("idp.test"), "trusted issuers are not for everyone to know");
     scene.end()
 }
 
 fn a_token_for_another_service_is_rejected_as_wrong_audience() -> Result<()> {
     let scene = Scene::usual()?;
-    let token = scene
-        .sign(good_token()?.claim("aud", vec!["https://other.test", "https://gate.test.evil"]))?;
+    let token =
+        scene.sign(good_token()?.claim("aud", vec!["https://other.test", "https://gate.test.evil"]))?;
     let attempt = Attempt::on("/chat").token(&token);
     let rejection = all_rejected(&scene, &attempt, (401, "credentials", "wrong_audience"))?;
-    ensure!(
-        !rejection.answer.body.contains("gate.test"),
-        "the expected audience stays in the log"
-    );
+    ensure!(!rejection.answer.body.contains("gate.test"), "the expected audience stays in the log");
     scene.end()
 }
 
@@ -155,20 +139,10 @@ fn an_expired_token_is_rejected_as_expiry_and_told_to_renew() -> Result<()> {
     let token = scene.sign(good_token()?.time("exp", -400)?)?;
     let attempt = Attempt::on("/chat").token(&token);
     let rejection = all_rejected(&scene, &attempt, (401, "expiry", "expired"))?;
-    ensure!(
-        challenge(&rejection)?.contains("error=\"invalid_token\""),
-        "{rejection:#?}"
-    );
-    ensure!(
-        rejection.problem["fix"]
-            .as_str()
-            .is_some_and(|fix| fix.contains("Renew")),
-        "{rejection:#?}"
-    );
+    ensure!(challenge(&rejection)?.contains("error=\"invalid_token\""), "{rejection:#?}");
+    ensure!(rejection.problem["fix"].as_str().is_some_and(|fix| fix.contains("Renew")), "{rejection:#?}");
     // An expired token that is also forged proves nothing about its owner.
-    let forged = good_token()?
-        .time("exp", -400)?
-        .sign(&Key::generate("ES256", "key-1")?)?;
+    let forged = good_token()?.time("exp", -400)?.sign(&Key::generate("ES256", "key-1")?)?;
     let attempt = Attempt::on("/chat").token(&forged);
     scene.rejects(Client::Raw, &attempt, (401, "credentials", "bad_signature"))?;
     scene.end()
@@ -190,10 +164,7 @@ fn a_token_without_the_scope_is_rejected_and_told_which_scope() -> Result<()> {
     let attempt = Attempt::on("/chat").token(&token);
     let rejection = all_rejected(&scene, &attempt, (403, "scope", "insufficient_scope"))?;
     let challenge = challenge(&rejection)?;
-    ensure!(
-        challenge.contains("error=\"insufficient_scope\""),
-        "{challenge}"
-    );
+    ensure!(challenge.contains("error=\"insufficient_scope\""), "{challenge}");
     ensure!(challenge.contains("scope=\"chat:read\""), "{challenge}");
     scene.end()
 }
@@ -204,16 +175,9 @@ fn an_unknown_route_is_rejected_as_a_handshake_fault() -> Result<()> {
     let attempt = Attempt::on("/chatter").token(&token);
     all_rejected(&scene, &attempt, (404, "handshake", "no_route"))?;
     let secret = "/chat/?ticket=secret-in-a-query";
-    let (_, entry) = scene.rejects(
-        Client::Raw,
-        &Attempt::on(secret).token(&token),
-        (404, "handshake", "no_route"),
-    )?;
-    ensure!(
-        !entry.line.contains("secret-in-a-query"),
-        "the log holds a query string: {}",
-        entry.line
-    );
+    let (_, entry) =
+        scene.rejects(Client::Raw, &Attempt::on(secret).token(&token), (404, "handshake", "no_route"))?;
+    ensure!(!entry.line.contains("secret-in-a-query"), "the log holds a query string: {}", entry.line);
     scene.end()
 }
 
@@ -222,10 +186,7 @@ fn an_upstream_that_is_down_is_not_the_clients_fault() -> Result<()> {
     let attempt = Attempt::on("/down").token(&scene.token()?);
     let rejection = all_rejected(&scene, &attempt, (502, "upstream", "unreachable"))?;
     ensure!(rejection.problem["retryable"] == true, "{rejection:#?}");
-    ensure!(
-        !rejection.answer.body.contains("127.0.0.1"),
-        "the upstream's address stays in the log"
-    );
+    ensure!(!rejection.answer.body.contains("127.0.0.1"), "the upstream's address stays in the log");
     scene.end()
 }
 
@@ -234,17 +195,9 @@ fn a_rejected_client_never_reaches_the_upstream() -> Result<()> {
     let attempt = Attempt::on("/chat");
     scene.rejects(Client::Raw, &attempt, (401, "credentials", "missing"))?;
     let narrow = scene.sign(good_token()?.claim("scope", "other"))?;
-    scene.rejects(
-        Client::Raw,
-        &attempt.clone().token(&narrow),
-        (403, "scope", "insufficient_scope"),
-    )?;
+    scene.rejects(Client::Raw, &attempt.clone().token(&narrow), (403, "scope", "insufficient_scope"))?;
     // The admitted one comes last, so that what came before it has arrived if it was sent.
     scene.admits(Client::Raw, &attempt.token(&scene.token()?))?;
-    ensure!(
-        scene.upstream.requests() == 1,
-        "{} handshakes reached the upstream",
-        scene.upstream.requests()
-    );
+    ensure!(scene.upstream.requests() == 1, "{} handshakes reached the upstream", scene.upstream.requests());
     scene.end()
 }

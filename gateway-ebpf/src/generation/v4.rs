@@ -40,31 +40,32 @@ const LANES: u64 = 0x0001_0001_0001_0001;
 /// The decision on an IPv4 address, in host byte order.
 #[inline(always)]
 pub fn lookup_v4<B: Blocks + ?Sized>(blocks: &B, address: u32) -> Decision {
-    find(blocks, address).unwrap_or(Decision::PASS)
-}
-
-#[inline(always)]
-fn find<B: Blocks + ?Sized>(blocks: &B, address: u32) -> Option<Decision> {
     let key = u64::from(address & ((1 << V4_BUCKET_BITS) - 1));
-    let mut entry = root_entry(blocks, V4_ROOT, address >> V4_BUCKET_BITS)?;
+    let mut entry = root_entry(blocks, V4_ROOT, address >> V4_BUCKET_BITS);
     if matches!(entry.kind(), Kind::Decision) {
-        return Some(entry.to_decision());
+        return entry.to_decision();
     }
     if matches!(entry.kind(), Kind::Top) {
-        let child = rank_index(blocks.block(entry.index())?, key);
+        let Some(top) = blocks.block(entry.index()) else {
+            return Decision::PASS;
+        };
+        let child = rank_index(top, key);
         entry = Entry::node(entry.index().wrapping_add(1 + child * INDEX_STRIDE));
     }
     if matches!(entry.kind(), Kind::Node) {
-        let child = rank_index(blocks.block(entry.index())?, key);
+        let Some(index) = blocks.block(entry.index()) else {
+            return Decision::PASS;
+        };
+        let child = rank_index(index, key);
         entry = Entry::leaf(entry.index().wrapping_add(1 + child));
     }
-    let leaf = blocks.block(entry.index())?;
+    let Some(leaf) = blocks.block(entry.index()) else {
+        return Decision::PASS;
+    };
     let [a, b, c, d, ..] = *leaf;
     let segment = last_at_most(rank(key, [a, b, c, d])) & (V4_LEAF_SEGMENTS as u32 - 1);
     let word = leaf[(4 + (segment >> 2)) as usize & 7];
-    Some(Decision::from_bits(
-        (word >> ((segment & 3) * 16) & 0xffff) as u16,
-    ))
+    Decision::from_bits((word >> ((segment & 3) * 16) & 0xffff) as u16)
 }
 
 /// The child of an index block that has `key`.

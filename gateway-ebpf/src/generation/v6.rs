@@ -39,28 +39,25 @@ const UNUSED: u64 = 1 << V6_UPPER_BITS;
 /// The decision on an IPv6 address: its first and its last 64 bits, in host byte order.
 #[inline(always)]
 pub fn lookup_v6<B: Blocks + ?Sized>(blocks: &B, high: u64, low: u64) -> Decision {
-    find(blocks, high, low).unwrap_or(Decision::PASS)
-}
-
-#[inline(always)]
-fn find<B: Blocks + ?Sized>(blocks: &B, high: u64, low: u64) -> Option<Decision> {
-    let mut entry = root_entry(blocks, V6_ROOT, (high >> 48) as u32)?;
+    let mut entry = root_entry(blocks, V6_ROOT, (high >> 48) as u32);
     let mut key = high << V6_ROOT_BITS >> 1 | low >> V6_LOW_BITS;
-    for _ in 0..V6_MAX_STEPS {
+    for _ in 0..=V6_MAX_STEPS {
         if matches!(entry.kind(), Kind::Decision) {
-            break;
+            return entry.to_decision();
         }
         if entry.is_low() {
             key = low & ((1 << V6_LOW_BITS) - 1);
         }
-        let block = blocks.block(entry.index())?;
+        let Some(block) = blocks.block(entry.index()) else {
+            return Decision::PASS;
+        };
         entry = if matches!(entry.kind(), Kind::Leaf) {
             leaf_entry(block, key)
         } else {
             node_child(block, key)
         };
     }
-    matches!(entry.kind(), Kind::Decision).then(|| entry.to_decision())
+    Decision::PASS
 }
 
 #[inline(always)]

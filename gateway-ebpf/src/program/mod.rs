@@ -50,9 +50,7 @@ pub(crate) fn judge(context: &XdpContext) -> u32 {
 
 #[inline(always)]
 fn guarded(port: u16) -> bool {
-    PORTS
-        .get(scope::word(port))
-        .is_some_and(|word| word & scope::bit(port) != 0)
+    PORTS.get(scope::word(port)).is_some_and(|word| word & scope::bit(port) != 0)
 }
 
 #[inline(always)]
@@ -72,8 +70,7 @@ fn count(packet: &Packet, decision: Decision) {
     if let Some(counters) = SOURCES.get_ptr_mut(source) {
         // SAFETY: as in `pass`.
         let counters = unsafe { &mut *counters };
-        let counter =
-            if decision.is_drop() { &mut counters.dropped } else { &mut counters.passed };
+        let counter = if decision.is_drop() { &mut counters.dropped } else { &mut counters.passed };
         counter.packets += 1;
         counter.bytes += packet.length();
     }

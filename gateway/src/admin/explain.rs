@@ -4,9 +4,13 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::auth::{Explanation, Requirement, bearer};
+use crate::edge::{Route, Snapshot};
 use crate::policy::MatchedRule;
 use crate::rejection::{Layer, Rejection};
 
@@ -182,5 +186,70 @@ impl fmt::Display for Report {
                 writeln!(f, "  operator: {}", verdict.operator_fix)
             }
         }
+    }
+}
+
+/// Which layer of `snapshot` would reject the client of `query` at the time `now`.
+pub fn report(snapshot: &Snapshot, query: &Query, now: SystemTime) -> Report {
+    let mut report = Report::default();
+    firewall(&mut report, snapshot, query.address);
+    let route = handshake(&mut report, snapshot, query);
+    match (&query.token, route) {
+        (None, _) => report.step(Layer::Credentials, None, "no token was given: --token"),
+        (Some(token), Some(route)) => judge(&mut report, &route.requirement, token, now),
+        (Some(token), None) if query.path.is_none() => {
+            report.step(Layer::Scope, None, "no route was given, so no scope is asked for: --path");
+            judge(&mut report, &snapshot.any_route(), token, now);
+        }
+        (Some(_), None) => report.step(Layer::Credentials, None, "without a route, no token is judged"),
+    }
+    report
+}
+
+fn firewall(report: &mut Report, snapshot: &Snapshot, address: Option<IpAddr>) {
+    let Some(address) = address else {
+        return report.step(Layer::Firewall, None, "no address was given: --address");
+    };
+    let Some(policy) = snapshot.policy() else {
+        return report.step(Layer::Firewall, Some(true), "there is no address policy");
+    };
+    match snapshot.admit(address) {
+        Ok(()) => report.step(Layer::Firewall, Some(true), words(&policy.explain(address))),
+        Err(mut rejection) => {
+            rejection.note = rejection.rule.as_ref().map(words);
+            report.reject(&rejection);
+        }
+    }
+}
+
+fn handshake(report: &mut Report, snapshot: &Snapshot, query: &Query) -> Option<Arc<Route>> {
+    let Some(path) = &query.path else {
+        report.step(Layer::Handshake, None, "no path was given: --path");
+        return None;
+    };
+    match snapshot.route(path, query.origin.as_deref()) {
+        Ok(route) => {
+            report.step(Layer::Handshake, Some(true), format!("the route {path} is there"));
+            Some(route)
+        }
+        Err(rejection) => {
+            report.reject(&rejection);
+            None
+        }
+    }
+}
+
+fn judge(report: &mut Report, requirement: &Requirement, token: &str, now: SystemTime) {
+    let header = (!token.is_empty()).then(|| format!("Bearer {token}"));
+    let token = match bearer(header.iter().map(|value| value.as_bytes())) {
+        Ok(token) => token,
+        Err(rejection) => return report.reject(&rejection),
+    };
+    let Explanation { checks, outcome } = requirement.explain(&token, now);
+    for check in checks {
+        report.step(check.layer, Some(check.passed), check.text);
+    }
+    if let Err(rejection) = outcome {
+        report.reject(&rejection);
     }
 }

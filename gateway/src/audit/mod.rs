@@ -2,13 +2,11 @@
 //! own from a bounded queue. Losses are counted, never waited for.
 
 mod entry;
-mod limiter;
 mod record;
 mod sink;
 mod trail;
 
 pub use entry::{Dropped, Entry, HandshakeId, Point};
-pub use limiter::DropLimiter;
 pub use record::Record;
 pub use sink::{Destination, Sink};
-pub use trail::{Trail, Writer};
+pub use trail::{AuditSink, Trail, Writer};

@@ -6,7 +6,7 @@ use log::Level;
 
 use super::entry::{Dropped, Entry, Point};
 use crate::policy::MatchedRule;
-use crate::rejection::{Rejection, message_id};
+use crate::rejection::{Layer, Reason, Rejection, message_id};
 
 /// One entry, rendered. The journal gets it as native fields, standard error as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,14 +117,15 @@ fn rejected(rejection: &Rejection, client: IpAddr) -> Record {
     }
     // Our own outages are errors: the operator has to act. The rest is the guard doing its work.
     let level = match reason.layer() {
-        crate::rejection::Layer::AuthSystem | crate::rejection::Layer::Upstream => Level::Error,
+        Layer::AuthSystem | Layer::Upstream => Level::Error,
         _ => Level::Warn,
     };
     Record::new(level, &reason.to_string(), message).rejection(rejection, Point::Gateway, client)
 }
 
 fn dropped(dropped: &Dropped) -> Record {
-    let mut rejection = Rejection::new(dropped.rule.reason());
+    // The rule may have gone since; the packet was dropped all the same.
+    let mut rejection = Rejection::new(dropped.rule.reason().unwrap_or(Reason::FirewallDeniedRange));
     rejection.rule = Some(dropped.rule.clone());
     let reason = rejection.reason;
     let place = match (&dropped.rule.prefix, &dropped.rule.list) {
@@ -151,7 +152,6 @@ fn dropped(dropped: &Dropped) -> Record {
 mod tests {
     use super::*;
     use crate::audit::HandshakeId;
-    use crate::rejection::Reason;
 
     fn field<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
         record.fields.iter().find(|(field, _)| *field == name).map(|(_, value)| value.as_str())

@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use super::entry::Entry;
 use super::record::Record;
 use super::sink::Sink;
+
+/// Takes entries of the audit trail.
+pub trait AuditSink: Send + Sync {
+    /// Records `entry` without waiting.
+    fn record(&self, entry: Entry);
+}
 
 /// Records entries without ever waiting. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -28,16 +34,18 @@ impl Trail {
         Ok((trail, Writer { thread }))
     }
 
-    /// Records `entry`, or counts it as lost when the queue is full.
-    pub fn record(&self, entry: Entry) {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.queue.try_send(entry) {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     /// Entries lost since the start and not yet reported in the trail itself.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl AuditSink for Trail {
+    /// Records `entry`, or counts it as lost when the queue is full.
+    fn record(&self, entry: Entry) {
+        if self.queue.try_send(entry).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -23,13 +23,15 @@ const MAX_PORTS: usize = gateway_ebpf::MAX_PORTS;
 pub(super) struct Checker<'a> {
     file: &'a Path,
     text: &'a str,
-    folder: &'a Path,
+    folder: PathBuf,
     found: Vec<Diagnostic>,
 }
 
 impl<'a> Checker<'a> {
     pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
-        let folder = file.parent().unwrap_or(Path::new(""));
+        // Absolute, so that the journal names a list in the same way wherever the daemon started.
+        let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
         Self { file, text, folder, found: Vec::new() }
     }
 

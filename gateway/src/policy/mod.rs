@@ -2,7 +2,23 @@
 //!
 //! Pure: no file, no socket and no clock is touched here.
 
+mod compile;
+mod fold;
+mod generation;
+pub mod list;
+mod rules;
+mod source;
+#[cfg(test)]
+mod tests;
+
 use ipnet::IpNet;
+
+pub use compile::{CompileError, CompileLimits, List, PolicyInput, compile};
+pub use generation::{Generation, ListSummary};
+pub use list::{Diagnostic, Diagnostics, ListEntry, ParseOptions, ParsedList, parse_list};
+pub use source::{Source, SourceTable};
+
+use crate::rejection::Reason;
 
 /// The tiers of the policy, highest precedence first. Within one tier the longest prefix wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +44,16 @@ impl Tier {
             Self::Allow => "allow",
             Self::Deny => "deny",
             Self::Default => "default",
+        }
+    }
+
+    /// What happens to an address that this tier decides about, in a policy whose default is
+    /// `default`.
+    pub const fn verdict(self, default: Verdict) -> Verdict {
+        match self {
+            Self::NeverBlock | Self::Allow => Verdict::Pass,
+            Self::Ban | Self::Deny => Verdict::Drop,
+            Self::Default => default,
         }
     }
 }
@@ -59,13 +85,15 @@ pub struct MatchedRule {
 }
 
 impl MatchedRule {
-    /// The reason for which this rule rejects, if it does.
-    pub fn reason(&self) -> crate::rejection::Reason {
-        use crate::rejection::Reason;
-        match self.tier {
-            Tier::Ban => Reason::FirewallBanned,
-            Tier::Default => Reason::FirewallNotAllowed,
-            Tier::NeverBlock | Tier::Allow | Tier::Deny => Reason::FirewallDeniedRange,
+    /// Why a client to which this rule applies is rejected; `None` when it passes.
+    pub const fn reason(&self) -> Option<Reason> {
+        match (self.verdict, self.tier) {
+            (Verdict::Pass, _) => None,
+            (Verdict::Drop, Tier::Ban) => Some(Reason::FirewallBanned),
+            (Verdict::Drop, Tier::Default) => Some(Reason::FirewallNotAllowed),
+            (Verdict::Drop, Tier::Deny | Tier::Allow | Tier::NeverBlock) => {
+                Some(Reason::FirewallDeniedRange)
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Rejections: the registry of layers and reasons, and its renderings.
 
+pub mod http;
 mod manual;
 mod message_id;
 mod registry;
@@ -64,6 +65,13 @@ impl Rejection {
     #[must_use]
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.note = Some(note.into());
+        self
+    }
+
+    /// Says when a retry makes sense.
+    #[must_use]
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
         self
     }
 

@@ -2,14 +2,14 @@
 //! brings what the card dropped into the audit trail.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::generations::Generations;
-use crate::audit::{DropLimiter, Dropped, Entry, Trail};
-use crate::nic::{Attachment, Card, ClientDrop, Counters, NicError};
+use crate::audit::{AuditSink, Dropped, Entry, Trail};
+use crate::nic::{Attachment, Card, ClientDrop, Counters, NicError, Reports};
 use crate::policy::Generation;
 
 /// Orders to the card that wait; each waits for its answer, so few suffice.
@@ -22,26 +22,26 @@ enum Order {
 
 /// Gives orders to the card. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct CardHandle {
+pub(super) struct CardHandle {
     orders: mpsc::Sender<Order>,
     attachments: Arc<[Attachment]>,
 }
 
 impl CardHandle {
     /// Where the program is attached, and how.
-    pub fn attachments(&self) -> &[Attachment] {
+    pub(super) fn attachments(&self) -> &[Attachment] {
         &self.attachments
     }
 
     /// Puts `generation` in force at the card; `None` when the daemon is stopping.
-    pub async fn publish(&self, generation: Arc<Generation>) -> Option<Result<(), NicError>> {
+    pub(super) async fn publish(&self, generation: Arc<Generation>) -> Option<Result<(), NicError>> {
         let (reply, answer) = oneshot::channel();
         self.orders.send(Order::Publish(generation, reply)).await.ok()?;
         answer.await.ok()
     }
 
     /// What the card counted; `None` when the daemon is stopping.
-    pub async fn counters(&self) -> Option<Result<Counters, NicError>> {
+    pub(super) async fn counters(&self) -> Option<Result<Counters, NicError>> {
         let (reply, answer) = oneshot::channel();
         self.orders.send(Order::Counters(reply)).await.ok()?;
         answer.await.ok()
@@ -49,54 +49,48 @@ impl CardHandle {
 }
 
 /// The task that owns the card.
-#[derive(Debug)]
-pub struct CardTask {
+pub(super) struct CardTask {
     card: Card,
     orders: mpsc::Receiver<Order>,
     attachments: Arc<[Attachment]>,
     generations: Arc<Generations>,
-    limiter: DropLimiter,
     trail: Trail,
 }
 
 impl CardTask {
     /// A task for `card`, which is attached at `attachments`, and the handle to it.
-    pub fn new(
+    pub(super) fn new(
         card: Card,
         attachments: Vec<Attachment>,
         generations: Arc<Generations>,
-        reports_per_second: u32,
         trail: Trail,
     ) -> (Self, CardHandle) {
         let (sender, orders) = mpsc::channel(ORDERS);
         let attachments: Arc<[Attachment]> = attachments.into();
         let handle = CardHandle { orders: sender, attachments: Arc::clone(&attachments) };
-        let limiter = DropLimiter::new(reports_per_second);
-        (Self { card, orders, attachments, generations, limiter, trail }, handle)
+        (Self { card, orders, attachments, generations, trail }, handle)
     }
 
     /// Runs until `stop`, then detaches the card.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let mut second = tokio::time::interval(Duration::from_secs(1));
+    pub(super) async fn run(mut self, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(order) = self.orders.recv() => self.obey(order),
                 reports = self.card.next_reports() => match reports {
-                    Ok(reports) => self.report(reports),
+                    Ok(reports) => report(reports, &self.attachments, &self.generations, &self.trail),
                     Err(error) => {
                         log::error!("drops at the card cannot be read, they go on unreported: {error}");
                         // Not at full speed, should it happen again at once.
                         tokio::time::sleep(Duration::from_secs(1)).await;
                     }
                 },
-                _ = second.tick() => if let Some(entry) = self.limiter.summary(Instant::now()) {
-                    self.trail.record(entry);
-                }
             }
         }
-        if let Some(entry) = self.limiter.flush() {
-            self.trail.record(entry);
+        let Self { card, attachments, generations, trail, .. } = self;
+        match card.finish() {
+            Ok(reports) => report(reports, &attachments, &generations, &trail),
+            Err(error) => log::error!("the last drops at the card cannot be read: {error}"),
         }
     }
 
@@ -111,26 +105,27 @@ impl CardTask {
             }
         }
     }
+}
 
-    fn report(&mut self, reports: crate::nic::Reports) {
-        let now = Instant::now();
-        for client in reports.clients {
-            if self.limiter.admit(client.packets, now) {
-                let entry = self.entry(&client);
-                self.trail.record(entry);
-            }
-        }
-        self.limiter.count(reports.unreported_clients, reports.unreported_packets);
+fn report(reports: Reports, attachments: &[Attachment], generations: &Generations, trail: &Trail) {
+    for client in &reports.clients {
+        trail.record(entry(client, attachments, generations));
     }
+    if reports.unreported_packets > 0 {
+        trail.record(Entry::DroppedUnreported {
+            reports: reports.unreported_clients,
+            packets: reports.unreported_packets,
+        });
+    }
+}
 
-    fn entry(&self, client: &ClientDrop) -> Entry {
-        let attachment = self.attachments.iter().find(|attachment| attachment.index == client.interface);
-        Entry::Dropped(Dropped {
-            client: client.client,
-            rule: self.generations.explain(client.generation, client.client),
-            packets: client.packets,
-            interface: attachment.map_or_else(|| client.interface.to_string(), |found| found.interface.clone()),
-            sample: client.sample,
-        })
-    }
+fn entry(client: &ClientDrop, attachments: &[Attachment], generations: &Generations) -> Entry {
+    let attachment = attachments.iter().find(|attachment| attachment.index == client.interface);
+    Entry::Dropped(Dropped {
+        client: client.client,
+        rule: generations.explain(client.generation, client.client),
+        packets: client.packets,
+        interface: attachment.map_or_else(|| client.interface.to_string(), |found| found.interface.clone()),
+        sample: client.sample,
+    })
 }

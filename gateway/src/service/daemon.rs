@@ -20,7 +20,7 @@ use crate::admin::explain;
 use crate::admin::status::{InterfaceStatus, Packets, Status};
 use crate::audit::{Destination, Trail};
 use crate::config::{Config, Diagnostic, Firewall, Mode};
-use crate::edge::{self, Gate};
+use crate::edge::{self, Gate, Sources};
 use crate::nic::{self, Attachment, Card, NicError};
 use crate::session::echo::echo;
 
@@ -76,6 +76,19 @@ pub fn run(config: Config, log: Destination, ready: impl FnOnce(&Config)) -> Res
     result
 }
 
+/// Time and randomness of the host.
+const SOURCES: Sources = Sources {
+    now: SystemTime::now,
+    random: || {
+        let mut bytes = [0; 10];
+        // An identifier that is not random is still an identifier: no reason to stop serving.
+        if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+            log::error!("the host has no randomness: handshakes get no identifier of their own");
+        }
+        bytes
+    },
+};
+
 async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
     let mut stopping = Signals::new().map_err(StartError::Runtime)?;
     let (state, diagnostics) = State::load(&config, Missing::Create)?;
@@ -94,12 +107,11 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
         _ => None,
     };
 
-    let gate = Arc::new(Gate::new(state.snapshot(&config), config.limits.clone(), Arc::new(trail.clone())));
+    let gate = Arc::new(Gate::new(state.snapshot(&config), config.limits.clone(), Arc::new(trail.clone()), SOURCES));
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let card = card.map(|(card, attachments)| {
-        let reports = config.firewall.as_ref().map_or(0, |firewall| firewall.reports_per_second);
-        let (task, handle) = CardTask::new(card, attachments, Arc::clone(&generations), reports, trail.clone());
+        let (task, handle) = CardTask::new(card, attachments, Arc::clone(&generations), trail.clone());
         tasks.spawn(task.run(stop.child_token()));
         handle
     });

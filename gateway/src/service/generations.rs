@@ -10,7 +10,7 @@ use crate::policy::{Generation, MatchedRule};
 /// A packet dropped by the generation before may be reported after the next one was published, so
 /// both are kept.
 #[derive(Debug)]
-pub struct Generations(ArcSwap<Pair>);
+pub(super) struct Generations(ArcSwap<Pair>);
 
 #[derive(Debug)]
 struct Pair {
@@ -20,24 +20,24 @@ struct Pair {
 
 impl Generations {
     /// Starts with `first`.
-    pub fn new(first: Arc<Generation>) -> Self {
+    pub(super) fn new(first: Arc<Generation>) -> Self {
         Self(ArcSwap::from_pointee(Pair { current: first, before: None }))
     }
 
     /// The generation in force.
-    pub fn current(&self) -> Arc<Generation> {
+    pub(super) fn current(&self) -> Arc<Generation> {
         Arc::clone(&self.0.load().current)
     }
 
     /// Puts `next` in force.
-    pub fn advance(&self, next: Arc<Generation>) {
+    pub(super) fn advance(&self, next: Arc<Generation>) {
         let before = Some(self.current());
         self.0.store(Arc::new(Pair { current: next, before }));
     }
 
     /// The rule by which generation `number` decided about `address`. When that generation is
     /// gone, the oldest one that is left answers; its own number stands in the rule.
-    pub fn explain(&self, number: u64, address: IpAddr) -> MatchedRule {
+    pub(super) fn explain(&self, number: u64, address: IpAddr) -> MatchedRule {
         let pair = self.0.load();
         let generation = match &pair.before {
             Some(before) if number <= before.number() => before,

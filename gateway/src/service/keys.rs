@@ -11,7 +11,7 @@ use crate::config::{self, Config, Diagnostic, KeySource};
 
 /// The keys of every issuer, in the order of the configuration.
 #[derive(Debug)]
-pub struct Keys {
+pub(super) struct Keys {
     known: Vec<Known>,
 }
 
@@ -24,7 +24,7 @@ struct Known {
 
 /// What a refresh found.
 #[derive(Debug, Default)]
-pub struct Refreshed {
+pub(super) struct Refreshed {
     /// Whether keys differ from before.
     pub changed: bool,
     /// Errors and warnings about files that have changed.
@@ -33,7 +33,7 @@ pub struct Refreshed {
 
 /// Whether our own signing keys may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
+pub(super) enum Missing {
     /// Make those that are not there.
     Create,
     /// Write nothing.
@@ -43,7 +43,7 @@ pub enum Missing {
 impl Keys {
     /// The keys of all issuers of `config`, with everything that is wrong with them. Keys that
     /// cannot be read are an empty set.
-    pub fn load(config: &Config, missing: Missing) -> (Self, Vec<Diagnostic>) {
+    pub(super) fn load(config: &Config, missing: Missing) -> (Self, Vec<Diagnostic>) {
         let mut all = Vec::new();
         let mut diagnostics = Vec::new();
         for issuer in &config.issuers {
@@ -70,7 +70,7 @@ impl Keys {
     }
 
     /// Reads what has changed. A faulty file leaves its issuer's last good keys in force.
-    pub fn refresh(&mut self, config: &Config) -> Refreshed {
+    pub(super) fn refresh(&mut self, config: &Config) -> Refreshed {
         let mut refreshed = Refreshed::default();
         for (known, issuer) in self.known.iter_mut().zip(&config.issuers) {
             let stamp = Stamp::of(path(issuer)).ok();
@@ -103,13 +103,13 @@ impl Keys {
     }
 
     /// The issuers of `config` with these keys.
-    pub fn authenticator(&self, config: &Config) -> Authenticator {
+    pub(super) fn authenticator(&self, config: &Config) -> Authenticator {
         let issuers = config.issuers.iter().zip(&self.known);
         Authenticator::new(issuers.map(|(rules, known)| Issuer::new(rules.clone(), Arc::clone(&known.keys))))
     }
 
     /// How the issuers of `config` are.
-    pub fn status(&self, config: &Config) -> Vec<IssuerStatus> {
+    pub(super) fn status(&self, config: &Config) -> Vec<IssuerStatus> {
         let issuers = config.issuers.iter().zip(&self.known);
         let status = issuers.map(|(rules, known)| IssuerStatus {
             issuer: rules.name.clone(),
@@ -121,7 +121,7 @@ impl Keys {
 }
 
 /// The folders in which key files are.
-pub fn folders(config: &Config) -> BTreeSet<PathBuf> {
+pub(super) fn folders(config: &Config) -> BTreeSet<PathBuf> {
     config.issuers.iter().filter_map(|issuer| path(issuer).parent().map(Path::to_owned)).collect()
 }
 

@@ -13,13 +13,13 @@ use crate::policy::{self, List, ListEntry, ParseOptions, PolicyInput, Tier, Verd
 
 /// All lists of the configuration, in the order in which it names them.
 #[derive(Debug, Default)]
-pub struct Lists {
+pub(super) struct Lists {
     files: Vec<ListFile>,
 }
 
 /// One list file.
 #[derive(Clone, Debug)]
-pub struct ListFile {
+pub(super) struct ListFile {
     /// The last good content.
     pub list: Arc<List>,
     /// Why the present content is not in force.
@@ -30,7 +30,7 @@ pub struct ListFile {
 
 /// What a refresh found.
 #[derive(Debug, Default)]
-pub struct Refreshed {
+pub(super) struct Refreshed {
     /// Whether the content in force differs from before.
     pub changed: bool,
     /// Errors and warnings about files that are new or have changed.
@@ -39,12 +39,12 @@ pub struct Refreshed {
 
 impl Lists {
     /// The lists, in the order of the configuration.
-    pub fn iter(&self) -> impl Iterator<Item = &ListFile> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &ListFile> {
         self.files.iter()
     }
 
     /// Reads what has changed. A file that cannot be read or parsed keeps its last good content.
-    pub fn refresh(&mut self, config: &Config) -> Refreshed {
+    pub(super) fn refresh(&mut self, config: &Config) -> Refreshed {
         let mut refreshed = Refreshed::default();
         let Some(firewall) = &config.firewall else {
             return refreshed;
@@ -66,7 +66,7 @@ impl Lists {
     }
 
     /// The policy that the lists and `firewall` make.
-    pub fn policy(&self, config: &Config) -> PolicyInput {
+    pub(super) fn policy(&self, config: &Config) -> PolicyInput {
         let own = config.firewall.iter().filter(|firewall| !firewall.never_block.is_empty()).map(|firewall| {
             let entries = firewall.never_block.iter().map(|&(prefix, line)| ListEntry { prefix, line });
             Arc::new(List {
@@ -82,7 +82,7 @@ impl Lists {
     }
 
     /// The folders in which lists are, or may appear.
-    pub fn folders(config: &Config) -> BTreeSet<PathBuf> {
+    pub(super) fn folders(config: &Config) -> BTreeSet<PathBuf> {
         let patterns = config.firewall.iter().flat_map(|firewall| patterns(firewall));
         patterns.filter_map(|(_, pattern)| fixed_folder(&pattern.pattern)).collect()
     }

@@ -15,7 +15,7 @@ use crate::nic::Counters;
 
 /// The task that waits for changes and puts them in force.
 #[derive(Debug)]
-pub struct Reloader {
+pub(super) struct Reloader {
     config: Config,
     state: State,
     generations: Arc<Generations>,
@@ -28,7 +28,7 @@ pub struct Reloader {
 impl Reloader {
     /// A task that keeps `gate` and `card` at what the files of `config` say, starting from
     /// `state`.
-    pub fn new(
+    pub(super) fn new(
         config: Config,
         state: State,
         generations: Arc<Generations>,
@@ -43,12 +43,12 @@ impl Reloader {
     }
 
     /// What is in force, for `gatehouse status`.
-    pub fn health(&self) -> Health {
+    pub(super) fn health(&self) -> Health {
         self.health.clone()
     }
 
     /// Runs until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub(super) async fn run(mut self, stop: CancellationToken) {
         loop {
             // Looked at once at the start: a file may have changed while the daemon was starting.
             self.refresh().await;
@@ -99,11 +99,11 @@ impl Reloader {
 
 /// What is in force. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<Mutex<Snapshot>>);
+pub(super) struct Health(Arc<Mutex<Snapshot>>);
 
 /// One look at what is in force.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
+pub(super) struct Snapshot {
     policy: Option<PolicyStatus>,
     sources: Vec<u16>,
     issuers: Vec<IssuerStatus>,
@@ -111,7 +111,7 @@ pub struct Snapshot {
 
 impl Health {
     /// What is in force now.
-    pub fn read(&self) -> Snapshot {
+    pub(super) fn read(&self) -> Snapshot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -125,7 +125,7 @@ impl Health {
 
 impl Snapshot {
     /// The policy, with the packets that each list decided according to `counters`.
-    pub fn policy(&self, counters: Option<&Counters>) -> Option<PolicyStatus> {
+    pub(super) fn policy(&self, counters: Option<&Counters>) -> Option<PolicyStatus> {
         let mut policy = self.policy.clone()?;
         if let Some(counters) = counters {
             for (list, source) in policy.lists.iter_mut().zip(&self.sources) {
@@ -136,7 +136,7 @@ impl Snapshot {
     }
 
     /// The issuers.
-    pub fn issuers(&self) -> Vec<IssuerStatus> {
+    pub(super) fn issuers(&self) -> Vec<IssuerStatus> {
         self.issuers.clone()
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 /// Inode, size and time of the last change. The change time moves with every write and every
 /// renaming, and unlike the modification time it cannot be set back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub(super) struct Stamp {
     inode: u64,
     size: u64,
     changed: (i64, i64),
@@ -16,12 +16,12 @@ pub struct Stamp {
 
 impl Stamp {
     /// The stamp of the file at `path`.
-    pub fn of(path: &Path) -> io::Result<Self> {
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
         std::fs::metadata(path).map(|metadata| Self::from(&metadata))
     }
 
     /// Bytes of the file.
-    pub fn size(&self) -> u64 {
+    pub(super) fn size(&self) -> u64 {
         self.size
     }
 }

@@ -20,7 +20,7 @@ pub struct StateError(pub Vec<Diagnostic>);
 
 /// The state in force.
 #[derive(Debug)]
-pub struct State {
+pub(super) struct State {
     lists: Lists,
     sources: SourceTable,
     generation: Arc<Generation>,
@@ -29,7 +29,7 @@ pub struct State {
 
 /// What a refresh changed.
 #[derive(Debug, Default)]
-pub struct Refreshed {
+pub(super) struct Refreshed {
     /// A new generation is there to be published.
     pub policy: bool,
     /// Keys differ from before.
@@ -41,7 +41,7 @@ pub struct Refreshed {
 impl State {
     /// The state of `config` with warnings, or everything that is wrong. Here, unlike in
     /// [`Self::refresh`], every fault counts: there is no last good state to keep.
-    pub fn load(config: &Config, missing: Missing) -> Result<(Self, Vec<Diagnostic>), StateError> {
+    pub(super) fn load(config: &Config, missing: Missing) -> Result<(Self, Vec<Diagnostic>), StateError> {
         let mut lists = Lists::default();
         let mut diagnostics = lists.refresh(config).diagnostics;
         let (keys, faults) = Keys::load(config, missing);
@@ -57,7 +57,7 @@ impl State {
     }
 
     /// Reads what has changed. Faulty files leave their last good content in force.
-    pub fn refresh(&mut self, config: &Config) -> Refreshed {
+    pub(super) fn refresh(&mut self, config: &Config) -> Refreshed {
         let lists = self.lists.refresh(config);
         let keys = self.keys.refresh(config);
         let mut refreshed =
@@ -76,12 +76,12 @@ impl State {
     }
 
     /// The generation in force.
-    pub fn generation(&self) -> Arc<Generation> {
+    pub(super) fn generation(&self) -> Arc<Generation> {
         Arc::clone(&self.generation)
     }
 
     /// The policy in force, and the counter of each of its lists.
-    pub fn policy_status(&self, config: &Config) -> Option<(PolicyStatus, Vec<u16>)> {
+    pub(super) fn policy_status(&self, config: &Config) -> Option<(PolicyStatus, Vec<u16>)> {
         config.firewall.as_ref()?;
         let generation = &self.generation;
         let index = |summary: &ListSummary| {
@@ -111,19 +111,19 @@ impl State {
     }
 
     /// The folders of the files that `config` depends on.
-    pub fn folders(config: &Config) -> BTreeSet<PathBuf> {
+    pub(super) fn folders(config: &Config) -> BTreeSet<PathBuf> {
         let mut folders = Lists::folders(config);
         folders.extend(keys::folders(config));
         folders
     }
 
     /// The keys.
-    pub fn keys(&self) -> &Keys {
+    pub(super) fn keys(&self) -> &Keys {
         &self.keys
     }
 
     /// The snapshot by which handshakes are judged.
-    pub fn snapshot(&self, config: &Config) -> Snapshot {
+    pub(super) fn snapshot(&self, config: &Config) -> Snapshot {
         let policy = config.firewall.is_some().then(|| self.generation());
         Snapshot::new(&config.routes, &self.keys.authenticator(config), policy)
     }

@@ -18,7 +18,7 @@ const TICK: Duration = Duration::from_secs(5);
 
 /// Watches folders, not files: files are replaced by renaming, and globs gain new ones.
 #[derive(Debug)]
-pub struct FolderWatch {
+pub(super) struct FolderWatch {
     watcher: RecommendedWatcher,
     events: Receiver<()>,
     wanted: BTreeSet<PathBuf>,
@@ -27,7 +27,7 @@ pub struct FolderWatch {
 
 impl FolderWatch {
     /// Watches nothing yet.
-    pub fn new() -> notify::Result<Self> {
+    pub(super) fn new() -> notify::Result<Self> {
         // Room for one: a change that waits to be handled covers all that come after it.
         let (sender, events) = channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -41,7 +41,7 @@ impl FolderWatch {
     }
 
     /// Watches `folders` from now on, and no others.
-    pub fn set(&mut self, folders: BTreeSet<PathBuf>) {
+    pub(super) fn set(&mut self, folders: BTreeSet<PathBuf>) {
         for gone in self.watched.difference(&folders) {
             // The folder may not exist any more.
             let _ = self.watcher.unwatch(gone);
@@ -52,7 +52,7 @@ impl FolderWatch {
     }
 
     /// Waits until something has changed, or it is time to look all the same.
-    pub async fn changed(&mut self) {
+    pub(super) async fn changed(&mut self) {
         if timeout(TICK, self.events.recv()).await.is_err() {
             self.watched.retain(|folder| folder.is_dir());
             self.watch_missing();

@@ -36,6 +36,8 @@ pub(in crate::auth) enum Fault {
     AlgorithmOfAnotherKind(Algorithm),
     #[error("has the kid of an earlier key for {0:?} too: give every key its own kid (RFC 7517 §4.5)")]
     Ambiguous(Algorithm),
+    #[error("holds more than {0} keys: leave out those that sign nothing any more")]
+    TooMany(usize),
     #[error("is not UTF-8 text: this must be a JWK set or a key in PEM")]
     NotText,
     #[error("holds no public key in PEM: it needs -----BEGIN PUBLIC KEY----- and the matching end")]

@@ -17,6 +17,9 @@ use crate::config::{Diagnostic, Severity};
 /// §2). `k` of a symmetric key is not one: it has no public half.
 const PRIVATE: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "oth"];
 
+/// Keys in one set. Issuers have a few; looking for names that clash takes the square of this.
+const MAX_KEYS: usize = 1000;
+
 #[derive(Deserialize)]
 struct Set<'a> {
     #[serde(borrow)]
@@ -64,6 +67,9 @@ enum Entry {
 /// The keys of the JWK set `text`, the content of `file`.
 pub(super) fn parse(file: &Path, text: &str) -> Result<Loaded, Diagnostic> {
     let set: Set<'_> = serde_json::from_str(text).map_err(|error| not_a_set(file, &error))?;
+    if set.keys.len() > MAX_KEYS {
+        return Err(Diagnostic::of_file(file, Fault::TooMany(MAX_KEYS).to_string()));
+    }
     let mut keys: Vec<Key> = Vec::new();
     let mut warnings = Vec::new();
     for (index, raw) in set.keys.iter().enumerate() {

@@ -53,7 +53,7 @@ impl KeySet {
             KeySource::JwkSet(path) => jwk::parse(path, &text(path, limit)?),
             KeySource::Pem(path) => pem::parse(path, &text(path, limit)?),
             KeySource::Secret(path) => secret(path, limit),
-            KeySource::SigningKey(path) if !path.exists() => {
+            KeySource::SigningKey(path) if is_absent(path) => {
                 let warning = "does not exist yet: it is made when the gate starts".to_owned();
                 Ok(Loaded {
                     keys: Self::default(),
@@ -76,7 +76,7 @@ impl KeySet {
     /// As for [`load`](Self::load), and when the new key cannot be written.
     pub fn load_or_create(source: &KeySource, limit: usize) -> Result<Loaded, Diagnostic> {
         if let KeySource::SigningKey(path) = source
-            && !path.exists()
+            && is_absent(path)
         {
             SigningKey::create(path)?;
         }
@@ -123,6 +123,11 @@ fn secret(path: &Path, limit: usize) -> Result<Loaded, Diagnostic> {
     let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
     let key = Key::hmac(secret).map_err(|fault| at(path, &fault))?;
     Ok(Loaded { keys: KeySet { keys: vec![key] }, warnings })
+}
+
+/// Surely absent. A folder that may not be searched is another fault, and reading reports it.
+fn is_absent(path: &Path) -> bool {
+    matches!(path.try_exists(), Ok(false))
 }
 
 fn text(path: &Path, limit: usize) -> Result<String, Diagnostic> {

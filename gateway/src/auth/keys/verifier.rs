@@ -45,7 +45,8 @@ pub(in crate::auth) struct Key {
 
 enum Verifier {
     Public(ParsedPublicKey),
-    Secret(hmac::Key),
+    /// Boxed, for it is twenty times as large.
+    Secret(Box<hmac::Key>),
 }
 
 impl Key {
@@ -92,7 +93,9 @@ impl Key {
     pub(super) fn hmac(secret: &[u8]) -> Result<Self, Fault> {
         let long_enough = HMAC.iter().filter(|(_, _, least)| secret.len() >= *least);
         let verifiers: Vec<_> = long_enough
-            .map(|(algorithm, hash, _)| (*algorithm, Verifier::Secret(hmac::Key::new(*hash, secret))))
+            .map(|(algorithm, hash, _)| {
+                (*algorithm, Verifier::Secret(Box::new(hmac::Key::new(*hash, secret))))
+            })
             .collect();
         if verifiers.is_empty() {
             return Err(Fault::SecretSize(secret.len()));

@@ -1,0 +1,162 @@
+//! Attaching the program to an interface.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use super::netlink::{self, Link, flags};
+use super::{NicError, bpf};
+use crate::config::Mode;
+
+/// Where on an interface the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachedMode {
+    /// In the driver, before the kernel allocates anything for the packet.
+    Native,
+    /// In the network stack: works with every driver, and costs more per packet.
+    Generic,
+}
+
+impl AttachedMode {
+    /// The name in the configuration, in logs and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+
+    const fn flag(self) -> u32 {
+        match self {
+            Self::Native => flags::NATIVE,
+            Self::Generic => flags::GENERIC,
+        }
+    }
+
+    /// What `ip link set dev … off` calls it.
+    const fn ip_keyword(self) -> &'static str {
+        match self {
+            Self::Native => "xdpdrv",
+            Self::Generic => "xdpgeneric",
+        }
+    }
+}
+
+impl fmt::Display for AttachedMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An interface that is guarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Its name.
+    pub interface: String,
+    /// Its index, as in [`super::ClientDrop::interface`].
+    pub index: u32,
+    /// Where the program runs.
+    pub mode: AttachedMode,
+    /// Why the driver could not run it, when `mode = "auto"` fell back to generic.
+    pub reason: Option<String>,
+}
+
+/// Attaches `program`. The interface is guarded as long as the descriptor is open.
+pub(super) fn attach(
+    program: BorrowedFd<'_>,
+    interface: &str,
+    mode: Mode,
+) -> Result<(OwnedFd, Attachment), NicError> {
+    let missing = || NicError::NoInterface { interface: interface.to_owned() };
+    let link = query(interface)?.ok_or_else(missing)?;
+    if ![libc::ARPHRD_ETHER, libc::ARPHRD_LOOPBACK].contains(&link.kind) {
+        return Err(NicError::NotEthernet { interface: interface.to_owned(), kind: link.kind });
+    }
+    let attachment =
+        |mode, reason| Attachment { interface: interface.to_owned(), index: link.index, mode, reason };
+    let attempt = |mode| attempt(program, interface, link.index, mode);
+    match mode {
+        Mode::Off => Err(NicError::Off { interface: interface.to_owned() }),
+        Mode::Native => Ok((attempt(AttachedMode::Native)?, attachment(AttachedMode::Native, None))),
+        Mode::Generic => Ok((attempt(AttachedMode::Generic)?, attachment(AttachedMode::Generic, None))),
+        Mode::Auto => match attempt(AttachedMode::Native) {
+            Ok(link) => Ok((link, attachment(AttachedMode::Native, None))),
+            Err(NicError::Refused { reason, .. }) => {
+                Ok((attempt(AttachedMode::Generic)?, attachment(AttachedMode::Generic, Some(reason))))
+            }
+            Err(error) => Err(error),
+        },
+    }
+}
+
+/// Attaches in one mode. The kernel itself refuses when any program is there already, in either
+/// mode, so there is no moment in which a foreign program could be replaced.
+fn attempt(
+    program: BorrowedFd<'_>,
+    interface: &str,
+    index: u32,
+    mode: AttachedMode,
+) -> Result<OwnedFd, NicError> {
+    let error = match bpf::create_link(program, index, mode.flag()) {
+        Ok(link) => return Ok(link),
+        Err(error) => error,
+    };
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            Err(NicError::Permission { action: "attach the XDP program", source: error })
+        }
+        Some(libc::ENODEV) => Err(NicError::NoInterface { interface: interface.to_owned() }),
+        Some(libc::EBUSY | libc::EEXIST) => Err(match query(interface)?.as_ref().and_then(foreign) {
+            Some((mode, id)) => NicError::Foreign {
+                interface: interface.to_owned(),
+                mode,
+                program: describe(id),
+                off: mode.ip_keyword(),
+            },
+            None => refused(program, interface, index, mode, &error),
+        }),
+        _ => Err(refused(program, interface, index, mode, &error)),
+    }
+}
+
+fn query(interface: &str) -> Result<Option<Link>, NicError> {
+    netlink::link(interface).map_err(|error| NicError::from_io("ask the kernel about the interface", error))
+}
+
+fn foreign(link: &Link) -> Option<(AttachedMode, u32)> {
+    link.native.map(|id| (AttachedMode::Native, id)).or(link.generic.map(|id| (AttachedMode::Generic, id)))
+}
+
+fn refused(
+    program: BorrowedFd<'_>,
+    interface: &str,
+    index: u32,
+    mode: AttachedMode,
+    error: &io::Error,
+) -> NicError {
+    let reason = netlink::refusal(program, index, mode.flag())
+        .map(|message| format!("{message} ({error})"))
+        .unwrap_or_else(|| match error.raw_os_error() {
+            Some(libc::EOPNOTSUPP) => format!("its driver has no native XDP ({error})"),
+            _ => error.to_string(),
+        });
+    NicError::Refused {
+        interface: interface.to_owned(),
+        mode,
+        reason,
+        remedy: match mode {
+            AttachedMode::Native => "Set `mode = \"auto\"` or `mode = \"generic\"` in [firewall].",
+            AttachedMode::Generic => "Name another interface in [firewall], or set `mode = \"off\"`.",
+        },
+    }
+}
+
+/// Number and name of a program; the name only where the kernel lets us ask.
+fn describe(id: u32) -> String {
+    aya::programs::loaded_programs()
+        .map_while(Result::ok)
+        .find(|program| program.id() == id)
+        .and_then(|program| program.name_as_str().map(str::to_owned))
+        .filter(|name| !name.is_empty())
+        .map_or_else(|| format!("program {id}"), |name| format!("program {id}, {name:?}"))
+}

@@ -1,0 +1,132 @@
+//! The rules of one address family: every prefix of every list, sorted.
+
+use std::fmt::Debug;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// An address of one family as a number.
+pub(super) trait Address: Copy + Debug + Ord + Into<u128> {
+    /// Bits of an address.
+    const BITS: u8;
+
+    /// The lowest address.
+    const ZERO: Self;
+
+    /// The next address; `None` after the highest.
+    fn next(self) -> Option<Self>;
+
+    /// The first address of the prefix of `length` bits that has this address.
+    fn first(self, length: u8) -> Self;
+
+    /// The last address of the prefix of `length` bits that has this address.
+    fn last(self, length: u8) -> Self;
+
+    /// The address as the standard library has it.
+    fn to_ip(self) -> IpAddr;
+}
+
+impl Address for u32 {
+    const BITS: u8 = 32;
+    const ZERO: Self = 0;
+
+    fn next(self) -> Option<Self> {
+        self.checked_add(1)
+    }
+
+    fn first(self, length: u8) -> Self {
+        self & !Self::MAX.checked_shr(length.into()).unwrap_or(0)
+    }
+
+    fn last(self, length: u8) -> Self {
+        self | Self::MAX.checked_shr(length.into()).unwrap_or(0)
+    }
+
+    fn to_ip(self) -> IpAddr {
+        Ipv4Addr::from_bits(self).into()
+    }
+}
+
+impl Address for u128 {
+    const BITS: u8 = 128;
+    const ZERO: Self = 0;
+
+    fn next(self) -> Option<Self> {
+        self.checked_add(1)
+    }
+
+    fn first(self, length: u8) -> Self {
+        self & !Self::MAX.checked_shr(length.into()).unwrap_or(0)
+    }
+
+    fn last(self, length: u8) -> Self {
+        self | Self::MAX.checked_shr(length.into()).unwrap_or(0)
+    }
+
+    fn to_ip(self) -> IpAddr {
+        Ipv6Addr::from_bits(self).into()
+    }
+}
+
+/// One prefix of one list. Packed, since there can be millions that live as long as their
+/// generation: 12 bytes for IPv4, 24 for IPv6.
+#[derive(Clone, Copy)]
+#[repr(Rust, packed(4))]
+pub(super) struct Rule<A> {
+    /// First address of the prefix.
+    pub(super) first: A,
+    /// Line in the list, counted from 1; 0 when the list has no lines.
+    pub(super) line: u32,
+    /// Position of the list in the policy.
+    pub(super) list: u16,
+    /// Length of the prefix.
+    pub(super) length: u8,
+}
+
+const _: () = assert!(size_of::<Rule<u32>>() == 12 && size_of::<Rule<u128>>() == 24);
+
+/// The rules of one family, by first address; a prefix stands before those that it contains, and
+/// the same prefix in several lists in the order of the lists.
+pub(super) struct Rules<A>(Vec<Rule<A>>);
+
+impl<A: Address> Rules<A> {
+    /// Sorts `rules`. Of a prefix that a list has more than once, its first line remains.
+    pub(super) fn new(mut rules: Vec<Rule<A>>) -> Self {
+        rules.sort_unstable_by_key(|rule| {
+            (
+                rule.first,
+                u64::from(rule.length) << 48 | u64::from(rule.list) << 32 | u64::from(rule.line),
+            )
+        });
+        rules.dedup_by_key(|rule| (rule.first, rule.length, rule.list));
+        rules.shrink_to_fit();
+        Self(rules)
+    }
+
+    /// All of them, in order.
+    pub(super) fn as_slice(&self) -> &[Rule<A>] {
+        &self.0
+    }
+
+    /// The longest prefix with `address` in a list that `wanted` accepts.
+    pub(super) fn longest_match(
+        &self,
+        address: A,
+        wanted: impl Fn(u16) -> bool,
+    ) -> Option<Rule<A>> {
+        (0..=A::BITS).rev().find_map(|length| {
+            let prefix = (address.first(length), length);
+            let from = self
+                .0
+                .partition_point(|rule| (rule.first, rule.length) < prefix);
+            self.0[from..]
+                .iter()
+                .take_while(|rule| (rule.first, rule.length) == prefix)
+                .find(|rule| wanted(rule.list))
+                .copied()
+        })
+    }
+
+    /// Bytes held.
+    pub(super) fn memory(&self) -> usize {
+        self.0.capacity() * size_of::<Rule<A>>()
+    }
+}
