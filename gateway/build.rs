@@ -64,10 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !status.success() {
         return Err(format!("building the XDP program failed ({status}); its messages are above").into());
     }
-    fs::copy(
-        target_dir.join(TARGET).join("release").join(PROGRAM),
-        out.join(PROGRAM),
-    )?;
+    fs::copy(target_dir.join(TARGET).join("release").join(PROGRAM), out.join(PROGRAM))?;
     Ok(())
 }
 
@@ -103,8 +100,7 @@ fn sysroot(rustc: &mut Command) -> Option<PathBuf> {
 
 /// Without what Cargo and rustup set for the toolchain that builds the daemon.
 fn clean(mut command: Command) -> Command {
-    const KEPT: [&str; 5] =
-        ["CARGO_HOME", "CARGO_MAKEFLAGS", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR"];
+    const KEPT: [&str; 5] = ["CARGO_HOME", "CARGO_MAKEFLAGS", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR"];
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy();
         let foreign = name.starts_with("CARGO") && !KEPT.iter().any(|kept| name.starts_with(kept));

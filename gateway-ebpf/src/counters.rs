@@ -46,13 +46,8 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, in the order of its index.
-    pub const ALL: [Self; 5] = [
-        Self::NotIp,
-        Self::Malformed,
-        Self::NeighbourDiscovery,
-        Self::OutOfScope,
-        Self::NoGeneration,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::NotIp, Self::Malformed, Self::NeighbourDiscovery, Self::OutOfScope, Self::NoGeneration];
 
     /// The name in metrics.
     pub const fn name(self) -> &'static str {

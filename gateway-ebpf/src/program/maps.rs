@@ -25,8 +25,7 @@ pub(super) static PORTS: Array<u64, { scope::WORDS as usize }> = Array::new();
 pub(super) static OUTCOMES: PerCpuArray<Counter, { Outcome::ALL.len() }> = PerCpuArray::new();
 
 #[btf_map]
-pub(super) static SOURCES: PerCpuArray<SourceCounters, { SOURCE_COUNT as usize }> =
-    PerCpuArray::new();
+pub(super) static SOURCES: PerCpuArray<SourceCounters, { SOURCE_COUNT as usize }> = PerCpuArray::new();
 
 /// The daemon sets the length before it loads the program: it depends on the number of CPUs.
 #[btf_map]

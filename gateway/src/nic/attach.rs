@@ -10,14 +10,14 @@ use crate::config::Mode;
 
 /// Where on an interface the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Driver {
+pub enum AttachedMode {
     /// In the driver, before the kernel allocates anything for the packet.
     Native,
     /// In the network stack: works with every driver, and costs more per packet.
     Generic,
 }
 
-impl Driver {
+impl AttachedMode {
     /// The name in the configuration, in logs and in metrics.
     pub const fn name(self) -> &'static str {
         match self {
@@ -42,7 +42,7 @@ impl Driver {
     }
 }
 
-impl fmt::Display for Driver {
+impl fmt::Display for AttachedMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -56,9 +56,9 @@ pub struct Attachment {
     /// Its index, as in [`super::ClientDrop::interface`].
     pub index: u32,
     /// Where the program runs.
-    pub driver: Driver,
+    pub mode: AttachedMode,
     /// Why the driver could not run it, when `mode = "auto"` fell back to generic.
-    pub fallback: Option<String>,
+    pub reason: Option<String>,
 }
 
 /// Attaches `program`. The interface is guarded as long as the descriptor is open.
@@ -72,21 +72,17 @@ pub(super) fn attach(
     if ![libc::ARPHRD_ETHER, libc::ARPHRD_LOOPBACK].contains(&link.kind) {
         return Err(NicError::NotEthernet { interface: interface.to_owned(), kind: link.kind });
     }
-    let attachment = |driver, fallback| Attachment {
-        interface: interface.to_owned(),
-        index: link.index,
-        driver,
-        fallback,
-    };
-    let attempt = |driver| attempt(program, interface, link.index, driver);
+    let attachment =
+        |mode, reason| Attachment { interface: interface.to_owned(), index: link.index, mode, reason };
+    let attempt = |mode| attempt(program, interface, link.index, mode);
     match mode {
         Mode::Off => Err(NicError::Off { interface: interface.to_owned() }),
-        Mode::Native => Ok((attempt(Driver::Native)?, attachment(Driver::Native, None))),
-        Mode::Generic => Ok((attempt(Driver::Generic)?, attachment(Driver::Generic, None))),
-        Mode::Auto => match attempt(Driver::Native) {
-            Ok(link) => Ok((link, attachment(Driver::Native, None))),
+        Mode::Native => Ok((attempt(AttachedMode::Native)?, attachment(AttachedMode::Native, None))),
+        Mode::Generic => Ok((attempt(AttachedMode::Generic)?, attachment(AttachedMode::Generic, None))),
+        Mode::Auto => match attempt(AttachedMode::Native) {
+            Ok(link) => Ok((link, attachment(AttachedMode::Native, None))),
             Err(NicError::Refused { reason, .. }) => {
-                Ok((attempt(Driver::Generic)?, attachment(Driver::Generic, Some(reason))))
+                Ok((attempt(AttachedMode::Generic)?, attachment(AttachedMode::Generic, Some(reason))))
             }
             Err(error) => Err(error),
         },
@@ -99,9 +95,9 @@ fn attempt(
     program: BorrowedFd<'_>,
     interface: &str,
     index: u32,
-    driver: Driver,
+    mode: AttachedMode,
 ) -> Result<OwnedFd, NicError> {
-    let error = match bpf::create_link(program, index, driver.flag()) {
+    let error = match bpf::create_link(program, index, mode.flag()) {
         Ok(link) => return Ok(link),
         Err(error) => error,
     };
@@ -110,40 +106,35 @@ fn attempt(
             Err(NicError::Permission { action: "attach the XDP program", source: error })
         }
         Some(libc::ENODEV) => Err(NicError::NoInterface { interface: interface.to_owned() }),
-        Some(libc::EBUSY | libc::EEXIST) => {
-            Err(match query(interface)?.as_ref().and_then(foreign) {
-                Some((driver, id)) => NicError::Foreign {
-                    interface: interface.to_owned(),
-                    driver,
-                    program: describe(id),
-                    off: driver.ip_keyword(),
-                },
-                None => refused(program, interface, index, driver, &error),
-            })
-        }
-        _ => Err(refused(program, interface, index, driver, &error)),
+        Some(libc::EBUSY | libc::EEXIST) => Err(match query(interface)?.as_ref().and_then(foreign) {
+            Some((mode, id)) => NicError::Foreign {
+                interface: interface.to_owned(),
+                mode,
+                program: describe(id),
+                off: mode.ip_keyword(),
+            },
+            None => refused(program, interface, index, mode, &error),
+        }),
+        _ => Err(refused(program, interface, index, mode, &error)),
     }
 }
 
 fn query(interface: &str) -> Result<Option<Link>, NicError> {
-    netlink::link(interface)
-        .map_err(|error| NicError::from_io("ask the kernel about the interface", error))
+    netlink::link(interface).map_err(|error| NicError::from_io("ask the kernel about the interface", error))
 }
 
-fn foreign(link: &Link) -> Option<(Driver, u32)> {
-    link.native
-        .map(|id| (Driver::Native, id))
-        .or(link.generic.map(|id| (Driver::Generic, id)))
+fn foreign(link: &Link) -> Option<(AttachedMode, u32)> {
+    link.native.map(|id| (AttachedMode::Native, id)).or(link.generic.map(|id| (AttachedMode::Generic, id)))
 }
 
 fn refused(
     program: BorrowedFd<'_>,
     interface: &str,
     index: u32,
-    driver: Driver,
+    mode: AttachedMode,
     error: &io::Error,
 ) -> NicError {
-    let reason = netlink::refusal(program, index, driver.flag())
+    let reason = netlink::refusal(program, index, mode.flag())
         .map(|message| format!("{message} ({error})"))
         .unwrap_or_else(|| match error.raw_os_error() {
             Some(libc::EOPNOTSUPP) => format!("its driver has no native XDP ({error})"),
@@ -151,11 +142,11 @@ fn refused(
         });
     NicError::Refused {
         interface: interface.to_owned(),
-        driver,
+        mode,
         reason,
-        remedy: match driver {
-            Driver::Native => "Set `mode = \"auto\"` or `mode = \"generic\"` in [firewall].",
-            Driver::Generic => "Name another interface in [firewall], or set `mode = \"off\"`.",
+        remedy: match mode {
+            AttachedMode::Native => "Set `mode = \"auto\"` or `mode = \"generic\"` in [firewall].",
+            AttachedMode::Generic => "Name another interface in [firewall], or set `mode = \"off\"`.",
         },
     }
 }

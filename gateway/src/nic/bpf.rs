@@ -1,11 +1,12 @@
-//! The two commands of bpf(2) that aya does not offer in the form needed here.
+//! The commands of bpf(2) that aya does not offer in the form needed here.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use gateway_ebpf::generation::BLOCK_SIZE;
 
 const BPF_MAP_CREATE: libc::c_long = 0;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
@@ -24,6 +25,19 @@ struct MapCreate {
     inner_map_fd: u32,
     numa_node: u32,
     map_name: [u8; 16],
+}
+
+/// `union bpf_attr` for `BPF_MAP_LOOKUP_BATCH`.
+#[repr(C)]
+struct LookupBatch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
 }
 
 /// The beginning of `union bpf_attr` for `BPF_LINK_CREATE`.
@@ -48,18 +62,14 @@ pub(super) fn create_generation(blocks: u32) -> io::Result<OwnedFd> {
         ..MapCreate::default()
     };
     // SAFETY: the attributes are those of the command, which returns a descriptor.
-    unsafe { bpf(BPF_MAP_CREATE, &attributes) }
+    unsafe { descriptor(BPF_MAP_CREATE, &attributes) }
 }
 
 /// Attaches `program` to the interface with index `interface`; closing the descriptor detaches.
 ///
 /// aya's own way falls back to a netlink attachment, which replaces foreign programs and stays
 /// when the process dies. This one does neither.
-pub(super) fn create_link(
-    program: BorrowedFd<'_>,
-    interface: u32,
-    flags: u32,
-) -> io::Result<OwnedFd> {
+pub(super) fn create_link(program: BorrowedFd<'_>, interface: u32, flags: u32) -> io::Result<OwnedFd> {
     let attributes = LinkCreate {
         prog_fd: program.as_raw_fd().cast_unsigned(),
         target_ifindex: interface,
@@ -67,20 +77,53 @@ pub(super) fn create_link(
         flags,
     };
     // SAFETY: the attributes are those of the command, which returns a descriptor.
-    unsafe { bpf(BPF_LINK_CREATE, &attributes) }
+    unsafe { descriptor(BPF_LINK_CREATE, &attributes) }
+}
+
+/// The values of the first `count` elements of an array map, `size` bytes each, one after the
+/// other.
+pub(super) fn lookup_all(map: impl AsFd, count: u32, size: usize) -> io::Result<Vec<u8>> {
+    let mut keys = vec![0u32; count as usize];
+    let mut values = vec![0u8; count as usize * size];
+    let mut next = 0u64;
+    let attributes = LookupBatch {
+        in_batch: 0,
+        out_batch: (&raw mut next).expose_provenance() as u64,
+        keys: keys.as_mut_ptr().expose_provenance() as u64,
+        values: values.as_mut_ptr().expose_provenance() as u64,
+        count,
+        map_fd: map.as_fd().as_raw_fd().cast_unsigned(),
+        elem_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the kernel writes at most `count` keys and values of the map's own sizes, for which
+    // there is room, and where it stopped, in eight bytes.
+    match unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &attributes) } {
+        // The end of the map was reached.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(values),
+        result => result.map(|_| values),
+    }
 }
 
 /// # Safety
 ///
-/// `attributes` must be a prefix of `union bpf_attr` as `command` reads it, and `command` must
-/// return a new descriptor.
-unsafe fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
+/// As [`bpf`], and `command` must return a new descriptor.
+unsafe fn descriptor<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
+    // SAFETY: as promised by the caller.
+    let result = unsafe { bpf(command, attributes) }?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(result) })
+}
+
+/// # Safety
+///
+/// `attributes` must be a prefix of `union bpf_attr` as `command` reads it, and where it holds
+/// addresses, the memory there must be valid for what the command does.
+unsafe fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<i32> {
     // SAFETY: the kernel reads `size_of::<T>()` bytes; the rest of its union it takes as zero.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attributes, size_of::<T>()) };
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attributes, size_of::<T>()) };
     match i32::try_from(result) {
-        // SAFETY: the kernel has just made this descriptor for us.
-        Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        Ok(result) if result >= 0 => Ok(result),
         _ => Err(io::Error::last_os_error()),
     }
 }

@@ -1,9 +1,11 @@
 //! The program and its tables in the kernel.
 
+use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, PerCpuArray, RingBuf};
-use aya::programs::Xdp;
+use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use gateway_ebpf::clients::{Reporting, Slot, slot_bits};
@@ -13,33 +15,49 @@ use gateway_ebpf::{names, scope};
 use super::attach::{self, Attachment};
 use super::counters::{self, Counters};
 use super::memory::{self, Mapping};
+use super::watch::Watch;
 use super::wire::Wire;
 use super::{NicError, Reports, bpf};
-use crate::config::{Mode, Ports};
+use crate::config::{Firewall, Mode, Ports};
+use crate::policy::Verdict;
 
 /// The XDP program, as the build script made it.
 static PROGRAM: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gatehouse-xdp"));
 
+/// `enum xdp_action` of linux/bpf.h.
+const XDP_DROP: u32 = 1;
+
+/// What is tried where the reports are read, for errors.
+const REPORTS: &str = "read the drop reports";
+
 /// What holds for the whole life of a [`Card`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CardSettings {
+pub struct Settings {
     /// Which traffic of a denied source is dropped.
     pub ports: Ports,
-    /// Dropped clients that are reported one by one in a second, by the stream of reports and,
-    /// before it, by each CPU.
+    /// Dropped clients that are reported one by one in a second, in all and, before that, by each
+    /// CPU.
     pub reports_per_second: u32,
+}
+
+impl From<&Firewall> for Settings {
+    fn from(firewall: &Firewall) -> Self {
+        Self { ports: firewall.ports.clone(), reports_per_second: firewall.reports_per_second }
+    }
 }
 
 /// The XDP program in the kernel, with its tables. Dropping it detaches the program from every
 /// interface and frees the tables; so does the kernel when the process dies.
 pub struct Card {
     ebpf: Ebpf,
-    settings: CardSettings,
+    settings: Settings,
     /// Slots of all CPUs together.
     slots: u32,
     generation: Option<u64>,
     /// Closing one detaches.
     links: Vec<OwnedFd>,
+    /// From the first time that somebody waits for reports.
+    watch: Option<Watch>,
 }
 
 impl Card {
@@ -48,7 +66,7 @@ impl Card {
     /// # Errors
     ///
     /// Without the privilege, or on a kernel that lacks something.
-    pub fn load(settings: CardSettings) -> Result<Self, NicError> {
+    pub fn load(settings: &Settings) -> Result<Self, NicError> {
         const ACTION: &str = "load the XDP program";
         let cpus = nr_cpus().map_err(|(_, error)| NicError::from_io("count the CPUs", error))?;
         let cpus = u32::try_from(cpus).unwrap_or(u32::MAX).max(1);
@@ -69,24 +87,24 @@ impl Card {
         program(&mut ebpf)
             .and_then(|program| program.load())
             .map_err(|error| NicError::from_error(ACTION, &error))?;
-        Ok(Self { ebpf, settings, slots, generation: None, links: Vec::new() })
+        let settings = settings.clone();
+        Ok(Self { ebpf, settings, slots, generation: None, links: Vec::new(), watch: None })
     }
 
-    /// Puts a generation in force: fills a map of its own beside the live one, then swaps them by
+    /// Puts generation `number` in force: fills a map of its own beside the live one, then swaps them by
     /// one store. When this returns, no packet sees the former generation any more. Blocks the
     /// thread for as long as that takes, some milliseconds for each 10 MB.
     ///
     /// # Errors
     ///
-    /// When the blocks are no generation, or the kernel has no memory for it; the former
+    /// When the blocks are not that generation, or the kernel has no memory for it; the former
     /// generation then stays in force.
-    pub fn publish(&mut self, blocks: &[Block]) -> Result<(), NicError> {
+    pub fn publish(&mut self, blocks: &[Block], number: u64) -> Result<(), NicError> {
         const ACTION: &str = "publish a generation";
-        let refused = NicError::NotAGeneration { blocks: blocks.len() };
-        let (Some(number), Ok(count)) = (generation::number(blocks), u32::try_from(blocks.len()))
-        else {
-            return Err(refused);
-        };
+        let count = u32::try_from(blocks.len())
+            .ok()
+            .filter(|_| generation::number(blocks) == Some(number))
+            .ok_or(NicError::NotAGeneration { number, blocks: blocks.len() })?;
         let bytes = u64::from(count) * BLOCK_SIZE as u64;
         let map = bpf::create_generation(count).map_err(|source| match source.raw_os_error() {
             Some(libc::ENOMEM | libc::E2BIG) => NicError::Memory { bytes, source },
@@ -128,47 +146,115 @@ impl Card {
         Ok(attachment)
     }
 
-    /// Reads the counters of every outcome and of the sources of decisions from 0 to
-    /// `last_source`.
+    /// Runs the program on `frame` without any interface, `repeat` times, and says what becomes of
+    /// it and how long one run took on average. It counts and reports as if the frame had come in.
+    /// The first `first_buffer` bytes are in one buffer and the rest in fragments, as some drivers
+    /// deliver them; a kernel older than 6.18 decides that by itself.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the frame: it must have at least 14 bytes.
+    pub fn rehearse(
+        &self,
+        frame: &[u8],
+        first_buffer: usize,
+        repeat: u32,
+    ) -> Result<(Verdict, Duration), NicError> {
+        let failed = |error| NicError::from_error("run the XDP program", &error);
+        let program: &Xdp = self
+            .ebpf
+            .program(names::PROGRAM)
+            .ok_or(ProgramError::UnexpectedProgramType)
+            .and_then(TryInto::try_into)
+            .map_err(failed)?;
+        // `struct xdp_md`, of which only the end of the first buffer differs from zero.
+        let mut context = [0; 24];
+        let end = u32::try_from(first_buffer).unwrap_or(u32::MAX);
+        context[4..8].copy_from_slice(&end.to_ne_bytes());
+        let result = program
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                ctx_in: (first_buffer < frame.len()).then_some(&context),
+                repeat,
+                ..TestRunOptions::new()
+            })
+            .map_err(failed)?;
+        let verdict = if result.return_value == XDP_DROP { Verdict::Drop } else { Verdict::Pass };
+        Ok((verdict, result.duration))
+    }
+
+    /// Reads the counters.
     ///
     /// # Errors
     ///
     /// When the kernel refuses to be asked.
-    pub fn counters(&self, last_source: u16) -> Result<Counters, NicError> {
-        counters::read(&self.ebpf, last_source)
-            .map_err(|error| NicError::from_error("read the counters", &error))
+    pub fn counters(&self) -> Result<Counters, NicError> {
+        counters::read(&self.ebpf).map_err(|error| NicError::from_error("read the counters", &error))
     }
 
-    /// The stream of dropped clients; only once. Must be called inside a tokio runtime.
+    /// Waits until there are dropped clients to report; never returns nothing. Nothing is lost
+    /// when the future is dropped. Must be called inside a tokio runtime.
     ///
     /// # Errors
     ///
-    /// The second time, or when the kernel refuses the mapping.
-    pub fn reports(&mut self) -> Result<Reports, NicError> {
-        const ACTION: &str = "read the drop reports";
-        let mut take = |name| self.ebpf.take_map(name).ok_or(NicError::ReportsTaken);
-        let (events, clients, reporting) =
-            (take(names::EVENTS)?, take(names::CLIENTS)?, take(names::REPORTING)?);
-        let failed = |error| NicError::from_error(ACTION, &error);
-        let events: RingBuf<MapData> = events.try_into().map_err(failed)?;
-        let reporting: PerCpuArray<MapData, Wire<Reporting>> =
-            reporting.try_into().map_err(failed)?;
-        let length = self.slots as usize * size_of::<Slot>();
-        let Map::Array(clients) = clients else {
-            let error = MapError::InvalidName { name: names::CLIENTS.to_owned() };
-            return Err(failed(error));
+    /// When the kernel refuses to be asked. That does not pass by itself.
+    pub async fn next_reports(&mut self) -> Result<Reports, NicError> {
+        self.watch()?.next().await.map_err(|error| NicError::from_io(REPORTS, error))
+    }
+
+    /// Detaches from every interface, and returns what has not been reported yet. With it, all
+    /// reports together add up to all packets that were dropped. Must be called inside a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to be asked; everything is detached all the same.
+    pub fn finish(mut self) -> Result<Reports, NicError> {
+        self.links.clear();
+        self.watch()?.finish().map_err(|error| NicError::from_io(REPORTS, error))
+    }
+
+    fn watch(&mut self) -> Result<&mut Watch, NicError> {
+        let watch = match self.watch.take() {
+            Some(watch) => watch,
+            None => self.start_watch()?,
         };
-        let clients = Mapping::shared(clients.fd().as_fd(), length)
-            .map_err(|error| NicError::from_io(ACTION, error))?;
-        Reports::new(events, clients, reporting, self.settings.reports_per_second)
-            .map_err(|error| NicError::from_io(ACTION, error))
+        Ok(self.watch.insert(watch))
+    }
+
+    fn start_watch(&mut self) -> Result<Watch, NicError> {
+        let failed = |error| NicError::from_error(REPORTS, &error);
+        let mut take = |name: &str| {
+            let missing = MapError::InvalidName { name: name.to_owned() };
+            self.ebpf.take_map(name).ok_or(missing).map_err(failed)
+        };
+        let events: RingBuf<MapData> = take(names::EVENTS)?.try_into().map_err(failed)?;
+        let reporting: PerCpuArray<MapData, Wire<Reporting>> =
+            take(names::REPORTING)?.try_into().map_err(failed)?;
+        let clients = take(names::CLIENTS)?;
+        let Map::Array(clients) = &clients else {
+            let map_type = 0;
+            return Err(failed(MapError::InvalidMapType { map_type }));
+        };
+        let length = self.slots as usize * size_of::<Slot>();
+        Mapping::shared(clients.fd().as_fd(), length)
+            .and_then(|slots| Watch::new(events, slots, reporting, self.settings.reports_per_second))
+            .map_err(|error| NicError::from_io(REPORTS, error))
     }
 }
 
-fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, aya::programs::ProgramError> {
-    ebpf.program_mut(names::PROGRAM)
-        .ok_or(aya::programs::ProgramError::UnexpectedProgramType)?
-        .try_into()
+impl fmt::Debug for Card {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Card")
+            .field("settings", &self.settings)
+            .field("generation", &self.generation)
+            .field("links", &self.links)
+            .finish_non_exhaustive()
+    }
+}
+
+fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, ProgramError> {
+    ebpf.program_mut(names::PROGRAM).ok_or(ProgramError::UnexpectedProgramType)?.try_into()
 }
 
 /// Makes `ports` the guarded ports.

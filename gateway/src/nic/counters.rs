@@ -1,75 +1,91 @@
 //! The counters of the program.
 
+use std::io;
+
 use aya::Ebpf;
-use aya::maps::{MapError, PerCpuArray, PerCpuValues};
+use aya::maps::{Map, MapError, PerCpuArray, PerCpuValues};
 use gateway_ebpf::counters::{Counter, Outcome, SOURCES, SourceCounters};
 use gateway_ebpf::names;
 
-use super::wire::Wire;
+use super::bpf;
+use super::wire::{self, Wire};
 
-/// A snapshot of the counters, summed over all CPUs. Every packet is in exactly one of them; they
-/// are read one after the other while packets arrive.
+/// A snapshot of the counters, summed over all CPUs. Every packet is in exactly one of them, but
+/// they are read while packets arrive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Packets that passed without a verdict on their source being applied.
-    pub outcomes: Vec<(Outcome, Counter)>,
-    /// By source of decisions ([`gateway_ebpf::generation::Decision::source`]), from 0 on. The
-    /// last of [`gateway_ebpf::counters::SOURCES`] also has those above it.
+    /// Packets that passed by the verdict on their source.
+    pub passed: u64,
+    /// Packets that were dropped.
+    pub dropped: u64,
+    /// Packets that passed because no source address could be read.
+    pub malformed: u64,
+    /// Packets that passed because they are not IP: ARP and its like.
+    pub not_ip: u64,
+    /// Packets of denied sources that passed because they are neighbour discovery.
+    pub neighbour_discovery: u64,
+    /// Packets of denied sources that passed because they are not for a guarded port.
+    pub out_of_scope: u64,
+    /// By source of decisions ([`gateway_ebpf::generation::Decision::source`]), from 0 on.
     pub sources: Vec<SourceCounters>,
 }
 
 impl Counters {
-    /// Dropped packets of all sources.
-    pub fn dropped(&self) -> Counter {
-        total(self.sources.iter().map(|source| source.dropped))
+    /// The packets that the source of decisions with this index decided on, passed and dropped.
+    pub fn source(&self, index: u16) -> Counter {
+        let counters = self.sources.get(usize::from(index)).copied().unwrap_or_default();
+        sum(counters.passed, counters.dropped)
     }
 
-    /// Packets of all sources that passed by a verdict.
-    pub fn passed(&self) -> Counter {
-        total(self.sources.iter().map(|source| source.passed))
-    }
-
-    /// The count of one outcome.
-    pub fn outcome(&self, outcome: Outcome) -> Counter {
-        total(self.outcomes.iter().filter(|(of, _)| *of == outcome).map(|(_, counter)| *counter))
+    /// Of all CPUs and sources.
+    fn from_parts(outcome: impl Fn(Outcome) -> u64, sources: Vec<SourceCounters>) -> Self {
+        let total = |of: fn(&SourceCounters) -> Counter| {
+            sources.iter().fold(0u64, |total, source| total.wrapping_add(of(source).packets))
+        };
+        Self {
+            passed: total(|source| source.passed).wrapping_add(outcome(Outcome::NoGeneration)),
+            dropped: total(|source| source.dropped),
+            malformed: outcome(Outcome::Malformed),
+            not_ip: outcome(Outcome::NotIp),
+            neighbour_discovery: outcome(Outcome::NeighbourDiscovery),
+            out_of_scope: outcome(Outcome::OutOfScope),
+            sources,
+        }
     }
 }
 
-/// Reads the counters of every outcome and of the sources 0 to `last_source`.
-pub(super) fn read(program: &Ebpf, last_source: u16) -> Result<Counters, MapError> {
-    let outcomes = table(program, names::OUTCOMES)?;
-    let sources = table(program, names::SOURCES)?;
-    Ok(Counters {
-        outcomes: Outcome::ALL
-            .into_iter()
-            .map(|outcome| {
-                let values: PerCpuValues<Wire<Counter>> = outcomes.get(&(outcome as u32), 0)?;
-                Ok((outcome, total(values.iter().map(|counter| counter.0))))
-            })
-            .collect::<Result<_, MapError>>()?,
-        sources: (0..=u32::from(last_source).min(SOURCES - 1))
-            .map(|source| {
-                let values: PerCpuValues<Wire<SourceCounters>> = sources.get(&source, 0)?;
-                Ok(SourceCounters {
-                    passed: total(values.iter().map(|counters| counters.0.passed)),
-                    dropped: total(values.iter().map(|counters| counters.0.dropped)),
-                })
-            })
-            .collect::<Result<_, MapError>>()?,
-    })
+/// Reads all counters.
+pub(super) fn read(program: &Ebpf) -> Result<Counters, MapError> {
+    let missing = |name: &str| MapError::InvalidName { name: name.to_owned() };
+    let outcomes: PerCpuArray<_, Wire<Counter>> =
+        program.map(names::OUTCOMES).ok_or_else(|| missing(names::OUTCOMES))?.try_into()?;
+    let mut packets = [0; Outcome::ALL.len()];
+    for outcome in Outcome::ALL {
+        let values: PerCpuValues<Wire<Counter>> = outcomes.get(&(outcome as u32), 0)?;
+        packets[outcome as usize] =
+            values.iter().fold(Counter::default(), |all, cpu| sum(all, cpu.0)).packets;
+    }
+    let Some(Map::PerCpuArray(sources)) = program.map(names::SOURCES) else {
+        return Err(missing(names::SOURCES));
+    };
+    // Thousands of elements, so in one call; as many values for each as there are CPUs.
+    let cpus = aya::util::nr_cpus().map_err(|(_, error)| MapError::IoError(error))?;
+    let size = cpus * size_of::<SourceCounters>();
+    let values = bpf::lookup_all(sources.fd(), SOURCES, size).map_err(MapError::IoError)?;
+    let sources = values.chunks_exact(size).map(add_cpus).collect::<io::Result<_>>();
+    Ok(Counters::from_parts(|outcome| packets[outcome as usize], sources.map_err(MapError::IoError)?))
 }
 
-fn table<'a, T: aya::Pod>(
-    program: &'a Ebpf,
-    name: &'static str,
-) -> Result<PerCpuArray<&'a aya::maps::MapData, T>, MapError> {
-    let missing = || MapError::InvalidName { name: name.to_owned() };
-    program.map(name).ok_or_else(missing)?.try_into()
+fn add_cpus(values: &[u8]) -> io::Result<SourceCounters> {
+    let mut total = SourceCounters::default();
+    for value in values.chunks_exact(size_of::<SourceCounters>()) {
+        let value: SourceCounters = wire::read(value).ok_or(io::ErrorKind::InvalidData)?;
+        total.passed = sum(total.passed, value.passed);
+        total.dropped = sum(total.dropped, value.dropped);
+    }
+    Ok(total)
 }
 
-fn total(counters: impl Iterator<Item = Counter>) -> Counter {
-    counters.fold(Counter::default(), |sum, counter| Counter {
-        packets: sum.packets.wrapping_add(counter.packets),
-        bytes: sum.bytes.wrapping_add(counter.bytes),
-    })
+fn sum(one: Counter, other: Counter) -> Counter {
+    Counter { packets: one.packets.wrapping_add(other.packets), bytes: one.bytes.wrapping_add(other.bytes) }
 }

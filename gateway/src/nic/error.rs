@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use super::Driver;
+use super::AttachedMode;
 
 /// Why the card does not guard.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,7 @@ pub enum NicError {
     },
     /// Another XDP program is there already, and stays.
     #[error(
-        "interface {interface:?} already runs another XDP program in {driver} mode ({program}), \
+        "interface {interface:?} already runs another XDP program in {mode} mode ({program}), \
          which is left alone: stop its owner, or if nobody owns it, `ip link set dev {interface} \
          {off} off`; then start again"
     )]
@@ -38,7 +38,7 @@ pub enum NicError {
         /// As configured.
         interface: String,
         /// The other program's mode.
-        driver: Driver,
+        mode: AttachedMode,
         /// The other program: number and, if the kernel tells, name.
         program: String,
         /// The keyword of `ip link` for the mode.
@@ -70,14 +70,12 @@ pub enum NicError {
         reason: String,
     },
     /// The driver or the device refuses the program.
-    #[error(
-        "interface {interface:?} cannot run the program in {driver} mode: {reason}. {remedy}"
-    )]
+    #[error("interface {interface:?} cannot run the program in {mode} mode: {reason}. {remedy}")]
     Refused {
         /// As configured.
         interface: String,
         /// The mode that was tried.
-        driver: Driver,
+        mode: AttachedMode,
         /// The driver's own words if it had any, else the system's.
         reason: String,
         /// What to do.
@@ -96,8 +94,10 @@ pub enum NicError {
         interface: String,
     },
     /// The blocks are no generation of this ABI.
-    #[error("these {blocks} blocks are not a generation that this program can read")]
+    #[error("these {blocks} blocks are not generation {number} of this program's format")]
     NotAGeneration {
+        /// Which generation they were said to be.
+        number: u64,
         /// How many.
         blocks: usize,
     },
@@ -112,9 +112,6 @@ pub enum NicError {
         /// The system's words.
         source: io::Error,
     },
-    /// The reports can be taken only once.
-    #[error("the drop reports of this card are already being read")]
-    ReportsTaken,
     /// Any other failure.
     #[error("could not {action}: {source}")]
     System {
@@ -138,10 +135,9 @@ impl NicError {
             }
         }
         match code {
-            Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ENOENT) => Self::System {
-                action,
-                source: io::Error::from_raw_os_error(code.unwrap_or_default()),
-            },
+            Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ENOENT) => {
+                Self::System { action, source: io::Error::from_raw_os_error(code.unwrap_or_default()) }
+            }
             _ => Self::Kernel { release: release(), action, reason: first_words(error) },
         }
     }

@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use gateway_ebpf::clients::{Count, Sample, Slot, Takeover};
+use gateway_ebpf::clients::{Count, Slot, Takeover};
 use gateway_ebpf::generation::Decision;
+use gateway_ebpf::transport::Transport;
 
 /// A client that was dropped at the card.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,23 +25,31 @@ pub struct ClientDrop {
     pub interface: u32,
     /// Packets dropped since the last report about this client.
     pub packets: u64,
-    /// What the first of them was.
-    pub sample: Sample,
+    /// What the first packet was: IP protocol number and destination port, as far as it could be
+    /// parsed.
+    pub sample: Option<(u8, Option<u16>)>,
 }
 
 /// Dropped clients since the last time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Drops {
+pub struct Reports {
     /// Those that are reported one by one.
     pub clients: Vec<ClientDrop>,
-    /// Packets of clients that are not, to spare the log.
-    pub unreported: u64,
+    /// How many reports were left out, to spare the log.
+    pub unreported_clients: u64,
+    /// How many packets those reports stood for.
+    pub unreported_packets: u64,
 }
 
-impl Drops {
+impl Reports {
     /// Whether there is nothing to tell.
     pub fn is_empty(&self) -> bool {
-        self.clients.is_empty() && self.unreported == 0
+        self.clients.is_empty() && self.unreported_packets == 0
+    }
+
+    fn leave_out(&mut self, packets: u64) {
+        self.unreported_clients += 1;
+        self.unreported_packets += packets;
     }
 }
 
@@ -76,7 +85,7 @@ impl Ledger {
     }
 
     /// A slot changed hands.
-    pub(super) fn take_over(&mut self, event: &Takeover, now: Instant, drops: &mut Drops) {
+    pub(super) fn take_over(&mut self, event: &Takeover, now: Instant, reports: &mut Reports) {
         let evicted = Count(event.evicted.count);
         let told = match self.tenants.remove(&event.index) {
             Some(tenant) if tenant.tenancy == evicted.tenancy() => tenant.told,
@@ -85,25 +94,20 @@ impl Ledger {
         let rest = evicted.packets().saturating_sub(told);
         if rest > 0 {
             match client(&event.evicted, rest) {
-                Some(client) if self.budget.take(now) => drops.clients.push(client),
-                _ => drops.unreported += rest,
+                Some(client) if self.budget.take(now) => reports.clients.push(client),
+                _ => reports.leave_out(rest),
             }
         }
         let count = Count(event.taken.count);
         let Some(client) = client(&event.taken, count.packets()) else {
-            drops.unreported += count.packets();
+            reports.leave_out(count.packets());
             return;
         };
-        let mut tenant = Tenant {
-            client,
-            tenancy: count.tenancy(),
-            told: 0,
-            quiet_until: now,
-            pause: FIRST_PAUSE,
-        };
+        let mut tenant =
+            Tenant { client, tenancy: count.tenancy(), told: 0, quiet_until: now, pause: FIRST_PAUSE };
         if self.budget.take(now) {
             tenant.told = count.packets();
-            drops.clients.push(tenant.client.clone());
+            reports.clients.push(tenant.client.clone());
         }
         self.tenants.insert(event.index, tenant);
     }
@@ -114,7 +118,7 @@ impl Ledger {
         &mut self,
         read: impl Fn(u32) -> Option<(u64, Count)>,
         now: Instant,
-        drops: &mut Drops,
+        reports: &mut Reports,
     ) {
         for (index, tenant) in &mut self.tenants {
             if tenant.quiet_until > now {
@@ -131,7 +135,7 @@ impl Ledger {
             tenant.told += grown.packets;
             tenant.quiet_until = now + tenant.pause;
             tenant.pause = (tenant.pause * 2).min(LONGEST_PAUSE);
-            drops.clients.push(grown);
+            reports.clients.push(grown);
         }
     }
 
@@ -140,14 +144,14 @@ impl Ledger {
         &mut self,
         read: impl Fn(u32) -> Option<(u64, Count)>,
         now: Instant,
-        drops: &mut Drops,
+        reports: &mut Reports,
     ) {
         for (index, tenant) in self.tenants.drain() {
             if let Some(grown) = tenant.grown(read(index)) {
                 if self.budget.take(now) {
-                    drops.clients.push(grown);
+                    reports.clients.push(grown);
                 } else {
-                    drops.unreported += grown.packets;
+                    reports.leave_out(grown.packets);
                 }
             }
         }
@@ -181,7 +185,11 @@ fn client(slot: &Slot, packets: u64) -> Option<ClientDrop> {
         generation: slot.generation,
         interface: slot.interface,
         packets,
-        sample: slot.sample(),
+        sample: match Transport::from_bits(slot.transport) {
+            Transport::Malformed | Transport::TooDeep => None,
+            Transport::NoPorts { protocol } => Some((protocol, None)),
+            Transport::Ports { protocol, destination } => Some((protocol, Some(destination))),
+        },
     })
 }
 

@@ -35,9 +35,7 @@ impl Mapping {
     pub(super) fn words(&self) -> &[AtomicU64] {
         // SAFETY: the mapping lives as long as `self` and is aligned to a page; whoever else
         // writes to it, writes whole words, which is what atomics allow.
-        unsafe {
-            std::slice::from_raw_parts(self.start.as_ptr().cast(), self.length / size_of::<u64>())
-        }
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.length / size_of::<u64>()) }
     }
 }
 

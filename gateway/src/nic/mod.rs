@@ -2,8 +2,7 @@
 //! clients that it dropped. The only room that knows aya.
 //!
 //! ```text
-//! Card::load -> publish -> attach ... publish ... -> drop (detaches)
-//!            -> reports: a stream of its own
+//! Card::load -> publish -> attach -> publish, next_reports, counters ... -> finish
 //! ```
 
 mod attach;
@@ -14,14 +13,12 @@ mod error;
 mod ledger;
 mod memory;
 mod netlink;
-mod reports;
+mod watch;
 mod wire;
 
-pub use attach::{Attachment, Driver};
-pub use card::{Card, CardSettings};
+pub use attach::{AttachedMode, Attachment};
+pub use card::{Card, Settings};
 pub use counters::Counters;
 pub use error::NicError;
-pub use gateway_ebpf::clients::Sample;
-pub use gateway_ebpf::counters::{Counter, Outcome, SourceCounters};
-pub use ledger::{ClientDrop, Drops};
-pub use reports::Reports;
+pub use gateway_ebpf::counters::{Counter, SourceCounters};
+pub use ledger::{ClientDrop, Reports};

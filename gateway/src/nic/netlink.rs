@@ -59,17 +59,23 @@ pub(super) fn link(name: &str) -> io::Result<Option<Link>> {
 /// refuse this time, or has nothing to say. Never replaces a program, and leaves none behind.
 pub(super) fn refusal(program: BorrowedFd<'_>, index: u32, mode_flag: u32) -> Option<String> {
     let socket = Socket::open().ok()?;
-    let attach = xdp(index, &[
-        (IFLA_XDP_FD, program.as_raw_fd().cast_unsigned()),
-        (IFLA_XDP_FLAGS, mode_flag | flags::UPDATE_IF_NOEXIST),
-    ]);
+    let attach = xdp(
+        index,
+        &[
+            (IFLA_XDP_FD, program.as_raw_fd().cast_unsigned()),
+            (IFLA_XDP_FLAGS, mode_flag | flags::UPDATE_IF_NOEXIST),
+        ],
+    );
     match socket.ask(attach).ok()? {
         Answer::Failed { code: 0, .. } => {
-            let detach = xdp(index, &[
-                (IFLA_XDP_FD, u32::MAX),
-                (IFLA_XDP_FLAGS, mode_flag | flags::REPLACE),
-                (IFLA_XDP_EXPECTED_FD, program.as_raw_fd().cast_unsigned()),
-            ]);
+            let detach = xdp(
+                index,
+                &[
+                    (IFLA_XDP_FD, u32::MAX),
+                    (IFLA_XDP_FLAGS, mode_flag | flags::REPLACE),
+                    (IFLA_XDP_EXPECTED_FD, program.as_raw_fd().cast_unsigned()),
+                ],
+            );
             let _: io::Result<Answer> = socket.ask(detach);
             None
         }
@@ -123,7 +129,10 @@ impl Message {
 enum Answer {
     Link(Link),
     /// An error number, 0 for success, and the extended message.
-    Failed { code: i32, message: Option<String> },
+    Failed {
+        code: i32,
+        message: Option<String>,
+    },
 }
 
 struct Socket(File);
@@ -168,11 +177,8 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
     let (bytes, kind) = (bytes.get(..length)?, half(bytes, 4)?);
     match kind {
         RTM_NEWLINK => {
-            let mut link = Link {
-                kind: half(bytes, HEADER + 2)?,
-                index: word(bytes, HEADER + 4)?,
-                ..Link::default()
-            };
+            let mut link =
+                Link { kind: half(bytes, HEADER + 2)?, index: word(bytes, HEADER + 4)?, ..Link::default() };
             let xdp = attributes(bytes.get(2 * HEADER..)?).filter(|(kind, _)| *kind == IFLA_XDP);
             for (kind, value) in xdp.flat_map(|(_, nest)| attributes(nest)) {
                 match kind {

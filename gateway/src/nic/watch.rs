@@ -10,7 +10,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::ledger::{Drops, Ledger};
+use super::ledger::{Ledger, Reports};
 use super::memory::Mapping;
 use super::wire::{self, Wire};
 
@@ -29,7 +29,7 @@ const SLOT_WORDS: usize = size_of::<Slot>() / size_of::<u64>();
 /// counted in the client's slot, and told when the slots are read. A flood of new clients is
 /// bounded twice: each CPU reports so many in a second, and so does this stream; the packets of the
 /// others are counted as unreported.
-pub struct Reports {
+pub(super) struct Watch {
     events: AsyncFd<RingBuf<MapData>>,
     clients: Mapping,
     reporting: PerCpuArray<MapData, Wire<Reporting>>,
@@ -38,7 +38,7 @@ pub struct Reports {
     sweep: Interval,
 }
 
-impl Reports {
+impl Watch {
     /// Must be called inside a tokio runtime.
     pub(super) fn new(
         events: RingBuf<MapData>,
@@ -67,30 +67,30 @@ impl Reports {
     ///
     /// Only when the kernel refuses to be asked, which does not pass: the caller should say so
     /// and stop.
-    pub async fn next(&mut self) -> io::Result<Drops> {
+    pub(super) async fn next(&mut self) -> io::Result<Reports> {
         loop {
-            let mut drops = Drops::default();
+            let mut reports = Reports::default();
             let due = tokio::select! {
                 ready = self.events.readable_mut() => {
                     let mut ready = ready?;
-                    if drain(ready.get_inner_mut(), &mut self.ledger, &mut drops) {
+                    if drain(ready.get_inner_mut(), &mut self.ledger, &mut reports) {
                         ready.clear_ready();
                     }
                     false
                 }
                 _ = self.sweep.tick() => {
                     // What is told by an event must not be taken for growth.
-                    drain(self.events.get_mut(), &mut self.ledger, &mut drops);
+                    drain(self.events.get_mut(), &mut self.ledger, &mut reports);
                     true
                 }
             };
             if due {
                 let slots = self.clients.words();
-                self.ledger.sweep(|index| read(slots, index), Instant::now(), &mut drops);
-                drops.unreported += self.newly_unreported()?;
+                self.ledger.sweep(|index| read(slots, index), Instant::now(), &mut reports);
+                self.add_unreported(&mut reports)?;
             }
-            if !drops.is_empty() {
-                return Ok(drops);
+            if !reports.is_empty() {
+                return Ok(reports);
             }
         }
     }
@@ -101,38 +101,41 @@ impl Reports {
     /// # Errors
     ///
     /// As [`Self::next`].
-    pub fn finish(mut self) -> io::Result<Drops> {
-        let mut drops = Drops::default();
+    pub(super) fn finish(&mut self) -> io::Result<Reports> {
+        let mut reports = Reports::default();
         // The program is gone, so the ring fills no further, and it holds fewer than this.
         for _ in 0..EVENTS_SIZE / size_of::<Takeover>() {
-            if drain(self.events.get_mut(), &mut self.ledger, &mut drops) {
+            if drain(self.events.get_mut(), &mut self.ledger, &mut reports) {
                 break;
             }
         }
         let slots = self.clients.words();
-        self.ledger.close(|index| read(slots, index), Instant::now(), &mut drops);
-        drops.unreported += self.newly_unreported()?;
-        Ok(drops)
+        self.ledger.close(|index| read(slots, index), Instant::now(), &mut reports);
+        self.add_unreported(&mut reports)?;
+        Ok(reports)
     }
 
-    fn newly_unreported(&mut self) -> io::Result<u64> {
+    /// Adds what the program could not report: one packet each.
+    fn add_unreported(&mut self, reports: &mut Reports) -> io::Result<()> {
         let values = self.reporting.get(&0, 0).map_err(io::Error::other)?;
         let total = values.iter().fold(0u64, |sum, cpu| sum.wrapping_add(cpu.0.unreported));
         let new = total.wrapping_sub(self.unreported);
         self.unreported = total;
-        Ok(new)
+        reports.unreported_clients += new;
+        reports.unreported_packets += new;
+        Ok(())
     }
 }
 
 /// Reads events; whether it read all that were there.
-fn drain(ring: &mut RingBuf<MapData>, ledger: &mut Ledger, drops: &mut Drops) -> bool {
+fn drain(ring: &mut RingBuf<MapData>, ledger: &mut Ledger, reports: &mut Reports) -> bool {
     let now = Instant::now();
     for _ in 0..EVENTS_AT_ONCE {
         let Some(event) = ring.next() else {
             return true;
         };
         if let Some(event) = wire::read::<Takeover>(&event) {
-            ledger.take_over(&event, now, drops);
+            ledger.take_over(&event, now, reports);
         }
     }
     false
