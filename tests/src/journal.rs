@@ -35,8 +35,9 @@ impl Journal {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--net", "--propagation", "private", "sh", "-ec", BOOT]);
         let journald = Process::start("journald", command)?;
-        journald
-            .wait_for("that it is prepared", Mark::default(), PATIENCE, |line| line.contains("prepared").then_some(()))?;
+        journald.wait_for("that it is prepared", Mark::default(), PATIENCE, |line| {
+            line.contains("prepared").then_some(())
+        })?;
         let mut journal = Self { journald, follower: None };
         // journald writes when it starts, so the follower has a first line to wait for. It
         // retries until the socket's journal is there, for a bounded number of times.
@@ -47,8 +48,9 @@ impl Journal {
              sleep 0.1; done; exec journalctl -D /run/log/journal -f -n all -o json -t gatehouse -t systemd-journald",
         ]);
         let follower = Process::start("journalctl", follow)?;
-        follower
-            .wait_for("the first entry", Mark::default(), PATIENCE, |line| line.starts_with('{').then_some(()))?;
+        follower.wait_for("the first entry", Mark::default(), PATIENCE, |line| {
+            line.starts_with('{').then_some(())
+        })?;
         journal.follower = Some(follower);
         Ok(journal)
     }
