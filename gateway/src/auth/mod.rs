@@ -1,15 +1,21 @@
 //! Who a client is: bearer tokens, issuers and their keys, claims and scopes.
 //!
 //! Judging is pure: it reads no file, no clock and no random number. Files are read where a
-//! [`KeySet`] is loaded, and nowhere else. Signatures are checked by aws-lc with keys that were
-//! parsed and checked when they were loaded; the claims of a token are looked at only after its
-//! signature, except for `iss`, which selects the issuer and proves nothing.
+//! [`KeySet`] is loaded, and nowhere else. Signatures are verified by jsonwebtoken, over aws-lc,
+//! with keys that were checked and bound to their algorithms when they were loaded; the claims of
+//! a token are looked at only after its signature, except for `iss`, which selects the issuer and
+//! proves nothing.
+//!
+//! The claims are judged here and not by jsonwebtoken's `decode`: it lets a member
+//! that it does not know stand twice and claims be absent unless told otherwise, and does not say
+//! by how much a token is late.
 
 mod claims;
 mod issuer;
 mod judge;
 mod jws;
 mod keys;
+mod provider;
 mod scopes;
 pub mod sign;
 mod token;

@@ -16,6 +16,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
 use super::keys::{Fault, read};
+use super::provider::provider;
 use crate::config::Diagnostic;
 
 /// Bytes of a signing key file; a key has about a hundred.
@@ -130,6 +131,8 @@ impl SigningKey {
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some("at+jwt".to_owned());
         header.kid = Some(self.id.clone());
+        // `encode` uses the default of the process.
+        provider();
         jsonwebtoken::encode(&header, &payload, &EncodingKey::from_ed_der(&self.pkcs8))
     }
 

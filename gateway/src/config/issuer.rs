@@ -92,7 +92,7 @@ fn keys(checker: &mut Checker<'_>, form: &form::Issuer) -> Option<KeySource> {
             let path = checker.path(text);
             match Path::new(text).extension().and_then(|extension| extension.to_str()) {
                 Some("json" | "jwks" | "jwk") => Some(KeySource::JwkSet(path)),
-                Some("pem" | "pub" | "crt" | "key") => Some(KeySource::Pem(path)),
+                Some("pem" | "pub" | "key") => Some(KeySource::Pem(path)),
                 _ => {
                     let message = format!(
                         "the kind of `{text}` is not clear: a JWK set ends in .json or .jwks, a public key in .pem"

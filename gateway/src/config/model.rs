@@ -119,7 +119,7 @@ pub struct Issuer {
 pub enum KeySource {
     /// A JWK set (RFC 7517 §5), in a file.
     JwkSet(PathBuf),
-    /// A PEM public key or certificate, in a file.
+    /// PEM public keys (`PUBLIC KEY`, `RSA PUBLIC KEY`), in a file. No certificates.
     Pem(PathBuf),
     /// The raw bytes of an HMAC secret, in a file; a trailing newline is not part of it.
     Secret(PathBuf),

@@ -252,6 +252,39 @@ fn public_keys_in_pem_are_read_whatever_their_kind() {
 }
 
 #[test]
+fn a_key_verifies_what_its_other_half_signed_whatever_form_it_is_read_from() {
+    let mut cases: Vec<_> = Signer::ALL
+        .into_iter()
+        .flat_map(|signer| [(signer, pem(&signer.public_pem())), (signer, set(&[signer.members()]))])
+        .collect();
+    cases.push((Signer::Rsa, pem(&Signer::rsa_pkcs1_pem())));
+    for (signer, loaded) in cases {
+        let keys = loaded.unwrap().keys;
+        let [key] = keys.keys.as_slice() else { panic!("{signer:?}: {keys:?}") };
+        for algorithm in key.algorithms() {
+            let mut signature = signer.sign(algorithm, b"message");
+            assert!(key.verifies(algorithm, b"message", &signature), "{signer:?} {algorithm:?}");
+            assert!(!key.verifies(algorithm, b"massage", &signature), "{signer:?} {algorithm:?}");
+            signature[0] ^= 1;
+            assert!(!key.verifies(algorithm, b"message", &signature), "{signer:?} {algorithm:?}");
+            assert!(!key.verifies(algorithm, b"message", &[]), "{signer:?} {algorithm:?}");
+        }
+    }
+}
+
+#[test]
+fn a_key_verifies_no_algorithm_that_it_is_not_bound_to() {
+    let only = set(&[with(Signer::Rsa, "alg", "PS256")]).unwrap().keys;
+    let signature = Signer::Rsa.sign(Algorithm::RS256, b"message");
+    assert!(!only.keys[0].verifies(Algorithm::RS256, b"message", &signature));
+    // The same family for jsonwebtoken, and the secret is the right one.
+    let short = secret(&[7; 32]).unwrap().keys;
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA512, &[7; 32]);
+    let tag = aws_lc_rs::hmac::sign(&key, b"message");
+    assert!(!short.keys[0].verifies(Algorithm::HS512, b"message", tag.as_ref()));
+}
+
+#[test]
 fn what_is_no_public_key_in_pem_is_refused_with_the_remedy() {
     let good = Signer::P256.public_pem();
     let block = |tag: &str| ::pem::encode(&::pem::Pem::new(tag, [0x30, 0x00]));

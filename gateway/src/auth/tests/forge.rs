@@ -121,7 +121,7 @@ impl Signer {
         }
     }
 
-    fn sign(self, algorithm: Algorithm, message: &[u8]) -> Vec<u8> {
+    pub(in crate::auth) fn sign(self, algorithm: Algorithm, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
         let encoding: &'static dyn RsaEncoding = match algorithm {
             Algorithm::RS384 => &RSA_PKCS1_SHA384,
