@@ -139,8 +139,7 @@ mod tests {
     use super::*;
 
     /// An Ed25519 public key (RFC 8037 appendix A.2).
-    const ONE_KEY: &str =
-        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    const ONE_KEY: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
     const NO_KEY: &str = r#"{"keys":[]}"#;
 
     struct Folder {
