@@ -131,12 +131,12 @@ fn an_allowed_address_inside_a_denied_range_is_admitted() -> Result<()> {
 fn an_address_that_is_never_blocked_is_admitted_whatever_the_lists_say() -> Result<()> {
     let scene = scene(|plan| {
         let firewall = plan.firewall.clone() + &format!("never_block = [\"{DENIED_V4}/31\"]\n");
-        Plan { firewall, ..plan }.file("deny.list", format!("0.0.0.0/0\n{DENIED_V4}\n"))
+        Plan { firewall, ..plan }.file("deny.list", format!("10.0.0.0/8\n{DENIED_V4}\n"))
     })?;
     let attempt = Attempt::on("/chat").token(&scene.token()?);
     scene.admits(Client::Raw, &attempt.clone().from(DENIED_V4))?;
     let entry = scene.drops(Client::Raw, &attempt.from(CLIENT_V4))?;
-    names_rule(&entry, &scene.file("deny.list"), 1, "0.0.0.0/0")?;
+    names_rule(&entry, &scene.file("deny.list"), 1, "10.0.0.0/8")?;
     scene.end()
 }
 
