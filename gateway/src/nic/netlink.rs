@@ -219,3 +219,58 @@ fn half(bytes: &[u8], at: usize) -> Option<u16> {
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u16, body: &[u8]) -> Vec<u8> {
+        let mut message = Message(vec![0; HEADER]);
+        message.0[4..6].copy_from_slice(&kind.to_ne_bytes());
+        message.0.extend(body);
+        message.finish()
+    }
+
+    fn link_message() -> Vec<u8> {
+        let mut xdp = Message::default();
+        xdp.attribute(2, &[1]);
+        xdp.attribute(IFLA_XDP_DRV_PROG_ID, &42u32.to_ne_bytes());
+        let mut body = Message(vec![0; 16]);
+        body.0[2..4].copy_from_slice(&libc::ARPHRD_ETHER.to_ne_bytes());
+        body.0[4..8].copy_from_slice(&5u32.to_ne_bytes());
+        body.attribute(IFLA_IFNAME, b"eth0\0");
+        body.attribute(IFLA_XDP | NESTED, &xdp.0);
+        message(RTM_NEWLINK, &body.0)
+    }
+
+    #[test]
+    fn the_programs_of_an_interface_are_read() {
+        let expected = Link { index: 5, kind: libc::ARPHRD_ETHER, native: Some(42), generic: None };
+        assert_eq!(parse(&link_message()), Some(Answer::Link(expected)));
+    }
+
+    #[test]
+    fn the_drivers_words_are_read_from_a_refusal() {
+        let mut body = Message((-libc::EOPNOTSUPP).to_ne_bytes().to_vec());
+        body.0.extend([0; HEADER]);
+        body.attribute(NLMSGERR_ATTR_MSG, b"no native XDP\0");
+        let words = Some("no native XDP".to_owned());
+        let expected = Answer::Failed { code: libc::EOPNOTSUPP, message: words };
+        assert_eq!(parse(&message(NLMSG_ERROR, &body.0)), Some(expected));
+    }
+
+    #[test]
+    fn a_damaged_answer_is_refused_or_read_in_part_but_never_a_panic() {
+        let whole = link_message();
+        for length in 0..whole.len() {
+            assert_eq!(parse(&whole[..length]), None, "{length} bytes");
+        }
+        for at in 0..whole.len() {
+            for value in [0, 1, 3, 127, 255] {
+                let mut damaged = whole.clone();
+                damaged[at] = value;
+                parse(&damaged);
+            }
+        }
+    }
+}
