@@ -127,7 +127,6 @@ pub fn slot_of(source: Source, bits: u32) -> u32 {
         Source::V4(address) => u64::from(address),
         Source::V6(high, low) => high.rotate_left(29) ^ low,
     };
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half is what is wanted")]
     let hash = (key.wrapping_mul(SPREAD) >> 32) as u32;
     hash >> ((u32::BITS - bits) & 31)
 }

@@ -22,6 +22,8 @@ const IFLA_XDP_SKB_PROG_ID: u16 = 6;
 const IFLA_XDP_EXPECTED_FD: u16 = 8;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 const NLMSG_ERROR: u16 = 2;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
 const NESTED: u16 = 1 << 15;
 /// Bytes of `struct nlmsghdr`, and of `struct ifinfomsg`.
 const HEADER: usize = 16;
@@ -89,7 +91,7 @@ fn xdp(index: u32, attributes: &[(u16, u32)]) -> Message {
     for (kind, value) in attributes {
         nest.attribute(*kind, &value.to_ne_bytes());
     }
-    let mut message = Message::new(RTM_SETLINK, libc::NLM_F_ACK as u16, index);
+    let mut message = Message::new(RTM_SETLINK, NLM_F_ACK, index);
     message.attribute(IFLA_XDP | NESTED, &nest.0);
     message
 }
@@ -103,7 +105,7 @@ impl Message {
     fn new(kind: u16, flags: u16, index: u32) -> Self {
         let mut bytes = vec![0; 2 * HEADER];
         bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
-        bytes[6..8].copy_from_slice(&(flags | libc::NLM_F_REQUEST as u16).to_ne_bytes());
+        bytes[6..8].copy_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
         bytes[HEADER + 4..HEADER + 8].copy_from_slice(&index.to_ne_bytes());
         Self(bytes)
     }
@@ -153,8 +155,7 @@ impl Socket {
             // SAFETY: the option's value is read from `on`, four bytes. A kernel that does not
             // know the option answers without messages, so the result does not matter.
             unsafe {
-                let (level, size) = (libc::SOL_NETLINK, size_of_val(&on) as libc::socklen_t);
-                libc::setsockopt(descriptor, level, option, (&raw const on).cast(), size);
+                libc::setsockopt(descriptor, libc::SOL_NETLINK, option, (&raw const on).cast(), 4);
             }
         }
         Ok(Self(File::from(socket)))

@@ -39,6 +39,29 @@ pub(crate) fn a_veth_runs_the_program_in_its_driver_and_is_left_as_it_was() -> O
     })
 }
 
+pub(crate) fn no_packet_of_a_denied_source_passes_while_generations_change() -> Outcome {
+    in_namespace(|| {
+        ip("link add gate type veth peer name wire")?;
+        let (server, denied, free) = veth_with_client()?;
+        let mut card = card(Ports::All, 100)?;
+        card.attach("gate", Mode::Native)?;
+        let flood =
+            std::thread::spawn(move || (0..50_000).try_for_each(|_| denied.send(b"denied").map(drop)));
+        let mut number = 7;
+        while !flood.is_finished() || number < 20 {
+            number += 1;
+            let other = format!("10.{}.0.0/16", 100 + number % 100);
+            let blocks = generation(number, &["10.66.0.0/16", &other])?;
+            card.publish(blocks.blocks(), number)?;
+        }
+        flood.join().map_err(|_| "the flood panicked")??;
+        free.send(b"free")?;
+        assert_eq!(receive(&server)?, "free", "the first datagram that came through");
+        assert_eq!(card.counters()?.dropped, 50_000);
+        Ok(())
+    })
+}
+
 /// Gives `wire` to another namespace with a denied and a free client in it; returns the server's
 /// socket here and the clients' there.
 fn veth_with_client() -> Result<(UdpSocket, UdpSocket, UdpSocket), Box<dyn std::error::Error>> {

@@ -42,6 +42,7 @@ fn main() {
         ][..],
         &promises![attaching:
             a_veth_runs_the_program_in_its_driver_and_is_left_as_it_was,
+            no_packet_of_a_denied_source_passes_while_generations_change,
             loopback_falls_back_to_generic_and_says_why,
             native_mode_on_loopback_is_refused_with_the_remedy,
             a_foreign_program_is_left_alone_and_named,
