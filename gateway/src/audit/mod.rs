@@ -2,5 +2,11 @@
 //! own from a bounded queue. Losses are counted, never waited for.
 
 mod entry;
+mod record;
+mod sink;
+mod trail;
 
 pub use entry::{Dropped, Entry, HandshakeId, Point};
+pub use record::Record;
+pub use sink::{Destination, Sink};
+pub use trail::{AuditSink, Trail, Writer};

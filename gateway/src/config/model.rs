@@ -135,7 +135,7 @@ pub struct Route {
     pub path: String,
     /// Where admitted sessions go.
     pub upstream: Upstream,
-    /// Names of the issuers whose tokens are accepted; never empty unless `anonymous`.
+    /// Names of the issuers whose tokens are accepted; never empty.
     pub issuers: Vec<String>,
     /// What the token must allow.
     pub scopes: ScopeRule,
@@ -185,8 +185,10 @@ pub struct Limits {
     pub list_size: u64,
     /// Prefixes of all lists together.
     pub prefixes: usize,
+    /// Bytes of the compiled address policy in the kernel; a larger one is refused.
+    pub policy_memory: usize,
     /// Bytes of one key file.
-    pub key_file: u64,
+    pub key_file: usize,
     /// Audit entries waiting for the journal; more are counted as lost.
     pub audit_queue: usize,
     /// From the order to stop until open sessions are cut.
@@ -205,6 +207,7 @@ impl Default for Limits {
             upstream_timeout: Duration::from_secs(10),
             list_size: 256 * 1024 * 1024,
             prefixes: 4_000_000,
+            policy_memory: 1024 * 1024 * 1024,
             key_file: 1024 * 1024,
             audit_queue: 8_192,
             drain_timeout: Duration::from_secs(5),

@@ -1,9 +1,14 @@
 //! Rejections: the registry of layers and reasons, and its renderings.
 
+pub mod http;
+mod manual;
+mod message_id;
 mod registry;
 
 use std::time::Duration;
 
+pub use manual::manual;
+pub use message_id::message_id;
 pub use registry::{Layer, Reason};
 
 /// One client turned away: the reason from the registry and the circumstances.
@@ -60,6 +65,13 @@ impl Rejection {
     #[must_use]
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.note = Some(note.into());
+        self
+    }
+
+    /// Says when a retry makes sense.
+    #[must_use]
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
         self
     }
 

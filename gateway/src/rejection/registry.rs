@@ -55,6 +55,24 @@ impl Layer {
         }
     }
 
+    /// What a rejection by this layer means to the client.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Firewall => {
+                "Your network address is blocked. At the network card there is no answer at all: the connection times out."
+            }
+            Self::Handshake => {
+                "The request is not a WebSocket opening handshake for anything that is served here."
+            }
+            Self::Credentials => "You did not prove who you are.",
+            Self::Expiry => "Your token was good once. Renew it.",
+            Self::Scope => "Your token is good, but it does not allow this.",
+            Self::AuthSystem => "Your token could not be judged. It is not your fault; wait and try again.",
+            Self::Limit => "There is too much at once, of yours or in all.",
+            Self::Upstream => "You were admitted, but the service behind the gate failed.",
+        }
+    }
+
     /// The WebSocket close code, from the range for private use (RFC 6455 §7.4.2).
     pub const fn close_code(self) -> u16 {
         match self {
@@ -318,10 +336,7 @@ mod tests {
         let mut names = HashSet::new();
         for reason in Reason::ALL {
             assert!(names.insert(reason.to_string()), "{reason} is named twice");
-            assert!(
-                !reason.fix().is_empty() && !reason.operator_fix().is_empty(),
-                "{reason}"
-            );
+            assert!(!reason.fix().is_empty() && !reason.operator_fix().is_empty(), "{reason}");
             assert!((400..600).contains(&reason.status()), "{reason}");
         }
     }

@@ -1,1 +1,28 @@
-//! (room to be filled)
+//! The assembly of the daemon: reading lists and keys, watching files, swapping snapshots,
+//! signals.
+
+mod card;
+mod daemon;
+mod generations;
+mod keys;
+mod lists;
+mod offline;
+mod reload;
+mod stamp;
+mod state;
+mod watch;
+
+pub use daemon::{StartError, run};
+pub use offline::{Summary, check, explain};
+
+use crate::config::{Diagnostic, Severity};
+
+/// Logs what is wrong with files.
+fn say(diagnostics: &[Diagnostic]) {
+    for diagnostic in diagnostics {
+        match diagnostic.severity {
+            Severity::Error => log::error!("{diagnostic}"),
+            Severity::Warning => log::warn!("{diagnostic}"),
+        }
+    }
+}

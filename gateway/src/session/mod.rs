@@ -1,1 +1,8 @@
-//! (room to be filled)
+//! Sessions: the upstream behind them, the relay, their limits; and both ends of a WebSocket of
+//! our own, the echo upstream and the client of `gatehouse connect`.
+
+pub mod client;
+pub mod echo;
+pub mod limits;
+pub mod relay;
+pub mod upstream;

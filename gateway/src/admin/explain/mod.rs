@@ -1,0 +1,259 @@
+//! Which layer would reject a client, and why: the checks in their order, each with its result.
+//!
+//! The very code and tables of the daemon answer here; nothing is judged a second way.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::auth::{Explanation, Requirement, bearer};
+use crate::edge::{Route, Snapshot};
+use crate::policy::MatchedRule;
+use crate::rejection::{Layer, Rejection};
+
+/// What is known about the client. What is left out is not judged.
+#[derive(Clone, Default, Deserialize, Serialize)]
+pub struct Query {
+    /// The client's address.
+    pub address: Option<IpAddr>,
+    /// The token; empty: the client sends none.
+    pub token: Option<String>,
+    /// The path of the request, without a query.
+    pub path: Option<String>,
+    /// The `Origin` header.
+    pub origin: Option<String>,
+}
+
+impl fmt::Debug for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Query")
+            .field("address", &self.address)
+            .field("token", &self.token.as_ref().map(|_| "…"))
+            .field("path", &self.path)
+            .field("origin", &self.origin)
+            .finish()
+    }
+}
+
+/// The answer. The JSON form of `gatehouse explain --json`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Report {
+    /// Whether the state of the running daemon was asked, rather than the files.
+    pub live: bool,
+    /// Every check that was made, in order.
+    pub steps: Vec<Step>,
+    /// The first layer that rejects, if any.
+    pub rejection: Option<Verdict>,
+}
+
+/// One check.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Step {
+    /// The layer that it belongs to.
+    pub layer: String,
+    /// What was checked and what decided, in words.
+    pub text: String,
+    /// Whether it let the client through; `None` when it was not asked.
+    pub passed: Option<bool>,
+}
+
+/// The rejection, in full.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Verdict {
+    /// The layer.
+    pub layer: String,
+    /// The reason within the layer.
+    pub reason: String,
+    /// The status of the HTTP answer.
+    pub status: u16,
+    /// Whether the same request can succeed later.
+    pub retryable: bool,
+    /// What happened, in one line.
+    pub title: String,
+    /// What the client is told besides.
+    pub detail: Option<String>,
+    /// What only the operator may know.
+    pub note: Option<String>,
+    /// The rule of the address policy, for the layer `firewall`.
+    pub rule: Option<Rule>,
+    /// The remedy for the client.
+    pub client_fix: String,
+    /// The remedy for the operator.
+    pub operator_fix: String,
+}
+
+/// The rule that decided about an address.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Rule {
+    /// The tier.
+    pub tier: String,
+    /// The prefix; `None` when the default decided.
+    pub prefix: Option<String>,
+    /// The list.
+    pub list: Option<String>,
+    /// Line of the list; 0 when it has none.
+    pub line: u32,
+    /// The generation that was asked.
+    pub generation: u64,
+}
+
+impl Report {
+    /// Adds a check of `layer` that was made, or was not asked for.
+    pub fn step(&mut self, layer: Layer, passed: Option<bool>, text: impl Into<String>) {
+        self.steps.push(Step { layer: layer.name().to_owned(), text: text.into(), passed });
+    }
+
+    /// Adds the check that rejects. The first one counts; later ones stay in the steps.
+    pub fn reject(&mut self, rejection: &Rejection) {
+        let more = rejection.note.as_ref().or(rejection.detail.as_ref());
+        let reason = rejection.reason;
+        self.step(
+            reason.layer(),
+            Some(false),
+            match more {
+                Some(more) => format!("{}: {more}", reason.title()),
+                None => reason.title().to_owned(),
+            },
+        );
+        self.rejection.get_or_insert_with(|| Verdict::from(rejection));
+    }
+}
+
+impl From<&Rejection> for Verdict {
+    fn from(rejection: &Rejection) -> Self {
+        let reason = rejection.reason;
+        Self {
+            layer: reason.layer().name().to_owned(),
+            reason: reason.name().to_owned(),
+            status: rejection.status(),
+            retryable: reason.retryable(),
+            title: reason.title().to_owned(),
+            detail: rejection.detail.clone(),
+            note: rejection.note.clone(),
+            rule: rejection.rule.as_ref().map(Rule::from),
+            client_fix: reason.fix().to_owned(),
+            operator_fix: reason.operator_fix().to_owned(),
+        }
+    }
+}
+
+impl From<&MatchedRule> for Rule {
+    fn from(rule: &MatchedRule) -> Self {
+        Self {
+            tier: rule.tier.name().to_owned(),
+            prefix: rule.prefix.map(|prefix| prefix.to_string()),
+            list: rule.list.clone(),
+            line: rule.line,
+            generation: rule.generation,
+        }
+    }
+}
+
+/// `rule` in words: which prefix of which list, and where.
+pub fn words(rule: &MatchedRule) -> String {
+    let verdict = match rule.verdict {
+        crate::policy::Verdict::Pass => "passes",
+        crate::policy::Verdict::Drop => "is dropped",
+    };
+    let place = match (&rule.prefix, &rule.list) {
+        (Some(prefix), Some(list)) => format!("tier {}, {prefix} at {list}:{}", rule.tier.name(), rule.line),
+        (Some(prefix), None) => format!("tier {}, {prefix}", rule.tier.name()),
+        (None, _) => "in no list, so the default decides".to_owned(),
+    };
+    format!("the address {verdict}: {place} (generation {})", rule.generation)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source =
+            if self.live { "the running daemon" } else { "the configuration alone, no daemon running" };
+        writeln!(f, "asked: {source}")?;
+        for step in &self.steps {
+            let mark = match step.passed {
+                Some(true) => "pass  ",
+                Some(false) => "REJECT",
+                None => "  -   ",
+            };
+            writeln!(f, "{mark} {:12} {}", step.layer, step.text)?;
+        }
+        match &self.rejection {
+            None => writeln!(f, "\nadmitted, as far as was asked"),
+            Some(verdict) => {
+                writeln!(f, "\nrejected by {}: {} (HTTP {})", verdict.layer, verdict.reason, verdict.status)?;
+                writeln!(f, "  client:   {}", verdict.client_fix)?;
+                writeln!(f, "  operator: {}", verdict.operator_fix)
+            }
+        }
+    }
+}
+
+/// Which layer of `snapshot` would reject the client of `query` at the time `now`.
+pub fn report(snapshot: &Snapshot, query: &Query, now: SystemTime) -> Report {
+    let mut report = Report::default();
+    firewall(&mut report, snapshot, query.address);
+    let route = handshake(&mut report, snapshot, query);
+    match (&query.token, route) {
+        (None, _) => report.step(Layer::Credentials, None, "no token was given: --token"),
+        (Some(token), Some(route)) => judge(&mut report, &route.requirement, token, now),
+        (Some(token), None) if query.path.is_none() => {
+            report.step(Layer::Scope, None, "no route was given, so no scope is asked for: --path");
+            judge(&mut report, &snapshot.any_route(), token, now);
+        }
+        (Some(_), None) => report.step(Layer::Credentials, None, "without a route, no token is judged"),
+    }
+    report
+}
+
+fn firewall(report: &mut Report, snapshot: &Snapshot, address: Option<IpAddr>) {
+    let Some(address) = address else {
+        return report.step(Layer::Firewall, None, "no address was given: --address");
+    };
+    let Some(policy) = snapshot.policy() else {
+        return report.step(Layer::Firewall, Some(true), "there is no address policy");
+    };
+    match snapshot.admit(address) {
+        Ok(()) => report.step(Layer::Firewall, Some(true), words(&policy.explain(address))),
+        Err(mut rejection) => {
+            rejection.note = rejection.rule.as_ref().map(words);
+            report.reject(&rejection);
+        }
+    }
+}
+
+fn handshake(report: &mut Report, snapshot: &Snapshot, query: &Query) -> Option<Arc<Route>> {
+    let Some(path) = &query.path else {
+        report.step(Layer::Handshake, None, "no path was given: --path");
+        return None;
+    };
+    match snapshot.route(path, query.origin.as_deref()) {
+        Ok(route) => {
+            report.step(Layer::Handshake, Some(true), format!("the route {path} is there"));
+            Some(route)
+        }
+        Err(rejection) => {
+            report.reject(&rejection);
+            None
+        }
+    }
+}
+
+fn judge(report: &mut Report, requirement: &Requirement, token: &str, now: SystemTime) {
+    let header = (!token.is_empty()).then(|| format!("Bearer {token}"));
+    let token = match bearer(header.iter().map(|value| value.as_bytes())) {
+        Ok(token) => token,
+        Err(rejection) => return report.reject(&rejection),
+    };
+    let Explanation { checks, outcome } = requirement.explain(&token, now);
+    for check in checks {
+        report.step(check.layer, Some(check.passed), check.text);
+    }
+    if let Err(rejection) = outcome {
+        report.reject(&rejection);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,5 @@
+//! Questions to the running daemon: the control socket, and the answers to `status` and `explain`.
+
+pub mod control;
+pub mod explain;
+pub mod status;

@@ -1,0 +1,185 @@
+//! From an entry to what stands in the journal: level, message and fields. Pure.
+
+use std::net::IpAddr;
+
+use log::Level;
+
+use super::entry::{Dropped, Entry, Point};
+use crate::policy::MatchedRule;
+use crate::rejection::{Layer, Reason, Rejection, message_id};
+
+/// One entry, rendered. The journal gets it as native fields, standard error as one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// How urgent it is.
+    pub level: Level,
+    /// One line for people.
+    pub message: String,
+    /// Journal fields in the order in which they are printed.
+    pub fields: Vec<(&'static str, String)>,
+}
+
+impl Record {
+    /// What is written once the journal takes entries again.
+    pub(super) fn losses(entries: u64) -> Self {
+        let message = format!("{entries} audit entries were lost: the journal did not take them in time");
+        Self::new(Level::Error, "audit_lost", message).with("GATEHOUSE_LOST", entries)
+    }
+
+    fn new(level: Level, kind: &str, message: String) -> Self {
+        Self { level, message, fields: vec![("MESSAGE_ID", message_id(kind))] }
+    }
+
+    fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.fields.push((name, value.to_string()));
+        self
+    }
+
+    fn maybe(self, name: &'static str, value: Option<impl ToString>) -> Self {
+        match value {
+            Some(value) => self.with(name, value),
+            None => self,
+        }
+    }
+
+    fn rule(self, rule: &MatchedRule) -> Self {
+        self.with("GATEHOUSE_TIER", rule.tier.name())
+            .maybe("GATEHOUSE_PREFIX", rule.prefix)
+            .maybe("GATEHOUSE_LIST", rule.list.as_ref())
+            .maybe("GATEHOUSE_LINE", (rule.line > 0).then_some(rule.line))
+            .with("GATEHOUSE_GENERATION", rule.generation)
+    }
+
+    fn rejection(self, rejection: &Rejection, point: Point, client: IpAddr) -> Self {
+        let record = self
+            .with("GATEHOUSE_LAYER", rejection.reason.layer())
+            .with("GATEHOUSE_REASON", rejection.reason.name())
+            .with("GATEHOUSE_POINT", point.name())
+            .with("GATEHOUSE_CLIENT", client)
+            .maybe("GATEHOUSE_ISSUER", rejection.issuer.as_ref())
+            .maybe("GATEHOUSE_SUBJECT", rejection.subject.as_ref())
+            .maybe("GATEHOUSE_NOTE", rejection.note.as_ref());
+        match &rejection.rule {
+            Some(rule) => record.rule(rule),
+            None => record,
+        }
+    }
+}
+
+impl From<&Entry> for Record {
+    fn from(entry: &Entry) -> Self {
+        match entry {
+            Entry::Rejected { id, client, route, rejection } => rejected(rejection, client.ip())
+                .maybe("GATEHOUSE_ROUTE", route.as_ref())
+                .with("GATEHOUSE_CLIENT_PORT", client.port())
+                .with("GATEHOUSE_ID", id),
+            Entry::Admitted { id, client, route, subject, issuer } => {
+                Self::new(Level::Info, "admitted", format!("admitted {client} to {route}"))
+                    .with("GATEHOUSE_CLIENT", client.ip())
+                    .with("GATEHOUSE_CLIENT_PORT", client.port())
+                    .with("GATEHOUSE_ROUTE", route)
+                    .with("GATEHOUSE_SUBJECT", subject)
+                    .with("GATEHOUSE_ISSUER", issuer)
+                    .with("GATEHOUSE_ID", id)
+            }
+            Entry::Ended { id, client, route, subject, why, duration, bytes_up, bytes_down } => {
+                Self::new(Level::Info, "ended", format!("session of {client} on {route} ended: {why}"))
+                    .with("GATEHOUSE_CLIENT", client.ip())
+                    .with("GATEHOUSE_CLIENT_PORT", client.port())
+                    .with("GATEHOUSE_ROUTE", route)
+                    .with("GATEHOUSE_SUBJECT", subject)
+                    .with("GATEHOUSE_DURATION_MS", duration.as_millis())
+                    .with("GATEHOUSE_BYTES_UP", bytes_up)
+                    .with("GATEHOUSE_BYTES_DOWN", bytes_down)
+                    .with("GATEHOUSE_ID", id)
+            }
+            Entry::Dropped(dropped) => self::dropped(dropped),
+            Entry::DroppedUnreported { reports, packets } => {
+                let message = format!(
+                    "{packets} more packets were dropped at the card, left out in {reports} reports to spare the log"
+                );
+                Self::new(Level::Warn, "dropped_unreported", message)
+                    .with("GATEHOUSE_LAYER", "firewall")
+                    .with("GATEHOUSE_POINT", Point::Nic.name())
+                    .with("GATEHOUSE_REPORTS", reports)
+                    .with("GATEHOUSE_PACKETS", packets)
+            }
+        }
+    }
+}
+
+fn rejected(rejection: &Rejection, client: IpAddr) -> Record {
+    let reason = rejection.reason;
+    let mut message = format!("rejected {client}: {reason}: {}", reason.title());
+    if let Some(more) = rejection.note.as_ref().or(rejection.detail.as_ref()) {
+        message.push_str(": ");
+        message.push_str(more);
+    }
+    // Our own outages are errors: the operator has to act. The rest is the guard doing its work.
+    let level = match reason.layer() {
+        Layer::AuthSystem | Layer::Upstream => Level::Error,
+        _ => Level::Warn,
+    };
+    Record::new(level, &reason.to_string(), message).rejection(rejection, Point::Gateway, client)
+}
+
+fn dropped(dropped: &Dropped) -> Record {
+    // The rule may have gone since; the packet was dropped all the same.
+    let mut rejection = Rejection::new(dropped.rule.reason().unwrap_or(Reason::FirewallDeniedRange));
+    rejection.rule = Some(dropped.rule.clone());
+    let reason = rejection.reason;
+    let place = match (&dropped.rule.prefix, &dropped.rule.list) {
+        (Some(prefix), Some(list)) => format!("{prefix} in {list} line {}", dropped.rule.line),
+        (Some(prefix), None) => prefix.to_string(),
+        (None, _) => "the default".to_owned(),
+    };
+    let message = format!(
+        "dropped {} at the card: {reason}: {}: {place}; {} packets",
+        dropped.client,
+        reason.title(),
+        dropped.packets
+    );
+    let (protocol, port) = dropped.sample.map_or((None, None), |(protocol, port)| (Some(protocol), port));
+    Record::new(Level::Warn, &reason.to_string(), message)
+        .rejection(&rejection, Point::Nic, dropped.client)
+        .with("GATEHOUSE_INTERFACE", &dropped.interface)
+        .with("GATEHOUSE_PACKETS", dropped.packets)
+        .maybe("GATEHOUSE_PROTOCOL", protocol)
+        .maybe("GATEHOUSE_PORT", port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::HandshakeId;
+
+    fn field<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
+        record.fields.iter().find(|(field, _)| *field == name).map(|(_, value)| value.as_str())
+    }
+
+    #[test]
+    fn a_rejection_names_layer_reason_point_client_and_id() {
+        let rejection = Rejection::new(Reason::ScopeInsufficient).note("needs chat:read");
+        let record = Record::from(&Entry::Rejected {
+            id: HandshakeId::new([7; 10]),
+            client: "192.0.2.7:4711".parse().expect("an address"),
+            route: Some("/chat".to_owned()),
+            rejection: Box::new(rejection),
+        });
+        assert_eq!(field(&record, "GATEHOUSE_LAYER"), Some("scope"));
+        assert_eq!(field(&record, "GATEHOUSE_REASON"), Some("insufficient_scope"));
+        assert_eq!(field(&record, "GATEHOUSE_POINT"), Some("gateway"));
+        assert_eq!(field(&record, "GATEHOUSE_CLIENT"), Some("192.0.2.7"));
+        assert_eq!(field(&record, "GATEHOUSE_ROUTE"), Some("/chat"));
+        assert_eq!(field(&record, "GATEHOUSE_ID"), Some("07070707070707070707"));
+        assert!(record.message.ends_with("needs chat:read"), "{}", record.message);
+    }
+
+    #[test]
+    fn an_outage_of_ours_is_an_error_and_a_clients_fault_is_not() {
+        let level = |reason| rejected(&Rejection::new(reason), IpAddr::from([192, 0, 2, 7])).level;
+        assert_eq!(level(Reason::AuthSystemKeysUnavailable), Level::Error);
+        assert_eq!(level(Reason::UpstreamUnreachable), Level::Error);
+        assert_eq!(level(Reason::CredentialsBadSignature), Level::Warn);
+    }
+}

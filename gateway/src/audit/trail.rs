@@ -1,0 +1,118 @@
+//! The queue between those who record and the thread that writes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use super::entry::Entry;
+use super::record::Record;
+use super::sink::Sink;
+
+/// Takes entries of the audit trail.
+pub trait AuditSink: Send + Sync {
+    /// Records `entry` without waiting.
+    fn record(&self, entry: Entry);
+}
+
+/// Records entries without ever waiting. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Trail {
+    queue: SyncSender<Entry>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Trail {
+    /// A trail with room for `queue` waiting entries, and the thread that writes them to `sink`.
+    pub fn start(mut sink: Box<dyn Sink>, queue: usize) -> std::io::Result<(Self, Writer)> {
+        let (sender, receiver) = sync_channel(queue);
+        let lost = Arc::new(AtomicU64::new(0));
+        let trail = Self { queue: sender, lost: Arc::clone(&lost) };
+        let thread = std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || write_all(&receiver, sink.as_mut(), &lost))?;
+        Ok((trail, Writer { thread }))
+    }
+
+    /// Entries lost since the start and not yet reported in the trail itself.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl AuditSink for Trail {
+    /// Records `entry`, or counts it as lost when the queue is full.
+    fn record(&self, entry: Entry) {
+        if self.queue.try_send(entry).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The writing thread.
+#[derive(Debug)]
+pub struct Writer {
+    thread: JoinHandle<()>,
+}
+
+impl Writer {
+    /// Waits until everything recorded is written. All clones of the trail must be gone.
+    pub fn finish(self) {
+        // The thread holds nothing that could be poisoned; a panic in it has been printed.
+        let _ = self.thread.join();
+    }
+}
+
+fn write_all(queue: &Receiver<Entry>, sink: &mut dyn Sink, lost: &AtomicU64) {
+    for entry in queue {
+        if sink.write(&Record::from(&entry)).is_err() {
+            lost.fetch_add(1, Ordering::Relaxed);
+        } else {
+            report_losses(sink, lost);
+        }
+    }
+    report_losses(sink, lost);
+}
+
+fn report_losses(sink: &mut dyn Sink, lost: &AtomicU64) {
+    let missing = lost.swap(0, Ordering::Relaxed);
+    if missing > 0 && sink.write(&Record::losses(missing)).is_err() {
+        lost.fetch_add(missing, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes into a channel that holds one record, so it blocks until the test takes it.
+    struct Slow(SyncSender<Record>);
+
+    impl Sink for Slow {
+        fn write(&mut self, record: &Record) -> std::io::Result<()> {
+            self.0.send(record.clone()).map_err(std::io::Error::other)
+        }
+    }
+
+    #[test]
+    fn a_full_queue_loses_entries_counts_them_and_says_so() {
+        let (sender, records) = sync_channel(0);
+        let (trail, writer) = Trail::start(Box::new(Slow(sender)), 4).expect("a thread");
+        // The writer holds at most one entry besides the queue's four, and nobody takes it.
+        for packets in 0..10 {
+            trail.record(Entry::DroppedUnreported { reports: 1, packets });
+        }
+        assert!(trail.lost() >= 5);
+        drop(trail);
+        let all: Vec<Record> = records.iter().collect();
+        writer.finish();
+        let said: u64 = all
+            .iter()
+            .flat_map(|record| &record.fields)
+            .filter(|(name, _)| *name == "GATEHOUSE_LOST")
+            .map(|(_, value)| value.parse::<u64>().expect("a number"))
+            .sum();
+        let kept = all.iter().filter(|record| record.message.contains("dropped at the card")).count() as u64;
+        assert_eq!(kept + said, 10, "{all:#?}");
+    }
+}

@@ -1,0 +1,76 @@
+//! Issuers, and which of them a route believes.
+
+use std::sync::Arc;
+
+use super::keys::KeySet;
+use crate::config::{self, ScopeRule};
+
+/// Someone whose tokens can be accepted: the rules for its tokens and its keys.
+#[derive(Debug)]
+pub struct Issuer {
+    pub(super) rules: config::Issuer,
+    pub(super) keys: Arc<KeySet>,
+}
+
+impl Issuer {
+    /// The issuer of the configuration with the keys that were loaded for it.
+    pub fn new(rules: config::Issuer, keys: Arc<KeySet>) -> Self {
+        Self { rules, keys }
+    }
+
+    /// The name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.rules.name
+    }
+
+    /// What keeps every token of this issuer out, although each part is valid: no key verifies
+    /// any of the accepted algorithms. An empty set has its own warning.
+    pub fn mismatch(&self) -> Option<String> {
+        let fits = self.rules.algorithms.iter().any(|algorithm| self.keys.fits(*algorithm));
+        (!fits && !self.keys.is_empty()).then(|| {
+            format!(
+                "no key of the issuer `{}` is for {}: correct its algorithms or its keys",
+                self.rules.name,
+                names(&self.rules.algorithms)
+            )
+        })
+    }
+}
+
+/// All issuers, with the keys of one moment. Immutable: new keys make a new one.
+#[derive(Debug, Default)]
+pub struct Authenticator {
+    issuers: Vec<Arc<Issuer>>,
+}
+
+impl Authenticator {
+    /// With these issuers.
+    pub fn new(issuers: impl IntoIterator<Item = Issuer>) -> Self {
+        Self { issuers: issuers.into_iter().map(Arc::new).collect() }
+    }
+
+    /// All issuers, in the order of the configuration.
+    pub fn issuers(&self) -> &[Arc<Issuer>] {
+        &self.issuers
+    }
+
+    /// What `route` demands of a token.
+    pub fn requirement(&self, route: &config::Route) -> Requirement {
+        let believed = self.issuers.iter().filter(|issuer| route.issuers.contains(&issuer.rules.name));
+        Requirement { issuers: believed.cloned().collect(), scopes: route.scopes.clone() }
+    }
+}
+
+/// What a route demands of a token.
+#[derive(Clone, Debug)]
+pub struct Requirement {
+    /// Who may have issued it. With none, no token is accepted.
+    pub issuers: Vec<Arc<Issuer>>,
+    /// What it must allow.
+    pub scopes: ScopeRule,
+}
+
+/// Algorithms, for a note.
+pub(super) fn names(algorithms: &[jsonwebtoken::Algorithm]) -> String {
+    algorithms.iter().map(|algorithm| format!("{algorithm:?}")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,139 @@
+//! The keys of an issuer.
+
+mod fault;
+mod file;
+mod jwk;
+mod pem;
+mod verifier;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use jsonwebtoken::Algorithm;
+
+use super::sign::SigningKey;
+use crate::config::{Diagnostic, KeySource};
+pub(super) use fault::Fault;
+pub(super) use file::read;
+pub(super) use verifier::Key;
+
+/// Keys that were tried for one token without a `kid`, at most. Each try costs a signature check,
+/// and whoever can reach the gate can ask for it.
+const TRIES: usize = 16;
+
+/// All keys of one issuer, as they were when they were loaded. Reloading makes a new one.
+///
+/// It may be empty, and then no token of the issuer can be judged: that is an outage of ours and
+/// not a fault of the client.
+#[derive(Debug, Default)]
+pub struct KeySet {
+    keys: Vec<Key>,
+}
+
+/// A key set, and what is odd about its source.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The keys.
+    pub keys: KeySet,
+    /// What the operator should look at.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl KeySet {
+    /// Reads the keys of `source`, of which at most `limit` bytes are read. Nothing is written: a
+    /// signing key that does not exist yet gives an empty set and a warning.
+    ///
+    /// # Errors
+    ///
+    /// The file, the line and column where there is one, what is wrong and what to do about it.
+    pub fn load(source: &KeySource, limit: usize) -> Result<Loaded, Diagnostic> {
+        match source {
+            KeySource::JwkSet(path) => jwk::parse(path, &text(path, limit)?),
+            KeySource::Pem(path) => pem::parse(path, &text(path, limit)?),
+            KeySource::Secret(path) => secret(path, limit),
+            KeySource::SigningKey(path) if is_absent(path) => {
+                let warning = "does not exist yet: it is made when the gate starts".to_owned();
+                Ok(Loaded {
+                    keys: Self::default(),
+                    warnings: vec![Diagnostic::of_file(path, warning).warning()],
+                })
+            }
+            KeySource::SigningKey(path) => {
+                let (key, warnings) = SigningKey::load(path, limit)?;
+                let verifier = Key::ed25519(key.public()).map_err(|fault| at(path, &fault))?;
+                let verifier = verifier.with_id(Some(key.id().to_owned()));
+                Ok(Loaded { keys: Self { keys: vec![verifier] }, warnings })
+            }
+        }
+    }
+
+    /// The same, but a signing key that does not exist is made (see [`SigningKey::create`]).
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load), and when the new key cannot be written.
+    pub fn load_or_create(source: &KeySource, limit: usize) -> Result<Loaded, Diagnostic> {
+        if let KeySource::SigningKey(path) = source
+            && is_absent(path)
+        {
+            SigningKey::create(path)?;
+        }
+        Self::load(source, limit)
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether some key verifies `algorithm`.
+    pub fn fits(&self, algorithm: Algorithm) -> bool {
+        self.keys.iter().any(|key| key.fits(algorithm))
+    }
+
+    /// The keys that a token with this `kid` and algorithm can be signed with. A key without a
+    /// `kid` fits every token that no key fits by name; a token without one fits every key. Some
+    /// of many are left out, never more than [`TRIES`] are returned.
+    pub(super) fn candidates(&self, id: Option<&str>, algorithm: Algorithm) -> impl Iterator<Item = &Key> {
+        let named = id.is_some() && self.keys.iter().any(|key| key.id.as_deref() == id);
+        self.keys
+            .iter()
+            .filter(move |key| match (&key.id, id) {
+                (Some(own), Some(id)) => own == id,
+                (Some(_), None) => true,
+                (None, _) => !named,
+            })
+            .filter(move |key| key.fits(algorithm))
+            .take(TRIES)
+    }
+}
+
+/// An HMAC secret: the bytes of the file as they are, less one newline at the end, which editors
+/// and `openssl rand` add.
+fn secret(path: &Path, limit: usize) -> Result<Loaded, Diagnostic> {
+    let (bytes, warnings) = read(path, limit)?.private(path);
+    let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+    let key = Key::hmac(secret).map_err(|fault| at(path, &fault))?;
+    Ok(Loaded { keys: KeySet { keys: vec![key] }, warnings })
+}
+
+/// Surely absent. A folder that may not be searched is another fault, and reading reports it.
+fn is_absent(path: &Path) -> bool {
+    matches!(path.try_exists(), Ok(false))
+}
+
+fn text(path: &Path, limit: usize) -> Result<String, Diagnostic> {
+    String::from_utf8(read(path, limit)?.bytes).map_err(|_| at(path, &Fault::NotText))
+}
+
+fn at(path: &Path, fault: &Fault) -> Diagnostic {
+    Diagnostic::of_file(path, fault.to_string())
+}

@@ -1,0 +1,110 @@
+//! `gatehouse explain`: which layer would reject a client, why, and what would fix it.
+
+use std::io::Read;
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{ConfigFile, FAILED, failed};
+use crate::admin::control::{self, Request};
+use crate::admin::explain::{Query, Report};
+use crate::config::Config;
+use crate::service;
+
+/// Bytes of a token read from standard input; more is no token.
+const MAX_TOKEN: u64 = 64 * 1024;
+
+/// Say which layer would reject a client, why, and what would fix it
+///
+/// Asks the running daemon where there is one, and else the configuration alone. Exit code 0:
+/// admitted as far as was asked; 1: rejected.
+#[derive(Args, Debug)]
+pub(super) struct Explain {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The client's address
+    #[arg(long, value_name = "IP")]
+    address: Option<IpAddr>,
+    /// The client's token; `-` reads it from standard input, which keeps it out of the process list
+    #[arg(long, value_name = "TOKEN", hide_default_value = true)]
+    token: Option<Secret>,
+    /// The path that the client requests
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+    /// The origin of the page that connects
+    #[arg(long, value_name = "ORIGIN")]
+    origin: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// An argument that `Debug` does not show.
+#[derive(Clone)]
+pub(super) struct Secret(String);
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl Secret {
+    /// The token itself, from standard input when the argument was `-`.
+    pub(super) fn resolve(self) -> std::io::Result<String> {
+        if self.0 != "-" {
+            return Ok(self.0);
+        }
+        let mut token = String::new();
+        std::io::stdin().take(MAX_TOKEN).read_to_string(&mut token)?;
+        Ok(token.trim_end_matches(['\r', '\n']).to_owned())
+    }
+}
+
+impl Explain {
+    pub(super) fn run(self) -> ExitCode {
+        let config = match self.config.load() {
+            Ok(config) => config,
+            Err(code) => return code,
+        };
+        let token = match self.token.map(Secret::resolve).transpose() {
+            Ok(token) => token,
+            Err(error) => return failed(&error),
+        };
+        let query = Query { address: self.address, token, path: self.path, origin: self.origin };
+        let report = match ask(&config, &query) {
+            Ok(report) => report,
+            Err(code) => return code,
+        };
+        if self.json {
+            let printed = super::print_json(&report);
+            if printed != ExitCode::SUCCESS {
+                return printed;
+            }
+        } else {
+            print!("{report}");
+        }
+        if report.rejection.is_some() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
+    }
+}
+
+fn ask(config: &Config, query: &Query) -> Result<Report, ExitCode> {
+    if let Some(socket) = &config.control {
+        match control::ask(socket, &Request::Explain(query.clone())) {
+            Ok(Some(report)) => return Ok(report),
+            Ok(None) => {}
+            Err(error) => return Err(failed(&error)),
+        }
+    }
+    service::explain(config, query).map_err(|faults| {
+        super::print_diagnostics(&faults);
+        ExitCode::from(super::CONFIG)
+    })
+}

@@ -1,0 +1,102 @@
+//! The form of the configuration file, exactly as TOML has it. Nothing here is checked beyond its
+//! type; `validate` turns it into the model.
+
+use serde::Deserialize;
+use toml::{Spanned, Value};
+
+/// A list with the places of its items.
+pub(super) type Strings = Vec<Spanned<String>>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Form {
+    #[serde(default)]
+    pub(super) listen: Vec<Listen>,
+    pub(super) firewall: Option<Firewall>,
+    #[serde(default)]
+    pub(super) issuer: Vec<Issuer>,
+    #[serde(default)]
+    pub(super) route: Vec<Route>,
+    #[serde(default)]
+    pub(super) limits: Limits,
+    pub(super) echo: Option<Echo>,
+    pub(super) control: Option<Control>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listen {
+    pub(super) address: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Firewall {
+    #[serde(default)]
+    pub(super) interfaces: Strings,
+    pub(super) mode: Option<Spanned<String>>,
+    pub(super) ports: Option<Spanned<Value>>,
+    #[serde(default)]
+    pub(super) deny: Strings,
+    #[serde(default)]
+    pub(super) allow: Strings,
+    #[serde(default)]
+    pub(super) never_block: Strings,
+    pub(super) default: Option<Spanned<String>>,
+    pub(super) reports_per_second: Option<Spanned<u32>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Issuer {
+    pub(super) name: Spanned<String>,
+    pub(super) issuer: Spanned<String>,
+    pub(super) audience: Spanned<Strings>,
+    pub(super) keys: Option<Spanned<String>>,
+    pub(super) secret: Option<Spanned<String>>,
+    pub(super) signing_key: Option<Spanned<String>>,
+    pub(super) algorithms: Option<Spanned<Strings>>,
+    pub(super) typ: Option<Spanned<Value>>,
+    pub(super) leeway: Option<Spanned<String>>,
+    pub(super) scope_claim: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    pub(super) path: Spanned<String>,
+    pub(super) upstream: Spanned<String>,
+    pub(super) issuers: Spanned<Strings>,
+    pub(super) scopes: Option<Spanned<Value>>,
+    pub(super) origins: Option<Spanned<Strings>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) sessions: Option<Spanned<u64>>,
+    pub(super) sessions_per_address: Option<Spanned<u64>>,
+    pub(super) sessions_per_subject: Option<Spanned<u64>>,
+    pub(super) request_head: Option<Spanned<u64>>,
+    pub(super) request_headers: Option<Spanned<u64>>,
+    pub(super) handshake_timeout: Option<Spanned<String>>,
+    pub(super) upstream_timeout: Option<Spanned<String>>,
+    pub(super) list_size: Option<Spanned<u64>>,
+    pub(super) prefixes: Option<Spanned<u64>>,
+    pub(super) policy_memory: Option<Spanned<u64>>,
+    pub(super) key_file: Option<Spanned<u64>>,
+    pub(super) audit_queue: Option<Spanned<u64>>,
+    pub(super) drain_timeout: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Echo {
+    pub(super) listen: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Control {
+    pub(super) socket: Spanned<String>,
+}

@@ -1,0 +1,134 @@
+//! `[[route]]` tables.
+
+use std::collections::HashSet;
+
+use toml::{Spanned, Value};
+
+use super::form::{self, Strings};
+use super::model::{Issuer, Route, ScopeRule, Upstream};
+use super::validate::Checker;
+
+pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers: &[Issuer]) -> Vec<Route> {
+    let mut paths = HashSet::new();
+    let mut routes = Vec::new();
+    for form in forms {
+        checker.unique(&mut paths, &form.path, "the path");
+        path(checker, &form.path);
+        issuer_names(checker, &form.issuers, issuers);
+        let upstream = upstream(checker, &form.upstream);
+        let scopes = scopes(checker, form.scopes.as_ref());
+        let origins = form.origins.map(|origins| self::origins(checker, &origins));
+        let (Some(upstream), Some(scopes)) = (upstream, scopes) else {
+            continue;
+        };
+        routes.push(Route {
+            path: form.path.into_inner(),
+            upstream,
+            issuers: form.issuers.into_inner().into_iter().map(Spanned::into_inner).collect(),
+            scopes,
+            origins,
+        });
+    }
+    routes
+}
+
+fn path(checker: &mut Checker<'_>, path: &Spanned<String>) {
+    let text = path.get_ref();
+    // RFC 3986 §3.3, less what a request could spell in two ways.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte);
+    let message = if !text.starts_with('/') {
+        "a path starts with `/`"
+    } else if text.contains("//") || text.split('/').any(|segment| segment == "." || segment == "..") {
+        "a path has no empty, `.` or `..` segments"
+    } else if !text.bytes().all(plain) {
+        "a path has no query, no percent-encoding and no other characters than RFC 3986 §3.3 allows"
+    } else {
+        return;
+    };
+    checker.fault(&path.span(), message);
+}
+
+fn issuer_names(checker: &mut Checker<'_>, names: &Spanned<Strings>, issuers: &[Issuer]) {
+    if names.get_ref().is_empty() {
+        checker.fault(&names.span(), "issuers is empty: no token could be accepted on this route");
+    }
+    for name in names.get_ref() {
+        if !issuers.iter().any(|issuer| &issuer.name == name.get_ref()) {
+            let message = format!("there is no valid [[issuer]] with the name `{}`", name.get_ref());
+            checker.fault(&name.span(), message);
+        }
+    }
+}
+
+fn upstream(checker: &mut Checker<'_>, form: &Spanned<String>) -> Option<Upstream> {
+    let text = form.get_ref();
+    let uri: Option<http::Uri> = text.parse().ok();
+    let upstream = uri.as_ref().and_then(|uri| {
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
+        let path = Some(uri.path()).filter(|path| *path != "/" && !path.is_empty());
+        (uri.scheme_str() == Some("ws") && uri.query().is_none()).then(|| Upstream {
+            host: authority.host().trim_matches(['[', ']']).to_owned(),
+            port: authority.port_u16().unwrap_or(80),
+            path: path.map(str::to_owned),
+        })
+    });
+    if upstream.is_none() {
+        let message = format!(
+            "`{text}` is not an upstream: write \"ws://HOST:PORT\", or with a path when it differs from the route's"
+        );
+        checker.fault(&form.span(), message);
+    }
+    upstream
+}
+
+fn scopes(checker: &mut Checker<'_>, form: Option<&Spanned<Value>>) -> Option<ScopeRule> {
+    let Some(form) = form else {
+        return Some(ScopeRule::All(Vec::new()));
+    };
+    // RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
+    let valid = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
+    };
+    let list = |value: &Value| -> Option<Vec<String>> {
+        let strings = value.as_array()?.iter().map(Value::as_str);
+        strings.map(|text| text.filter(|text| valid(text)).map(str::to_owned)).collect()
+    };
+    let rule = match form.get_ref() {
+        value @ Value::Array(_) => list(value).map(ScopeRule::All),
+        Value::Table(table) if table.len() == 1 => match table.iter().next() {
+            Some((word, value)) if word == "all" => list(value).map(ScopeRule::All),
+            Some((word, value)) if word == "any" => {
+                list(value).filter(|scopes| !scopes.is_empty()).map(ScopeRule::Any)
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    if rule.is_none() {
+        checker.fault(
+            &form.span(),
+            "scopes is a list of scopes that are all needed, such as [\"chat:read\"], or { any = [\"a\", \"b\"] }",
+        );
+    }
+    rule
+}
+
+fn origins(checker: &mut Checker<'_>, forms: &Spanned<Strings>) -> Vec<String> {
+    let mut origins = Vec::new();
+    for form in forms.get_ref() {
+        let text = form.get_ref().to_ascii_lowercase();
+        // RFC 6454 §6.2: scheme "://" host [ ":" port ], and nothing after it.
+        let serialised = text.split_once("://").is_some_and(|(scheme, rest)| {
+            !scheme.is_empty() && !rest.is_empty() && !rest.contains(['/', '?', '#', '@', '*', ' '])
+        });
+        if !serialised {
+            let message = format!(
+                "`{}` is not an origin: write \"https://app.example\" without a path",
+                form.get_ref()
+            );
+            checker.fault(&form.span(), message);
+        }
+        origins.push(text);
+    }
+    origins
+}

@@ -1,0 +1,137 @@
+use std::path::Path;
+
+use jsonwebtoken::Algorithm;
+
+use super::*;
+
+const GOOD: &str = r#"
+[[listen]]
+address = "127.0.0.1:8080"
+
+[firewall]
+interfaces = ["eth0"]
+ports = "listen"
+deny = ["deny.d/*.list"]
+never_block = ["10.99.0.0/24", "::1"]
+
+[[issuer]]
+name = "main"
+issuer = "https://idp.example"
+audience = ["https://gw.example"]
+keys = "jwks.json"
+algorithms = ["RS256", "ES256", "EdDSA"]
+
+[[route]]
+path = "/chat"
+upstream = "ws://127.0.0.1:9000"
+issuers = ["main"]
+scopes = { any = ["chat:read", "chat:admin"] }
+"#;
+
+fn good() -> Config {
+    parse(Path::new("/etc/gatehouse/gatehouse.toml"), GOOD).expect("valid").0
+}
+
+/// The diagnostics of `GOOD` with `from` replaced by `to`.
+fn faults(from: &str, to: &str) -> Vec<String> {
+    assert!(GOOD.contains(from), "the test replaces nothing");
+    match parse(Path::new("g.toml"), &GOOD.replacen(from, to, 1)) {
+        Ok(_) => Vec::new(),
+        Err(found) => found.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn assert_fault(from: &str, to: &str, expected: &str) {
+    let found = faults(from, to);
+    assert!(found.iter().any(|fault| fault.starts_with(expected)), "{expected}: {found:#?}");
+}
+
+#[test]
+fn a_good_file_becomes_the_model() {
+    let config = good();
+    let firewall = config.firewall.expect("there is one");
+    assert_eq!(firewall.ports, Ports::Only(vec![8080]));
+    assert_eq!(firewall.mode, Mode::Auto);
+    assert_eq!(firewall.deny[0].pattern, "/etc/gatehouse/deny.d/*.list");
+    assert_eq!((firewall.deny[0].line, firewall.deny[0].column), (8, 9));
+    assert_eq!(firewall.never_block[1].0.to_string(), "::1/128");
+    assert_eq!(config.issuers[0].keys, KeySource::JwkSet("/etc/gatehouse/jwks.json".into()));
+    assert_eq!(config.issuers[0].algorithms, [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA]);
+    assert_eq!(config.issuers[0].typ.as_deref(), Some(&["at+jwt".to_owned()][..]));
+    assert_eq!(config.routes[0].scopes, ScopeRule::Any(vec!["chat:read".into(), "chat:admin".into()]));
+    assert_eq!(config.routes[0].upstream.port, 9000);
+}
+
+#[test]
+fn an_empty_file_is_valid_and_does_nothing() {
+    let config = parse(Path::new("g.toml"), "").expect("valid").0;
+    assert!(config.listen.is_empty() && config.firewall.is_none() && config.routes.is_empty());
+}
+
+#[test]
+fn faults_name_file_line_column_and_remedy() {
+    assert_fault("\"eth0\"]", "\"eth0\", \"eth0\"]", "g.toml:6:23: the interface `eth0` is there twice");
+    assert_fault("ports = \"listen\"", "ports = [0]", "g.toml:7:9: a port is a number from 1 to 65535");
+    assert_fault("ports = \"listen\"", "ports = []", "g.toml:7:9: no port is named");
+    assert_fault("ports =", "prots =", "g.toml:7:1: unknown field `prots`");
+    assert_fault("10.99.0.0/24", "10.99.0/24", "g.toml:9:16: `10.99.0/24` is not an address or a prefix");
+    assert_fault("127.0.0.1:8080", "127.0.0.1", "g.toml:3:11: `127.0.0.1` is not an address with a port");
+    assert_fault("deny.d/*.list", "https://x.example/l", "g.toml:8:9: `https://x.example/l` is a URL");
+    assert_fault("\"jwks.json\"", "\"jwks\"", "g.toml:15:8: the kind of `jwks` is not clear");
+    assert_fault(
+        "issuers = [\"main\"]",
+        "issuers = [\"mian\"]",
+        "g.toml:21:12: there is no valid [[issuer]]",
+    );
+    assert_fault("issuers = [\"main\"]", "issuers = []", "g.toml:21:11: issuers is empty");
+    assert_fault("\"/chat\"", "\"/chat/../admin\"", "g.toml:19:8: a path has no empty, `.` or `..`");
+    assert_fault("\"/chat\"", "\"/ch%61t\"", "g.toml:19:8: a path has no query, no percent-encoding");
+    assert_fault(
+        "ws://127.0.0.1:9000",
+        "http://127.0.0.1",
+        "g.toml:20:12: `http://127.0.0.1` is not an upstream",
+    );
+    assert_fault(
+        "{ any = [\"chat:read\", \"chat:admin\"] }",
+        "{ any = [] }",
+        "g.toml:22:10: scopes is a list",
+    );
+    assert_fault("[[listen]]", "[[listen", "g.toml:2:");
+}
+
+#[test]
+fn algorithms_that_invite_key_confusion_are_faults() {
+    assert_fault("\"RS256\"", "\"none\"", "g.toml:16:15: `none` is not an algorithm");
+    assert_fault("\"RS256\"", "\"HS256\"", "g.toml:16:14: HMAC and public-key algorithms stand together");
+    assert_fault(
+        "keys = \"jwks.json\"",
+        "secret = \"s\"",
+        "g.toml:16:14: these algorithms do not fit the key",
+    );
+    assert_fault(
+        "keys = \"jwks.json\"",
+        "secret = \"s\"\nkeys = \"j.json\"",
+        "g.toml:12:8: an issuer needs exactly one of",
+    );
+}
+
+#[test]
+fn an_audience_must_be_named() {
+    assert_fault("[\"https://gw.example\"]", "[]", "g.toml:14:12: audience is empty");
+}
+
+#[test]
+fn every_fault_is_found_in_one_go() {
+    let text = GOOD.replace("eth0", "a/b").replace("127.0.0.1:8080", "x").replace("RS256", "RS1");
+    let found = parse(Path::new("g.toml"), &text).expect_err("three faults");
+    assert_eq!(found.len(), 3, "{found:#?}");
+}
+
+#[test]
+fn a_file_that_is_not_utf_8_is_refused_with_the_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("g.toml");
+    std::fs::write(&file, b"[echo]\nlisten = \"\xff\"").expect("written");
+    let found = load(&file).expect_err("not UTF-8");
+    assert_eq!((found[0].line, found[0].column), (2, 11));
+}

@@ -1,0 +1,319 @@
+//! From the form to the model: every value is checked, and every fault is found in one go.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use toml::{Spanned, Value};
+
+use super::diagnostic::{Diagnostic, position};
+use super::form::{self, Form, Strings};
+use super::model::{Config, Firewall, Limits, ListPattern, Listen, Mode, Ports};
+use super::{issuer, route};
+use crate::policy::Verdict;
+
+/// Ports that `[firewall] ports` can list: the XDP program compares each packet with all of them.
+const MAX_PORTS: usize = gateway_ebpf::MAX_PORTS;
+
+/// The file being checked, and what was found so far.
+pub(super) struct Checker<'a> {
+    file: &'a Path,
+    text: &'a str,
+    folder: PathBuf,
+    found: Vec<Diagnostic>,
+}
+
+impl<'a> Checker<'a> {
+    pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
+        // Absolute, so that the journal names a list in the same way wherever the daemon started.
+        let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+        Self { file, text, folder, found: Vec::new() }
+    }
+
+    /// The model of `form`, or everything that is wrong with it.
+    pub(super) fn config(mut self, form: Form) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let listen = self.listen(&form.listen);
+        let limits = self.limits(&form.limits);
+        let firewall = form.firewall.map(|firewall| self.firewall(firewall, &listen));
+        let issuers = issuer::check(&mut self, form.issuer);
+        let routes = route::check(&mut self, form.route, &issuers);
+        let echo = form.echo.and_then(|echo| self.address(&echo.listen));
+        let control = form.control.map(|control| self.path(control.socket.get_ref()));
+        if form.listen.is_empty() && !routes.is_empty() {
+            self.found.push(Diagnostic::of_file(
+                self.file,
+                "there are routes but nowhere to connect to: add a [[listen]] table with an address",
+            ));
+        }
+        if self.found.is_empty() {
+            let config = Config {
+                file: self.file.to_owned(),
+                listen,
+                firewall,
+                issuers,
+                routes,
+                limits,
+                echo,
+                control,
+            };
+            Ok((config, Vec::new()))
+        } else {
+            Err(self.found)
+        }
+    }
+
+    /// Records a fault at `span`.
+    pub(super) fn fault(&mut self, span: &Range<usize>, message: impl Into<String>) {
+        self.found.push(Diagnostic::at(self.file, self.text, span, message));
+    }
+
+    /// A path of the configuration, relative to the folder of its file.
+    pub(super) fn path(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    /// Records a fault unless `name` is new in `seen`.
+    pub(super) fn unique(&mut self, seen: &mut HashSet<String>, name: &Spanned<String>, what: &str) {
+        if !seen.insert(name.get_ref().clone()) {
+            let message = format!("{what} `{}` is there twice: remove one", name.get_ref());
+            self.fault(&name.span(), message);
+        }
+    }
+
+    /// A duration such as `10s`, `5m` or `1m 30s`.
+    pub(super) fn duration(&mut self, text: &Spanned<String>) -> Option<Duration> {
+        match humantime::parse_duration(text.get_ref()) {
+            Ok(duration) => Some(duration),
+            Err(error) => {
+                let message = format!(
+                    "`{}` is not a duration ({error}): write a number and a unit, such as \"10s\" or \"5m\"",
+                    text.get_ref()
+                );
+                self.fault(&text.span(), message);
+                None
+            }
+        }
+    }
+
+    fn listen(&mut self, forms: &[form::Listen]) -> Vec<Listen> {
+        let mut seen = HashSet::new();
+        let mut listen = Vec::new();
+        for form in forms {
+            self.unique(&mut seen, &form.address, "the address");
+            listen.extend(self.address(&form.address).map(|address| Listen { address }));
+        }
+        listen
+    }
+
+    fn address(&mut self, text: &Spanned<String>) -> Option<SocketAddr> {
+        match text.get_ref().parse() {
+            Ok(address) => Some(address),
+            Err(_) => {
+                let message = format!(
+                    "`{}` is not an address with a port: write \"127.0.0.1:8080\" or \"[::1]:8080\"",
+                    text.get_ref()
+                );
+                self.fault(&text.span(), message);
+                None
+            }
+        }
+    }
+
+    fn firewall(&mut self, form: form::Firewall, listen: &[Listen]) -> Firewall {
+        let mode = match form.mode.as_ref().map(|mode| (mode.get_ref().as_str(), mode.span())) {
+            None | Some(("auto", _)) => Mode::Auto,
+            Some(("native", _)) => Mode::Native,
+            Some(("generic", _)) => Mode::Generic,
+            Some(("off", _)) => Mode::Off,
+            Some((other, span)) => {
+                let message = format!("`{other}` is not a mode: choose auto, native, generic or off");
+                self.fault(&span, message);
+                Mode::Off
+            }
+        };
+        if form.interfaces.is_empty() && mode != Mode::Off {
+            self.found.push(Diagnostic::of_file(
+                self.file,
+                "[firewall] names no interface: add `interfaces = [\"eth0\"]`, or set `mode = \"off\"` \
+                 so that the lists decide at the gateway only",
+            ));
+        }
+        let default = match form.default.as_ref().map(|text| (text.get_ref().as_str(), text.span())) {
+            None | Some(("pass", _)) => Verdict::Pass,
+            Some(("drop", _)) => Verdict::Drop,
+            Some((other, span)) => {
+                let message = format!("`{other}` is not a verdict: choose pass or drop");
+                self.fault(&span, message);
+                Verdict::Pass
+            }
+        };
+        let ports = form.ports.map_or(Ports::All, |ports| self.ports(&ports, listen));
+        if let Some(zero) = form.reports_per_second.as_ref().filter(|number| *number.get_ref() == 0) {
+            self.fault(&zero.span(), "reports_per_second must be at least 1: drops must not go unseen");
+        }
+        Firewall {
+            interfaces: self.interfaces(&form.interfaces),
+            mode,
+            ports,
+            deny: self.patterns(&form.deny),
+            allow: self.patterns(&form.allow),
+            never_block: self.never_block(&form.never_block),
+            default,
+            reports_per_second: form.reports_per_second.map_or(100, Spanned::into_inner),
+        }
+    }
+
+    fn interfaces(&mut self, names: &Strings) -> Vec<String> {
+        let mut seen = HashSet::new();
+        for name in names {
+            self.unique(&mut seen, name, "the interface");
+            // IFNAMSIZ: 16 bytes with the terminating NUL.
+            let text = name.get_ref();
+            if text.is_empty()
+                || text.len() > 15
+                || text.contains(['/', '\0'])
+                || text.contains(char::is_whitespace)
+            {
+                let message = format!("`{text}` cannot be the name of an interface: see `ip link`");
+                self.fault(&name.span(), message);
+            }
+        }
+        names.iter().map(|name| name.get_ref().clone()).collect()
+    }
+
+    fn ports(&mut self, form: &Spanned<Value>, listen: &[Listen]) -> Ports {
+        const HELP: &str = "choose \"all\", \"listen\" or a list of TCP ports such as [8080, 8443]";
+        match form.get_ref() {
+            Value::String(text) if text == "all" => Ports::All,
+            Value::String(text) if text == "listen" => {
+                if listen.iter().any(|listen| listen.address.port() == 0) {
+                    self.fault(&form.span(), "a [[listen]] address has port 0: name the ports here instead");
+                }
+                let mut ports: Vec<u16> = listen.iter().map(|listen| listen.address.port()).collect();
+                ports.sort_unstable();
+                ports.dedup();
+                // With a faulty address, the lack of ports is no news.
+                if ports.is_empty() && !self.found.is_empty() {
+                    return Ports::All;
+                }
+                self.port_count(form, ports)
+            }
+            Value::Array(values) => {
+                let ports = values.iter().map(|value| {
+                    value.as_integer().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
+                });
+                match ports.collect() {
+                    Some(ports) => self.port_count(form, ports),
+                    None => {
+                        self.fault(&form.span(), format!("a port is a number from 1 to 65535: {HELP}"));
+                        Ports::All
+                    }
+                }
+            }
+            _ => {
+                self.fault(&form.span(), format!("ports is neither a list nor a known word: {HELP}"));
+                Ports::All
+            }
+        }
+    }
+
+    fn port_count(&mut self, form: &Spanned<Value>, ports: Vec<u16>) -> Ports {
+        if ports.is_empty() {
+            self.fault(
+                &form.span(),
+                "no port is named: the firewall would drop nothing; use \"all\" to drop everything",
+            );
+        }
+        if ports.len() > MAX_PORTS {
+            self.fault(&form.span(), format!("more than {MAX_PORTS} ports: use \"all\""));
+        }
+        Ports::Only(ports)
+    }
+
+    fn patterns(&mut self, forms: &Strings) -> Vec<ListPattern> {
+        let mut patterns = Vec::new();
+        for form in forms {
+            let text = form.get_ref();
+            if text.contains("://") {
+                let message = format!(
+                    "`{text}` is a URL: a list is a file or a glob of files here; fetch it into a file"
+                );
+                self.fault(&form.span(), message);
+                continue;
+            }
+            let pattern = self.path(text).to_string_lossy().into_owned();
+            if let Err(error) = glob::Pattern::new(&pattern) {
+                self.fault(&form.span(), format!("`{text}` is not a valid glob: {error}"));
+                continue;
+            }
+            let (line, column) = position(self.text, form.span().start);
+            patterns.push(ListPattern { pattern, line, column });
+        }
+        patterns
+    }
+
+    fn never_block(&mut self, forms: &Strings) -> Vec<(IpNet, u32)> {
+        let mut prefixes = Vec::new();
+        for form in forms {
+            let text = form.get_ref();
+            match IpNet::from_str(text)
+                .or_else(|_| text.parse().map(|address: std::net::IpAddr| address.into()))
+            {
+                Ok(prefix) => prefixes.push((prefix.trunc(), position(self.text, form.span().start).0)),
+                Err(_) => {
+                    let message = format!(
+                        "`{text}` is not an address or a prefix: write \"192.0.2.0/24\" or \"2001:db8::/32\""
+                    );
+                    self.fault(&form.span(), message);
+                }
+            }
+        }
+        prefixes
+    }
+
+    fn limits(&mut self, form: &form::Limits) -> Limits {
+        let mut limits = Limits::default();
+        let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+        let counts: [(&Option<Spanned<u64>>, &mut usize, u64); 9] = [
+            (&form.sessions, &mut limits.sessions, 1),
+            (&form.sessions_per_address, &mut limits.sessions_per_address, 1),
+            (&form.sessions_per_subject, &mut limits.sessions_per_subject, 1),
+            (&form.request_head, &mut limits.request_head, 512),
+            (&form.request_headers, &mut limits.request_headers, 8),
+            (&form.prefixes, &mut limits.prefixes, 1),
+            (&form.policy_memory, &mut limits.policy_memory, 2 * 1024 * 1024),
+            (&form.audit_queue, &mut limits.audit_queue, 16),
+            (&form.key_file, &mut limits.key_file, 64),
+        ];
+        let mut low = Vec::new();
+        for (given, limit, least) in counts {
+            if let Some(value) = given {
+                if *value.get_ref() < least {
+                    low.push((value.span(), least));
+                }
+                *limit = size(*value.get_ref());
+            }
+        }
+        if let Some(value) = &form.list_size {
+            limits.list_size = *value.get_ref();
+        }
+        for (span, least) in low {
+            self.fault(&span, format!("this limit must be at least {least}"));
+        }
+        for (given, limit) in [
+            (&form.handshake_timeout, &mut limits.handshake_timeout),
+            (&form.upstream_timeout, &mut limits.upstream_timeout),
+            (&form.drain_timeout, &mut limits.drain_timeout),
+        ] {
+            if let Some(duration) = given.as_ref().and_then(|text| self.duration(text)) {
+                *limit = duration;
+            }
+        }
+        limits
+    }
+}

@@ -1,0 +1,91 @@
+//! What all connections share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpStream;
+
+use super::snapshot::Snapshot;
+use crate::audit::{AuditSink, Entry, HandshakeId};
+use crate::config::Limits;
+use crate::rejection::{Reason, Rejection, http};
+use crate::session::limits::Counts;
+
+/// Where time and randomness come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources {
+    /// The time of day.
+    pub now: fn() -> SystemTime,
+    /// Random bytes that name a handshake.
+    pub random: fn() -> [u8; 10],
+}
+
+/// What all connections share: the snapshot in force, the limits, the audit trail.
+pub struct Gate {
+    snapshot: ArcSwap<Snapshot>,
+    limits: Limits,
+    counts: Arc<Counts>,
+    audit: Arc<dyn AuditSink>,
+    sources: Sources,
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate").field("sessions", &self.sessions()).finish_non_exhaustive()
+    }
+}
+
+impl Gate {
+    /// A gate that starts with `snapshot`.
+    pub fn new(snapshot: Snapshot, limits: Limits, audit: Arc<dyn AuditSink>, sources: Sources) -> Self {
+        let counts = Arc::new(Counts::new(&limits));
+        Self { snapshot: ArcSwap::from_pointee(snapshot), limits, counts, audit, sources }
+    }
+
+    /// Judges all handshakes from now on by `snapshot`.
+    pub fn swap(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// The snapshot in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Admitted sessions that are open.
+    pub fn sessions(&self) -> usize {
+        self.counts.sessions()
+    }
+
+    pub(super) fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        (self.sources.now)()
+    }
+
+    pub(super) fn id(&self) -> HandshakeId {
+        HandshakeId::new((self.sources.random)())
+    }
+
+    pub(super) fn record(&self, entry: Entry) {
+        self.audit.record(entry);
+    }
+
+    /// Turns a connection away without reading from it, because the gate is full.
+    pub(super) fn shed(&self, stream: TcpStream, client: SocketAddr) {
+        let id = self.id();
+        let rejection = Box::new(Rejection::new(Reason::LimitCapacity).retry_after(super::answer::RETRY));
+        // One attempt that cannot wait: a fresh socket has room for the answer.
+        let _ = stream.try_write(&http::response(&rejection, id, self.now()));
+        self.record(Entry::Rejected { id, client, route: None, rejection });
+    }
+}

@@ -1,0 +1,106 @@
+//! What handshakes are judged by: routes, keys and policy of one moment, swapped whole.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::opening::Opening;
+use crate::auth::{Authenticator, Issuer, Requirement};
+use crate::config;
+use crate::policy::Generation;
+use crate::rejection::{Reason, Rejection};
+
+/// Routes, keys and policy of one moment.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    routes: HashMap<String, Arc<Route>>,
+    issuers: Vec<Arc<Issuer>>,
+    policy: Option<Arc<Generation>>,
+}
+
+/// One route, ready to judge.
+#[derive(Debug)]
+pub struct Route {
+    /// Its path.
+    pub path: String,
+    /// Where admitted sessions go.
+    pub upstream: config::Upstream,
+    /// What a token must be.
+    pub requirement: Requirement,
+    origins: Option<Vec<String>>,
+}
+
+impl Snapshot {
+    /// The snapshot of `routes` with these issuers and this policy.
+    pub fn new(
+        routes: &[config::Route],
+        authenticator: &Authenticator,
+        policy: Option<Arc<Generation>>,
+    ) -> Self {
+        let route = |route: &config::Route| {
+            let ready = Route {
+                path: route.path.clone(),
+                upstream: route.upstream.clone(),
+                requirement: authenticator.requirement(route),
+                origins: route.origins.clone(),
+            };
+            (route.path.clone(), Arc::new(ready))
+        };
+        Self { routes: routes.iter().map(route).collect(), issuers: authenticator.issuers().to_vec(), policy }
+    }
+
+    /// The address policy, when there is one.
+    pub fn policy(&self) -> Option<&Generation> {
+        self.policy.as_deref()
+    }
+
+    /// What any route demands at least: a token of some issuer.
+    pub fn any_route(&self) -> Requirement {
+        Requirement { issuers: self.issuers.clone(), scopes: config::ScopeRule::All(Vec::new()) }
+    }
+
+    /// Whether the address policy lets `address` through.
+    ///
+    /// # Errors
+    ///
+    /// The rejection of the layer `firewall`, with the rule that decided.
+    pub fn admit(&self, address: IpAddr) -> Result<(), Box<Rejection>> {
+        let Some(policy) = &self.policy else {
+            return Ok(());
+        };
+        if !policy.decide(address).is_drop() {
+            return Ok(());
+        }
+        let rule = policy.explain(address);
+        let mut rejection = Rejection::new(rule.reason().unwrap_or(Reason::FirewallDeniedRange));
+        rejection.rule = Some(rule);
+        Err(Box::new(rejection))
+    }
+
+    /// The route with exactly this path, if its pages may connect from `origin`.
+    ///
+    /// # Errors
+    ///
+    /// `handshake/no_route`, or `handshake/origin` with the route.
+    pub fn route(&self, path: &str, origin: Option<&str>) -> Result<Arc<Route>, Box<Rejection>> {
+        let Some(route) = self.routes.get(path) else {
+            return Err(Box::new(Rejection::new(Reason::HandshakeNoRoute)));
+        };
+        match (&route.origins, origin) {
+            (Some(allowed), Some(origin)) if !allowed.iter().any(|one| one.eq_ignore_ascii_case(origin)) => {
+                let note = format!("the origin {origin:?} is not among those of {path}");
+                Err(Box::new(Rejection::new(Reason::HandshakeOrigin).note(note)))
+            }
+            _ => Ok(Arc::clone(route)),
+        }
+    }
+
+    /// The route of `opening`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::route`].
+    pub fn route_of(&self, opening: &Opening) -> Result<Arc<Route>, Box<Rejection>> {
+        self.route(opening.path(), opening.origin())
+    }
+}

@@ -1,0 +1,204 @@
+//! Reads the key files and keeps the last good keys of each issuer.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::stamp::Stamp;
+use crate::admin::status::IssuerStatus;
+use crate::auth::{Authenticator, Issuer, KeySet};
+use crate::config::{self, Config, Diagnostic, KeySource};
+
+/// The keys of every issuer, in the order of the configuration.
+#[derive(Debug)]
+pub(super) struct Keys {
+    known: Vec<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    keys: Arc<KeySet>,
+    error: Option<String>,
+    stamp: Option<Stamp>,
+}
+
+/// What a refresh found.
+#[derive(Debug, Default)]
+pub(super) struct Refreshed {
+    /// Whether keys differ from before.
+    pub changed: bool,
+    /// Errors and warnings about files that have changed.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Whether our own signing keys may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// Make those that are not there.
+    Create,
+    /// Write nothing.
+    Leave,
+}
+
+impl Keys {
+    /// The keys of all issuers of `config`, with everything that is wrong with them. Keys that
+    /// cannot be read are an empty set.
+    pub(super) fn load(config: &Config, missing: Missing) -> (Self, Vec<Diagnostic>) {
+        let mut all = Vec::new();
+        let mut diagnostics = Vec::new();
+        for issuer in &config.issuers {
+            let stamp = Stamp::of(path(issuer)).ok();
+            let load = match missing {
+                Missing::Create => KeySet::load_or_create,
+                Missing::Leave => KeySet::load,
+            };
+            let keys = match load(&issuer.keys, config.limits.key_file) {
+                Ok(loaded) => {
+                    diagnostics.extend(loaded.warnings);
+                    Arc::new(loaded.keys)
+                }
+                Err(fault) => {
+                    diagnostics.push(fault);
+                    Arc::default()
+                }
+            };
+            let mismatch = Issuer::new(issuer.clone(), Arc::clone(&keys)).mismatch();
+            diagnostics.extend(mismatch.map(|message| Diagnostic::of_file(path(issuer), message).warning()));
+            all.push(Known { keys, error: None, stamp });
+        }
+        (Self { known: all }, diagnostics)
+    }
+
+    /// Reads what has changed. A faulty file leaves its issuer's last good keys in force.
+    pub(super) fn refresh(&mut self, config: &Config) -> Refreshed {
+        let mut refreshed = Refreshed::default();
+        for (known, issuer) in self.known.iter_mut().zip(&config.issuers) {
+            let stamp = Stamp::of(path(issuer)).ok();
+            if stamp == known.stamp {
+                continue;
+            }
+            known.stamp = stamp;
+            match KeySet::load(&issuer.keys, config.limits.key_file) {
+                // An issuer does not lose all its keys at once by intent: a set that is emptied
+                // is a set being written, or a fault of whoever writes it.
+                Ok(loaded) if loaded.keys.is_empty() && !known.keys.is_empty() => {
+                    let message = "holds no key any more: the last good keys stay in force until it does";
+                    let fault = Diagnostic::of_file(path(issuer), message);
+                    known.error = Some(fault.to_string());
+                    refreshed.diagnostics.push(fault);
+                }
+                Ok(loaded) => {
+                    refreshed.diagnostics.extend(loaded.warnings);
+                    known.keys = Arc::new(loaded.keys);
+                    known.error = None;
+                    refreshed.changed = true;
+                }
+                Err(fault) => {
+                    known.error = Some(fault.to_string());
+                    refreshed.diagnostics.push(fault);
+                }
+            }
+        }
+        refreshed
+    }
+
+    /// The issuers of `config` with these keys.
+    pub(super) fn authenticator(&self, config: &Config) -> Authenticator {
+        let issuers = config.issuers.iter().zip(&self.known);
+        Authenticator::new(issuers.map(|(rules, known)| Issuer::new(rules.clone(), Arc::clone(&known.keys))))
+    }
+
+    /// How the issuers of `config` are.
+    pub(super) fn status(&self, config: &Config) -> Vec<IssuerStatus> {
+        let issuers = config.issuers.iter().zip(&self.known);
+        let status = issuers.map(|(rules, known)| IssuerStatus {
+            issuer: rules.name.clone(),
+            keys: known.keys.len(),
+            error: known.error.clone(),
+        });
+        status.collect()
+    }
+}
+
+/// The folders in which key files are.
+pub(super) fn folders(config: &Config) -> BTreeSet<PathBuf> {
+    config.issuers.iter().filter_map(|issuer| path(issuer).parent().map(Path::to_owned)).collect()
+}
+
+fn path(issuer: &config::Issuer) -> &Path {
+    match &issuer.keys {
+        KeySource::JwkSet(path)
+        | KeySource::Pem(path)
+        | KeySource::Secret(path)
+        | KeySource::SigningKey(path) => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An Ed25519 public key (RFC 8037 appendix A.2).
+    const ONE_KEY: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    const NO_KEY: &str = r#"{"keys":[]}"#;
+
+    struct Folder {
+        folder: tempfile::TempDir,
+        config: Config,
+    }
+
+    impl Folder {
+        fn new(content: &str) -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let text = "[[issuer]]\nname = \"main\"\nissuer = \"i\"\naudience = [\"a\"]\nkeys = \"k.json\"\n";
+            let config = config::parse(&folder.path().join("g.toml"), text).expect("valid").0;
+            let this = Self { folder, config };
+            this.write(content);
+            this
+        }
+
+        fn write(&self, content: &str) {
+            std::fs::write(self.folder.path().join("k.json"), content).expect("written");
+        }
+    }
+
+    #[test]
+    fn keys_are_read_again_when_their_file_changes() {
+        let folder = Folder::new(NO_KEY);
+        let (mut keys, _) = Keys::load(&folder.config, Missing::Leave);
+        assert_eq!(keys.status(&folder.config)[0].keys, 0);
+        assert!(!keys.refresh(&folder.config).changed);
+        folder.write(ONE_KEY);
+        assert!(keys.refresh(&folder.config).changed);
+        assert_eq!(keys.status(&folder.config)[0].keys, 1);
+    }
+
+    #[test]
+    fn a_broken_or_emptied_key_file_leaves_the_last_good_keys_in_force() {
+        let folder = Folder::new(ONE_KEY);
+        let (mut keys, faults) = Keys::load(&folder.config, Missing::Leave);
+        assert!(faults.is_empty(), "{faults:?}");
+        for content in ["{\"keys\":", NO_KEY] {
+            folder.write(content);
+            let refreshed = keys.refresh(&folder.config);
+            assert!(!refreshed.changed, "{content}");
+            assert_eq!(refreshed.diagnostics.len(), 1, "{content}");
+            let status = &keys.status(&folder.config)[0];
+            assert_eq!(status.keys, 1, "{content}");
+            assert!(status.error.as_ref().is_some_and(|error| error.contains("k.json")), "{content}");
+        }
+        folder.write(ONE_KEY);
+        assert!(keys.refresh(&folder.config).changed);
+        assert!(keys.status(&folder.config)[0].error.is_none());
+    }
+
+    #[test]
+    fn a_key_file_that_vanishes_leaves_the_last_good_keys_in_force() {
+        let folder = Folder::new(ONE_KEY);
+        let (mut keys, _) = Keys::load(&folder.config, Missing::Leave);
+        std::fs::remove_file(folder.folder.path().join("k.json")).expect("removed");
+        assert_eq!(keys.refresh(&folder.config).diagnostics.len(), 1);
+        assert_eq!(keys.refresh(&folder.config).diagnostics.len(), 0, "it is said once");
+        assert_eq!(keys.status(&folder.config)[0].keys, 1);
+    }
+}

@@ -1,0 +1,316 @@
+//! Reads the list files and keeps the last good content of each.
+
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::stamp::Stamp;
+use crate::config::{Config, Diagnostic, Firewall, Limits, ListPattern};
+use crate::policy::{self, List, ListEntry, ParseOptions, PolicyInput, Tier, Verdict};
+
+/// All lists of the configuration, in the order in which it names them.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    files: Vec<ListFile>,
+}
+
+/// One list file.
+#[derive(Clone, Debug)]
+pub(super) struct ListFile {
+    /// The last good content.
+    pub list: Arc<List>,
+    /// Why the present content is not in force.
+    pub error: Option<String>,
+    path: PathBuf,
+    stamp: Option<Stamp>,
+}
+
+/// What a refresh found.
+#[derive(Debug, Default)]
+pub(super) struct Refreshed {
+    /// Whether the content in force differs from before.
+    pub changed: bool,
+    /// Errors and warnings about files that are new or have changed.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Lists {
+    /// The lists, in the order of the configuration.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &ListFile> {
+        self.files.iter()
+    }
+
+    /// Reads what has changed. A file that cannot be read or parsed keeps its last good content.
+    pub(super) fn refresh(&mut self, config: &Config) -> Refreshed {
+        let mut refreshed = Refreshed::default();
+        let Some(firewall) = &config.firewall else {
+            return refreshed;
+        };
+        let mut before = std::mem::take(&mut self.files);
+        for (tier, pattern) in patterns(firewall) {
+            for path in expand(config, pattern, &mut refreshed.diagnostics) {
+                if self.files.iter().any(|file| file.is(tier, &path)) {
+                    continue;
+                }
+                let known = before.iter().position(|file| file.is(tier, &path));
+                let known = known.map(|position| before.swap_remove(position));
+                self.files.push(read(tier, &path, known, &config.limits, &mut refreshed));
+            }
+        }
+        // What is left has gone from the configuration's globs.
+        refreshed.changed |= before.iter().any(|file| !file.list.entries.is_empty());
+        refreshed
+    }
+
+    /// The policy that the lists and `firewall` make.
+    pub(super) fn policy(&self, config: &Config) -> PolicyInput {
+        let own =
+            config.firewall.iter().filter(|firewall| !firewall.never_block.is_empty()).map(|firewall| {
+                let entries = firewall.never_block.iter().map(|&(prefix, line)| ListEntry { prefix, line });
+                Arc::new(List {
+                    tier: Tier::NeverBlock,
+                    name: config.file.to_string_lossy().into(),
+                    entries: entries.collect(),
+                })
+            });
+        PolicyInput {
+            default: config.firewall.as_ref().map_or(Verdict::Pass, |firewall| firewall.default),
+            lists: own.chain(self.files.iter().map(|file| Arc::clone(&file.list))).collect(),
+        }
+    }
+
+    /// The folders in which lists are, or may appear.
+    pub(super) fn folders(config: &Config) -> BTreeSet<PathBuf> {
+        let patterns = config.firewall.iter().flat_map(patterns);
+        patterns.filter_map(|(_, pattern)| fixed_folder(&pattern.pattern)).collect()
+    }
+}
+
+impl ListFile {
+    fn new(tier: Tier, path: &Path) -> Self {
+        let list = Arc::new(List { tier, name: path.to_string_lossy().into(), entries: Vec::new() });
+        Self { list, error: None, path: path.to_owned(), stamp: None }
+    }
+
+    fn is(&self, tier: Tier, path: &Path) -> bool {
+        self.list.tier == tier && self.path == path
+    }
+}
+
+fn patterns(firewall: &Firewall) -> impl Iterator<Item = (Tier, &ListPattern)> {
+    let allow = firewall.allow.iter().map(|pattern| (Tier::Allow, pattern));
+    allow.chain(firewall.deny.iter().map(|pattern| (Tier::Deny, pattern)))
+}
+
+/// The longest folder of `pattern` without wildcards.
+fn fixed_folder(pattern: &str) -> Option<PathBuf> {
+    let fixed = pattern.find(['*', '?', '[']).map_or(pattern, |wildcard| &pattern[..wildcard]);
+    let folder = if fixed.ends_with('/') { Path::new(fixed) } else { Path::new(fixed).parent()? };
+    Some(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() })
+}
+
+/// The files that `pattern` stands for, sorted. A plain path stands for itself, there or not.
+fn expand(config: &Config, pattern: &ListPattern, found: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
+    let text = &pattern.pattern;
+    if !text.contains(['*', '?', '[']) {
+        return vec![PathBuf::from(text)];
+    }
+    let mut paths = Vec::new();
+    match glob::glob(text) {
+        Ok(matches) => {
+            for entry in matches {
+                match entry {
+                    Ok(path) => paths.push(path),
+                    Err(error) => {
+                        found.push(Diagnostic::of_file(
+                            error.path(),
+                            format!("cannot be read: {}", error.error()),
+                        ));
+                    }
+                }
+            }
+        }
+        // The configuration was checked; say it all the same.
+        Err(error) => found.push(Diagnostic {
+            line: pattern.line,
+            column: pattern.column,
+            ..Diagnostic::of_file(&config.file, format!("not a valid glob: {error}"))
+        }),
+    }
+    paths
+}
+
+fn read(
+    tier: Tier,
+    path: &Path,
+    known: Option<ListFile>,
+    limits: &Limits,
+    refreshed: &mut Refreshed,
+) -> ListFile {
+    let mut file = known.unwrap_or_else(|| ListFile::new(tier, path));
+    let (stamp, text) = match open(path, file.stamp, limits.list_size) {
+        Ok(Some(content)) => content,
+        Ok(None) => return file,
+        Err(error) => {
+            let message = format!("cannot be read ({error}): check the path and its permissions");
+            // Said once, not at every look.
+            if file.error.as_deref() != Some(message.as_str()) {
+                refreshed.diagnostics.push(Diagnostic::of_file(path, message.clone()));
+            }
+            file.error = Some(message);
+            file.stamp = None;
+            return file;
+        }
+    };
+    file.stamp = Some(stamp);
+    match policy::parse_list(&text, &ParseOptions { tier, prefixes: limits.prefixes }) {
+        Ok(parsed) => {
+            let warnings = located(path, parsed.warnings, "warnings");
+            refreshed.diagnostics.extend(warnings.into_iter().map(Diagnostic::warning));
+            file.list = Arc::new(List { tier, name: Arc::clone(&file.list.name), entries: parsed.entries });
+            file.error = None;
+            refreshed.changed = true;
+        }
+        Err(faults) => {
+            let faults = located(path, faults, "faults");
+            file.error = faults.first().map(ToString::to_string);
+            refreshed.diagnostics.extend(faults);
+        }
+    }
+    file
+}
+
+fn located(path: &Path, found: policy::Diagnostics, what: &str) -> Vec<Diagnostic> {
+    let more = (found.more > 0).then(|| Diagnostic::of_file(path, format!("and {} more {what}", found.more)));
+    let first = found.first.into_iter().map(|fault| Diagnostic {
+        line: fault.line,
+        column: fault.column,
+        ..Diagnostic::of_file(path, fault.message)
+    });
+    first.chain(more).collect()
+}
+
+/// The content of `path` unless it is still the one of `stamp`.
+fn open(path: &Path, stamp: Option<Stamp>, max: u64) -> io::Result<Option<(Stamp, Vec<u8>)>> {
+    // Without O_NONBLOCK, opening a FIFO would wait for its writer.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let now = Stamp::from(&metadata);
+    if stamp == Some(now) {
+        return Ok(None);
+    }
+    let too_large = || io::Error::other(format!("it is larger than [limits] list_size, {max} bytes"));
+    if now.size() > max {
+        return Err(too_large());
+    }
+    let mut text = Vec::with_capacity(usize::try_from(now.size()).unwrap_or(0));
+    file.take(max + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > max {
+        return Err(too_large());
+    }
+    Ok(Some((now, text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Folder {
+        folder: tempfile::TempDir,
+        config: Config,
+    }
+
+    impl Folder {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            std::fs::create_dir(folder.path().join("deny.d")).expect("made");
+            let text = "[firewall]\nmode = \"off\"\ndeny = [\"own.list\", \"deny.d/*.list\"]\nallow = [\"allow.list\"]\n";
+            let config = crate::config::parse(&folder.path().join("g.toml"), text).expect("valid").0;
+            let this = Self { folder, config };
+            this.write("own.list", "192.0.2.0/24\n");
+            this.write("allow.list", "192.0.2.7\n");
+            this
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            std::fs::write(self.folder.path().join(name), text).expect("written");
+        }
+    }
+
+    fn prefixes(lists: &Lists) -> Vec<String> {
+        lists.iter().flat_map(|file| &file.list.entries).map(|entry| entry.prefix.to_string()).collect()
+    }
+
+    #[test]
+    fn lists_are_read_once_and_again_when_they_change() {
+        let folder = Folder::new();
+        let mut lists = Lists::default();
+        assert!(lists.refresh(&folder.config).changed);
+        assert_eq!(prefixes(&lists), ["192.0.2.7/32", "192.0.2.0/24"]);
+        assert!(!lists.refresh(&folder.config).changed);
+
+        folder.write("deny.d/b.list", "198.51.100.0/24\n");
+        folder.write("deny.d/a.list", "203.0.113.1\n");
+        assert!(lists.refresh(&folder.config).changed);
+        assert_eq!(prefixes(&lists), ["192.0.2.7/32", "192.0.2.0/24", "203.0.113.1/32", "198.51.100.0/24"]);
+
+        std::fs::remove_file(folder.folder.path().join("deny.d/a.list")).expect("removed");
+        assert!(lists.refresh(&folder.config).changed);
+        assert_eq!(prefixes(&lists), ["192.0.2.7/32", "192.0.2.0/24", "198.51.100.0/24"]);
+    }
+
+    #[test]
+    fn a_broken_line_keeps_the_last_good_content_and_says_where() {
+        let folder = Folder::new();
+        let mut lists = Lists::default();
+        lists.refresh(&folder.config);
+        folder.write("own.list", "192.0.2.0/24\n192.0.2.300\n");
+        let refreshed = lists.refresh(&folder.config);
+        assert!(!refreshed.changed);
+        assert_eq!(prefixes(&lists), ["192.0.2.7/32", "192.0.2.0/24"]);
+        let text = refreshed.diagnostics[0].to_string();
+        assert!(text.contains("own.list:2:"), "{text}");
+        assert!(lists.iter().any(|file| file.error.as_deref() == Some(text.as_str())));
+
+        folder.write("own.list", "192.0.2.0/25\n");
+        assert!(lists.refresh(&folder.config).changed);
+        assert!(lists.iter().all(|file| file.error.is_none()));
+    }
+
+    #[test]
+    fn a_list_that_vanishes_stays_in_force_and_is_reported_once() {
+        let folder = Folder::new();
+        let mut lists = Lists::default();
+        lists.refresh(&folder.config);
+        std::fs::remove_file(folder.folder.path().join("own.list")).expect("removed");
+        assert_eq!(lists.refresh(&folder.config).diagnostics.len(), 1);
+        assert_eq!(lists.refresh(&folder.config).diagnostics.len(), 0);
+        assert_eq!(prefixes(&lists), ["192.0.2.7/32", "192.0.2.0/24"]);
+    }
+
+    #[test]
+    fn a_list_that_is_too_large_or_no_file_is_refused() {
+        let mut folder = Folder::new();
+        folder.config.limits.list_size = 16;
+        folder.write("own.list", "192.0.2.0/24\n192.0.3.0/24\n");
+        std::fs::create_dir(folder.folder.path().join("deny.d/x.list")).expect("made");
+        let mut lists = Lists::default();
+        let faults = lists.refresh(&folder.config).diagnostics;
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        assert!(faults[0].message.contains("list_size"), "{}", faults[0]);
+        assert!(faults[1].message.contains("not a regular file"), "{}", faults[1]);
+    }
+
+    #[test]
+    fn the_folders_to_watch_are_those_before_the_first_wildcard() {
+        let folder = Folder::new();
+        let folders = Lists::folders(&folder.config);
+        assert_eq!(folders, [folder.folder.path().to_owned(), folder.folder.path().join("deny.d")].into());
+    }
+}

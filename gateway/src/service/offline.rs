@@ -1,0 +1,67 @@
+//! `check` and `explain` without a daemon: the files of a configuration are read exactly as the
+//! daemon reads them, and nothing is bound, attached or written.
+
+use std::fmt;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::keys::Missing;
+use super::state::{State, StateError};
+use crate::admin::explain::{self, Query, Report};
+use crate::config::{Config, Diagnostic};
+
+/// What a valid configuration holds.
+#[derive(Debug)]
+pub struct Summary {
+    /// What somebody should look at.
+    pub warnings: Vec<Diagnostic>,
+    lists: usize,
+    prefixes: usize,
+    memory: usize,
+    issuers: usize,
+    keys: usize,
+    routes: usize,
+    took: Duration,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "valid: {} routes, {} issuers with {} keys, {} lists with {} prefixes compiled to {} KiB; read in {} ms",
+            self.routes,
+            self.issuers,
+            self.keys,
+            self.lists,
+            self.prefixes,
+            self.memory / 1024,
+            self.took.as_millis()
+        )
+    }
+}
+
+/// Reads everything that `config` names.
+pub fn check(config: &Config) -> Result<Summary, Vec<Diagnostic>> {
+    let start = Instant::now();
+    let (state, warnings) = load(config)?;
+    let policy = state.policy_status(config).map(|(policy, _)| policy);
+    Ok(Summary {
+        warnings,
+        lists: policy.as_ref().map_or(0, |policy| policy.lists.len()),
+        prefixes: policy.as_ref().map_or(0, |policy| policy.prefixes),
+        memory: policy.as_ref().map_or(0, |policy| policy.memory),
+        issuers: config.issuers.len(),
+        keys: state.keys().status(config).iter().map(|issuer| issuer.keys).sum(),
+        routes: config.routes.len(),
+        took: start.elapsed(),
+    })
+}
+
+/// Answers `query` from the files of `config` alone.
+pub fn explain(config: &Config, query: &Query) -> Result<Report, Vec<Diagnostic>> {
+    let (state, _) = load(config)?;
+    Ok(explain::report(&state.snapshot(config), query, SystemTime::now()))
+}
+
+fn load(config: &Config) -> Result<(State, Vec<Diagnostic>), Vec<Diagnostic>> {
+    State::load(config, Missing::Leave).map_err(|StateError(faults)| faults)
+}

@@ -1,0 +1,44 @@
+"""Opens one WebSocket with the `websockets` package and prints how that went as one line of JSON.
+
+Arguments: one JSON object with url, source, headers (pairs) and timeout (seconds).
+"""
+
+import asyncio
+import json
+import sys
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+TEXT = "hello from python"
+
+
+async def session(url, source, headers, timeout):
+    async with connect(
+        url,
+        additional_headers=headers,
+        local_addr=(source, 0),
+        open_timeout=timeout,
+        proxy=None,
+    ) as socket:
+        await socket.send(TEXT)
+        return {"outcome": "admitted", "sent": TEXT, "echo": await socket.recv()}
+
+
+async def attempt(timeout, **how):
+    try:
+        return await asyncio.wait_for(session(timeout=timeout, **how), timeout + 5)
+    except InvalidStatus as refusal:
+        answer = refusal.response
+        return {
+            "outcome": "rejected",
+            "status": answer.status_code,
+            "headers": [[name, value] for name, value in answer.headers.raw_items()],
+            "body": bytes(answer.body or b"").decode(),
+        }
+    # Before Python 3.11, these are not the same.
+    except (TimeoutError, asyncio.TimeoutError):
+        return {"outcome": "unanswered"}
+
+
+print(json.dumps(asyncio.run(attempt(**json.loads(sys.argv[1])))))

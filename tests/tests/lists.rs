@@ -1,0 +1,121 @@
+//! List files that are edited while the daemon runs.
+
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use gatehouse_tests::client::{Attempt, Client};
+use gatehouse_tests::daemon::verb;
+use gatehouse_tests::host::{CLIENT_V4, CLIENT_V6, DENIED_RANGE_V4, DENIED_V4, OTHER_CLIENT_V4};
+use gatehouse_tests::plan::Plan;
+use gatehouse_tests::promises;
+use gatehouse_tests::raw::Session;
+use gatehouse_tests::scene::{PROMPTLY, SILENCE, Scene, names_rule};
+use gatehouse_tests::token::Key;
+
+fn main() -> ExitCode {
+    gatehouse_tests::run(promises![
+        an_address_added_to_a_deny_list_is_dropped_within_a_second_and_admitted_again_once_removed,
+        a_list_rewritten_in_place_is_picked_up,
+        a_new_file_that_a_glob_matches_is_picked_up_and_a_removed_one_let_go,
+        a_broken_line_keeps_the_last_good_list_and_is_reported_with_its_place,
+        explain_answers_with_the_live_lists_of_the_daemon,
+        scores_comments_and_blank_lines_are_read_as_lists_have_them,
+    ])
+}
+
+/// Does `edit`, and waits until its generation is in force.
+fn in_force(scene: &Scene, edit: impl FnOnce() -> Result<()>) -> Result<()> {
+    let mark = scene.daemon.mark();
+    edit()?;
+    scene.daemon.wait_after(mark, "the new generation", PROMPTLY, |entry| entry.says("generation"))?;
+    Ok(())
+}
+
+fn an_address_added_to_a_deny_list_is_dropped_within_a_second_and_admitted_again_once_removed() -> Result<()>
+{
+    let scene = Scene::usual()?;
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    let mut elsewhere = Session::open(&scene.host, &attempt.clone().from(OTHER_CLIENT_V4))?;
+    scene.admits(Client::Raw, &attempt)?;
+
+    let before = fs::read_to_string(scene.file("deny.list"))?;
+    in_force(&scene, || scene.edit("deny.list", &format!("{before}{CLIENT_V4}\n")))?;
+    let entry = scene.drops(Client::Raw, &attempt)?;
+    names_rule(&entry, &scene.file("deny.list"), 4, &format!("{CLIENT_V4}/32"))?;
+    ensure!(elsewhere.echo("still here")? == "still here");
+
+    in_force(&scene, || scene.edit("deny.list", &before))?;
+    scene.admits(Client::Raw, &attempt)?;
+    ensure!(elsewhere.echo("and here")? == "and here");
+    scene.end()
+}
+
+fn a_list_rewritten_in_place_is_picked_up() -> Result<()> {
+    let scene = Scene::usual()?;
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    in_force(&scene, || Ok(fs::write(scene.file("deny.list"), format!("{CLIENT_V6}\n"))?))?;
+    scene.drops(Client::Raw, &attempt.clone().from(CLIENT_V6))?;
+    scene.admits(Client::Raw, &attempt.from(DENIED_V4))?;
+    scene.end()
+}
+
+fn a_new_file_that_a_glob_matches_is_picked_up_and_a_removed_one_let_go() -> Result<()> {
+    let scene = Scene::with(Key::generate("ES256", "key-1")?, |_, plan| {
+        let firewall = plan.firewall.replace("deny.list", "*.deny");
+        Ok(Plan { firewall, ..plan }.file("one.deny", format!("{DENIED_RANGE_V4}\n")))
+    })?;
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    in_force(&scene, || scene.edit("two.deny", &format!("# new\n\n{CLIENT_V4}/31\n")))?;
+    let entry = scene.drops(Client::Raw, &attempt)?;
+    names_rule(&entry, &scene.file("two.deny"), 3, &format!("{CLIENT_V4}/31"))?;
+    in_force(&scene, || Ok(fs::remove_file(scene.file("one.deny"))?))?;
+    scene.admits(Client::Raw, &attempt.from(DENIED_V4))?;
+    scene.end()
+}
+
+fn a_broken_line_keeps_the_last_good_list_and_is_reported_with_its_place() -> Result<()> {
+    let scene = Scene::usual()?;
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    let mark = scene.daemon.mark();
+    scene.edit("deny.list", &format!("{CLIENT_V4}\n  1.2.3.45.6.7.8\n"))?;
+    let place = format!("{}:2:3: ", scene.file("deny.list").display());
+    scene.daemon.wait_after(mark, "the place of the fault", PROMPTLY, |entry| entry.line.contains(&place))?;
+    // Neither the good half of the new list is in force, nor is the old list gone.
+    scene.admits(Client::Raw, &attempt)?;
+    let denied = attempt.clone().from(DENIED_V4).patient_for(SILENCE);
+    denied.by(Client::Raw, &scene.host)?.unanswered()?;
+    let status = scene.daemon.status()?;
+    ensure!(status["policy"]["lists"].to_string().contains("1.2.3.45.6.7.8"), "{status:#}");
+    // And once mended, it is.
+    in_force(&scene, || scene.edit("deny.list", &format!("{CLIENT_V4}\n")))?;
+    scene.drops(Client::Raw, &attempt)?;
+    scene.end()
+}
+
+fn scores_comments_and_blank_lines_are_read_as_lists_have_them() -> Result<()> {
+    let list = format!("# scores follow a tab\r\n\r\n{DENIED_V4}\t7\r\n{CLIENT_V4} # why\n");
+    let scene = Scene::with(Key::generate("ES256", "key-1")?, |_, plan| Ok(plan.file("deny.list", list)))?;
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    for (source, line) in [(DENIED_V4, 3), (CLIENT_V4, 4)] {
+        let entry = scene.drops(Client::Raw, &attempt.clone().from(source))?;
+        names_rule(&entry, &scene.file("deny.list"), line, &format!("{source}/32"))?;
+    }
+    scene.admits(Client::Raw, &attempt.from(OTHER_CLIENT_V4))?;
+    scene.end()
+}
+
+fn explain_answers_with_the_live_lists_of_the_daemon() -> Result<()> {
+    let scene = Scene::usual()?;
+    in_force(&scene, || scene.edit("deny.list", &format!("# new\n{CLIENT_V4}\n")))?;
+    let mut explain = verb("explain", &scene.config())?;
+    let answer = explain.args(["--json", "--address", &CLIENT_V4.to_string()]).output()?;
+    let report: serde_json::Value = serde_json::from_slice(&answer.stdout)?;
+    ensure!(answer.status.code() == Some(1) && report["live"] == true, "{report:#}");
+    let rejection = &report["rejection"];
+    ensure!(rejection["layer"] == "firewall" && rejection["reason"] == "denied_range", "{report:#}");
+    let rule = &rejection["rule"];
+    ensure!(rule["list"] == scene.file("deny.list").display().to_string() && rule["line"] == 2, "{report:#}");
+    ensure!(rule["generation"] == scene.daemon.status()?["policy"]["generation"], "{report:#}");
+    scene.end()
+}
