@@ -127,7 +127,6 @@ pub fn slot_of(source: Source, bits: u32) -> u32 {
         Source::V4(address) => u64::from(address),
         Source::V6(high, low) => high.rotate_left(29) ^ low,
     };
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half is what is wanted")]
     let hash = (key.wrapping_mul(SPREAD) >> 32) as u32;
     hash >> ((u32::BITS - bits) & 31)
 }
@@ -138,5 +137,44 @@ pub fn identity(source: Source) -> (u16, u64, u64) {
     match source {
         Source::V4(address) => (4, 0, address as u64),
         Source::V6(high, low) => (6, high, low),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+
+    #[test]
+    fn every_number_of_cpus_gets_whole_pages_of_slots_and_no_more_than_the_limit() {
+        for cpus in 0..=8192 {
+            let bits = slot_bits(cpus);
+            assert!((6..=MAX_SLOT_BITS).contains(&bits), "{cpus} CPUs: {bits} bits");
+        }
+        assert_eq!((slot_bits(1), slot_bits(16), slot_bits(64)), (12, 12, 10));
+    }
+
+    #[test]
+    fn slots_are_in_range_and_neighbours_are_spread() {
+        for bits in 6..=MAX_SLOT_BITS {
+            let count = 1u32 << bits;
+            let mut used = std::collections::HashSet::new();
+            for address in 0..count {
+                let slot = slot_of(Source::V4(0x0a42_0000 + address), bits);
+                assert!(slot < count);
+                used.insert(slot);
+                assert!(slot_of(Source::V6(u64::from(address) << 32, u64::MAX), bits) < count);
+            }
+            assert!(used.len() > count as usize / 2, "{} of {count}", used.len());
+        }
+    }
+
+    #[test]
+    fn the_next_tenancy_begins_with_one_packet() {
+        let next = Count(5 << 48 | 1234).next_tenant();
+        assert_eq!((next.tenancy(), next.packets()), (6, 1));
+        let wrapped = Count(u64::MAX).next_tenant();
+        assert_eq!((wrapped.tenancy(), wrapped.packets()), (0, 1));
     }
 }

@@ -133,3 +133,94 @@ pub fn is_neighbour_discovery<F: Frame + ?Sized>(frame: &F, ip: &Ip) -> bool {
         && frame.half(ip.header + 6) == Some(ON_LINK_ICMPV6)
         && matches!(frame.byte(ip.header + 40), Some(133..=137))
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::vec::Vec;
+
+    use super::*;
+
+    /// A frame with these tags and then this EtherType and payload.
+    fn frame(tags: &[u16], kind: u16, payload: &[u8]) -> Vec<u8> {
+        let mut frame = std::vec![0xee; 12];
+        for tag in tags {
+            frame.extend(tag.to_be_bytes());
+            frame.extend([0, 1]);
+        }
+        frame.extend(kind.to_be_bytes());
+        frame.extend(payload);
+        frame
+    }
+
+    fn ipv4() -> [u8; 20] {
+        let mut packet = [0; 20];
+        packet[0] = 0x45;
+        packet[12..16].copy_from_slice(&[192, 0, 2, 7]);
+        packet
+    }
+
+    fn ipv6() -> [u8; 48] {
+        let mut packet = [0; 48];
+        (packet[0], packet[6], packet[7], packet[40]) = (0x60, 58, 255, 135);
+        packet[8..24].copy_from_slice(&[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
+        packet
+    }
+
+    #[test]
+    fn the_source_is_found_behind_up_to_two_tags() {
+        for tags in [&[][..], &[0x8100], &[0x88a8], &[0x88a8, 0x8100], &[0x8100, 0x8100]] {
+            let header = 14 + 4 * tags.len();
+            assert_eq!(
+                network(frame(tags, IPV4, &ipv4()).as_slice()),
+                Network::Ip(Ip { source: Source::V4(0xc000_0207), header })
+            );
+            assert_eq!(
+                network(frame(tags, IPV6, &ipv6()).as_slice()),
+                Network::Ip(Ip { source: Source::V6(0x2001_0db8 << 32, 7), header })
+            );
+        }
+        assert_eq!(network(frame(&[0x8100; 3], IPV4, &ipv4()).as_slice()), Network::Malformed);
+    }
+
+    #[test]
+    fn a_frame_cut_off_before_the_end_of_the_ip_header_is_malformed() {
+        let (v4, v6) = (frame(&[0x8100], IPV4, &ipv4()), frame(&[0x8100], IPV6, &ipv6()));
+        for length in 0..18 + 20 {
+            assert_eq!(network(&v4[..length]), Network::Malformed, "{length} bytes");
+        }
+        for length in 0..18 + 40 {
+            assert_eq!(network(&v6[..length]), Network::Malformed, "{length} bytes");
+        }
+        assert!(matches!(network(&v4[..]), Network::Ip(_)));
+        assert!(matches!(network(&v6[..18 + 40]), Network::Ip(_)));
+    }
+
+    #[test]
+    fn a_version_that_contradicts_the_type_is_malformed() {
+        assert_eq!(network(frame(&[], IPV4, &ipv6()).as_slice()), Network::Malformed);
+        let mut long = [0; 40];
+        long[0] = 0x45;
+        assert_eq!(network(frame(&[], IPV6, &long).as_slice()), Network::Malformed);
+    }
+
+    #[test]
+    fn only_on_link_messages_of_neighbour_discovery_are_neighbour_discovery() {
+        let judge = |change: fn(&mut [u8; 48])| {
+            let mut packet = ipv6();
+            change(&mut packet);
+            let frame = frame(&[], IPV6, &packet);
+            let Network::Ip(ip) = network(frame.as_slice()) else { panic!("not IP") };
+            is_neighbour_discovery(frame.as_slice(), &ip)
+        };
+        assert!(judge(|_| {}));
+        assert!(judge(|packet| packet[40] = 133) && judge(|packet| packet[40] = 137));
+        assert!(!judge(|packet| packet[40] = 132) && !judge(|packet| packet[40] = 138));
+        assert!(!judge(|packet| packet[7] = 254), "routed");
+        assert!(!judge(|packet| packet[6] = 6), "TCP");
+        let echo = frame(&[], IPV4, &[ipv4().as_slice(), &ipv6()].concat());
+        let ip = Ip { source: Source::V4(0), header: 14 };
+        assert!(!is_neighbour_discovery(echo.as_slice(), &ip));
+    }
+}

@@ -29,3 +29,30 @@ pub fn applies(transport: Transport, guarded: impl FnOnce(u16) -> bool) -> bool 
         Transport::Ports { .. } | Transport::NoPorts { .. } | Transport::Malformed => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_port_has_its_own_bit() {
+        let mut words = [0u64; WORDS as usize];
+        for port in 0..=u16::MAX {
+            let word = &mut words[word(port) as usize];
+            assert_eq!(*word & bit(port), 0, "port {port}");
+            *word |= bit(port);
+        }
+        assert!(words.iter().all(|word| *word == u64::MAX));
+    }
+
+    #[test]
+    fn only_tcp_to_a_guarded_port_and_what_may_hide_it_is_in_scope() {
+        let guarded = |port| port == 443;
+        assert!(applies(Transport::Ports { protocol: TCP, destination: 443 }, guarded));
+        assert!(applies(Transport::TooDeep, guarded));
+        assert!(!applies(Transport::Ports { protocol: TCP, destination: 80 }, guarded));
+        assert!(!applies(Transport::Ports { protocol: 17, destination: 443 }, guarded));
+        assert!(!applies(Transport::NoPorts { protocol: TCP }, guarded));
+        assert!(!applies(Transport::Malformed, guarded));
+    }
+}

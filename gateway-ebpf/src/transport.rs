@@ -119,3 +119,99 @@ fn ports<F: Frame + ?Sized>(frame: &F, protocol: u8, at: usize, first_fragment: 
     }
     Transport::NoPorts { protocol }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::vec::Vec;
+
+    use super::*;
+
+    const V4: Ip = Ip { source: Source::V4(0), header: 0 };
+    const V6: Ip = Ip { source: Source::V6(0, 0), header: 0 };
+    const TO_443: [u8; 4] = [0, 80, 1, 0xbb];
+
+    fn ipv4(first: u8, fragment: u16, protocol: u8, payload: &[u8]) -> Vec<u8> {
+        let mut packet = std::vec![0; usize::from(first & 0xf) * 4];
+        packet.resize(packet.len().max(20), 0);
+        packet[0] = first;
+        packet[6..8].copy_from_slice(&fragment.to_be_bytes());
+        packet[9] = protocol;
+        packet.extend(payload);
+        packet
+    }
+
+    fn ipv6(next: u8, payload: &[&[u8]]) -> Vec<u8> {
+        let mut packet = std::vec![0; 40];
+        packet[6] = next;
+        packet.extend(payload.concat());
+        packet
+    }
+
+    const fn ports(protocol: u8) -> Transport {
+        Transport::Ports { protocol, destination: 443 }
+    }
+
+    #[test]
+    fn options_are_skipped_and_a_short_header_is_malformed() {
+        for first in 0x45..=0x4f {
+            assert_eq!(transport(&ipv4(first, 0, TCP, &TO_443)[..], &V4), ports(TCP));
+        }
+        for first in 0x40..=0x44 {
+            assert_eq!(transport(&ipv4(first, 0, TCP, &TO_443)[..], &V4), Transport::Malformed);
+        }
+    }
+
+    #[test]
+    fn only_a_first_fragment_has_ports() {
+        let none = Transport::NoPorts { protocol: UDP };
+        assert_eq!(transport(&ipv4(0x45, 0x2000, UDP, &TO_443)[..], &V4), ports(UDP));
+        assert_eq!(transport(&ipv4(0x45, 0x2001, UDP, &TO_443)[..], &V4), none);
+        assert_eq!(transport(&ipv4(0x45, 0x0001, UDP, &TO_443)[..], &V4), none);
+        let first = [UDP, 0, 0, 1, 0, 0, 0, 9];
+        assert_eq!(transport(&ipv6(FRAGMENT, &[&first, &TO_443])[..], &V6), ports(UDP));
+        let later = [UDP, 0, 0, 8, 0, 0, 0, 9];
+        assert_eq!(transport(&ipv6(FRAGMENT, &[&later, &TO_443])[..], &V6), none);
+    }
+
+    #[test]
+    fn extension_headers_are_followed_to_their_limit() {
+        let options = [DESTINATION, 0, 0, 0, 0, 0, 0, 0];
+        let last = [TCP, 0, 0, 0, 0, 0, 0, 0];
+        for count in 1..=MAX_EXTENSION_HEADERS {
+            let chain = [options.repeat(count - 1).as_slice(), &last, &TO_443].concat();
+            assert_eq!(transport(&ipv6(HOP_BY_HOP, &[&chain])[..], &V6), ports(TCP), "{count}");
+        }
+        let chain = [options.repeat(MAX_EXTENSION_HEADERS).as_slice(), &last, &TO_443].concat();
+        assert_eq!(transport(&ipv6(ROUTING, &[&chain])[..], &V6), Transport::TooDeep);
+    }
+
+    #[test]
+    fn the_length_of_authentication_is_in_words() {
+        let mut header = std::vec![TCP, 5];
+        header.resize((5 + 2) * 4, 0);
+        assert_eq!(transport(&ipv6(AUTHENTICATION, &[&header, &TO_443])[..], &V6), ports(TCP));
+    }
+
+    #[test]
+    fn a_packet_cut_off_before_its_ports_has_none() {
+        let none = Transport::NoPorts { protocol: TCP };
+        assert_eq!(transport(&ipv4(0x45, 0, TCP, &TO_443[..3])[..], &V4), none);
+        assert_eq!(transport(&ipv6(TCP, &[&TO_443[..3]])[..], &V6), none);
+        assert_eq!(transport(&ipv6(DESTINATION, &[&[TCP]])[..], &V6), Transport::Malformed);
+    }
+
+    #[test]
+    fn bits_keep_everything() {
+        for one in [
+            Transport::Malformed,
+            Transport::TooDeep,
+            Transport::NoPorts { protocol: 255 },
+            Transport::NoPorts { protocol: 0 },
+            Transport::Ports { protocol: 17, destination: 65_535 },
+        ] {
+            assert_eq!(Transport::from_bits(one.bits()), one);
+        }
+    }
+}

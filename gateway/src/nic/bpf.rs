@@ -13,6 +13,10 @@ const BPF_F_MMAPABLE: u32 = 1 << 10;
 const BPF_F_INNER_MAP: u32 = 1 << 12;
 const BPF_XDP: u32 = 37;
 
+/// Bytes of an element of a generation.
+const VALUE_SIZE: u32 = 64;
+const _: () = assert!(VALUE_SIZE as usize == BLOCK_SIZE);
+
 /// The beginning of `union bpf_attr` for `BPF_MAP_CREATE`.
 #[repr(C)]
 #[derive(Default)]
@@ -55,7 +59,7 @@ pub(super) fn create_generation(blocks: u32) -> io::Result<OwnedFd> {
     let attributes = MapCreate {
         map_type: BPF_MAP_TYPE_ARRAY,
         key_size: 4,
-        value_size: BLOCK_SIZE as u32,
+        value_size: VALUE_SIZE,
         max_entries: blocks,
         map_flags: BPF_F_INNER_MAP | BPF_F_MMAPABLE,
         map_name: *b"gatehouse_gen\0\0\0",

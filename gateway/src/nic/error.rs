@@ -190,3 +190,37 @@ fn release() -> String {
     std::fs::read_to_string("/proc/sys/kernel/osrelease")
         .map_or_else(|_| "release unknown".to_owned(), |release| release.trim().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("`BPF_PROG_LOAD` failed")]
+    struct Outer(#[source] io::Error);
+
+    fn from_code(code: i32) -> NicError {
+        NicError::from_error("load the XDP program", &Outer(io::Error::from_raw_os_error(code)))
+    }
+
+    #[test]
+    fn a_missing_privilege_is_named() {
+        let error = from_code(libc::EPERM);
+        assert!(matches!(error, NicError::Permission { .. }), "{error:?}");
+        assert!(error.to_string().contains("CAP_BPF"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_feature_names_the_kernel_that_has_it() {
+        let error = from_code(libc::EINVAL);
+        assert!(matches!(error, NicError::Kernel { .. }), "{error:?}");
+        assert!(error.to_string().contains("Linux 5.18 or newer"), "{error}");
+    }
+
+    #[test]
+    fn of_a_log_only_the_reason_is_shown() {
+        let log = format!("it failed: {}reason\nprocessed 4 insns\n", "line\n".repeat(1000));
+        let shown = first_words(&io::Error::other(log));
+        assert_eq!(shown, "it failed: line … reason; processed 4 insns");
+    }
+}

@@ -22,6 +22,8 @@ const IFLA_XDP_SKB_PROG_ID: u16 = 6;
 const IFLA_XDP_EXPECTED_FD: u16 = 8;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 const NLMSG_ERROR: u16 = 2;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
 const NESTED: u16 = 1 << 15;
 /// Bytes of `struct nlmsghdr`, and of `struct ifinfomsg`.
 const HEADER: usize = 16;
@@ -89,7 +91,7 @@ fn xdp(index: u32, attributes: &[(u16, u32)]) -> Message {
     for (kind, value) in attributes {
         nest.attribute(*kind, &value.to_ne_bytes());
     }
-    let mut message = Message::new(RTM_SETLINK, libc::NLM_F_ACK as u16, index);
+    let mut message = Message::new(RTM_SETLINK, NLM_F_ACK, index);
     message.attribute(IFLA_XDP | NESTED, &nest.0);
     message
 }
@@ -103,7 +105,7 @@ impl Message {
     fn new(kind: u16, flags: u16, index: u32) -> Self {
         let mut bytes = vec![0; 2 * HEADER];
         bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
-        bytes[6..8].copy_from_slice(&(flags | libc::NLM_F_REQUEST as u16).to_ne_bytes());
+        bytes[6..8].copy_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
         bytes[HEADER + 4..HEADER + 8].copy_from_slice(&index.to_ne_bytes());
         Self(bytes)
     }
@@ -153,8 +155,7 @@ impl Socket {
             // SAFETY: the option's value is read from `on`, four bytes. A kernel that does not
             // know the option answers without messages, so the result does not matter.
             unsafe {
-                let (level, size) = (libc::SOL_NETLINK, size_of_val(&on) as libc::socklen_t);
-                libc::setsockopt(descriptor, level, option, (&raw const on).cast(), size);
+                libc::setsockopt(descriptor, libc::SOL_NETLINK, option, (&raw const on).cast(), 4);
             }
         }
         Ok(Self(File::from(socket)))
@@ -218,4 +219,59 @@ fn half(bytes: &[u8], at: usize) -> Option<u16> {
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u16, body: &[u8]) -> Vec<u8> {
+        let mut message = Message(vec![0; HEADER]);
+        message.0[4..6].copy_from_slice(&kind.to_ne_bytes());
+        message.0.extend(body);
+        message.finish()
+    }
+
+    fn link_message() -> Vec<u8> {
+        let mut xdp = Message::default();
+        xdp.attribute(2, &[1]);
+        xdp.attribute(IFLA_XDP_DRV_PROG_ID, &42u32.to_ne_bytes());
+        let mut body = Message(vec![0; 16]);
+        body.0[2..4].copy_from_slice(&libc::ARPHRD_ETHER.to_ne_bytes());
+        body.0[4..8].copy_from_slice(&5u32.to_ne_bytes());
+        body.attribute(IFLA_IFNAME, b"eth0\0");
+        body.attribute(IFLA_XDP | NESTED, &xdp.0);
+        message(RTM_NEWLINK, &body.0)
+    }
+
+    #[test]
+    fn the_programs_of_an_interface_are_read() {
+        let expected = Link { index: 5, kind: libc::ARPHRD_ETHER, native: Some(42), generic: None };
+        assert_eq!(parse(&link_message()), Some(Answer::Link(expected)));
+    }
+
+    #[test]
+    fn the_drivers_words_are_read_from_a_refusal() {
+        let mut body = Message((-libc::EOPNOTSUPP).to_ne_bytes().to_vec());
+        body.0.extend([0; HEADER]);
+        body.attribute(NLMSGERR_ATTR_MSG, b"no native XDP\0");
+        let words = Some("no native XDP".to_owned());
+        let expected = Answer::Failed { code: libc::EOPNOTSUPP, message: words };
+        assert_eq!(parse(&message(NLMSG_ERROR, &body.0)), Some(expected));
+    }
+
+    #[test]
+    fn a_damaged_answer_is_refused_or_read_in_part_but_never_a_panic() {
+        let whole = link_message();
+        for length in 0..whole.len() {
+            assert_eq!(parse(&whole[..length]), None, "{length} bytes");
+        }
+        for at in 0..whole.len() {
+            for value in [0, 1, 3, 127, 255] {
+                let mut damaged = whole.clone();
+                damaged[at] = value;
+                parse(&damaged);
+            }
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gateway::config::{Mode, Ports};
 use gateway::nic::{AttachedMode, Card, NicError, Settings};
@@ -35,6 +37,34 @@ pub(crate) fn a_veth_runs_the_program_in_its_driver_and_is_left_as_it_was() -> O
         assert!(!show("gate")?.contains("xdp"), "{}", show("gate")?);
         denied.send(b"denied no more")?;
         assert_eq!(receive(&server)?, "denied no more");
+        Ok(())
+    })
+}
+
+pub(crate) fn no_packet_of_a_denied_source_passes_while_generations_change() -> Outcome {
+    in_namespace(|| {
+        ip("link add gate type veth peer name wire")?;
+        let (server, denied, free) = veth_with_client()?;
+        let mut card = card(Ports::All, 100)?;
+        card.attach("gate", Mode::Native)?;
+        let done = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&done);
+        let flood = std::thread::spawn(move || {
+            (0..10_000_000)
+                .take_while(|_| !stop.load(Ordering::Relaxed))
+                .try_for_each(|_| denied.send(b"denied").map(drop))
+        });
+        let published = (8..40).try_for_each(|number| {
+            let other = format!("10.{number}.0.0/16");
+            card.publish(generation(number, &["10.66.0.0/16", &other])?.blocks(), number)?;
+            Outcome::Ok(())
+        });
+        done.store(true, Ordering::Relaxed);
+        flood.join().map_err(|_| "the flood panicked")??;
+        published?;
+        free.send(b"free")?;
+        assert_eq!(receive(&server)?, "free", "the first datagram that came through");
+        assert!(card.counters()?.dropped > 0);
         Ok(())
     })
 }

@@ -18,6 +18,17 @@ impl Foreign {
     }
 }
 
+/// A section of an ELF object.
+struct Section<'a> {
+    name: &'a str,
+    kind: u32,
+    flags: u64,
+    content: &'a [u8],
+    entry: u64,
+    link: u32,
+    info: u32,
+}
+
 /// An ELF object whose section `xdp` holds `r0 = 2; exit`: it lets everything pass.
 fn foreign_object() -> Vec<u8> {
     const CODE: [u8; 16] = [0xb7, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
@@ -32,27 +43,26 @@ fn foreign_object() -> Vec<u8> {
     symbols.extend([0x12, 0, 1, 0]);
     symbols.extend(0u64.to_le_bytes());
     symbols.extend((CODE.len() as u64).to_le_bytes());
-    // Name, type, flags, content, entry size, link, info.
-    let sections: [(&str, u32, u64, &[u8], u64, u32, u32); 4] = [
-        ("xdp", 1, 6, &CODE, 0, 0, 0),
-        ("license", 1, 3, b"GPL\0", 0, 0, 0),
-        (".strtab", 3, 0, NAMES, 0, 0, 0),
-        (".symtab", 2, 0, &symbols, 24, 3, 1),
+    let sections = [
+        Section { name: "xdp", kind: 1, flags: 6, content: &CODE, entry: 0, link: 0, info: 0 },
+        Section { name: "license", kind: 1, flags: 3, content: b"GPL\0", entry: 0, link: 0, info: 0 },
+        Section { name: ".strtab", kind: 3, flags: 0, content: NAMES, entry: 0, link: 0, info: 0 },
+        Section { name: ".symtab", kind: 2, flags: 0, content: &symbols, entry: 24, link: 3, info: 1 },
     ];
     let mut body = Vec::new();
     let mut table = vec![0u8; 64];
-    for (title, kind, flags, content, entry, link, info) in sections {
+    for section in sections {
         body.resize(body.len().next_multiple_of(8), 0);
-        table.extend(name(title).to_le_bytes());
-        table.extend(kind.to_le_bytes());
-        for value in [flags, 0, 64 + body.len() as u64, content.len() as u64] {
+        table.extend(name(section.name).to_le_bytes());
+        table.extend(section.kind.to_le_bytes());
+        for value in [section.flags, 0, 64 + body.len() as u64, section.content.len() as u64] {
             table.extend(value.to_le_bytes());
         }
-        table.extend(link.to_le_bytes());
-        table.extend(info.to_le_bytes());
+        table.extend(section.link.to_le_bytes());
+        table.extend(section.info.to_le_bytes());
         table.extend(8u64.to_le_bytes());
-        table.extend(entry.to_le_bytes());
-        body.extend(content);
+        table.extend(section.entry.to_le_bytes());
+        body.extend(section.content);
     }
     body.resize(body.len().next_multiple_of(8), 0);
     let mut object = b"\x7fELF\x02\x01\x01".to_vec();

@@ -26,7 +26,7 @@ pub(crate) fn ethernet(tags: &[u16], kind: u16, payload: &[u8]) -> Vec<u8> {
 /// An IPv4 packet with so many words of options and this flags-and-fragment field.
 pub(crate) fn ipv4(source: Ipv4Addr, protocol: u8, options: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
     let header = 20 + 4 * usize::from(options);
-    let length = u16::try_from(header + payload.len()).unwrap();
+    let length = u16::try_from(header + payload.len()).unwrap_or(u16::MAX);
     let mut packet = vec![0x45 + options, 0];
     packet.extend(length.to_be_bytes());
     packet.extend([0, 1]);
@@ -42,7 +42,7 @@ pub(crate) fn ipv4(source: Ipv4Addr, protocol: u8, options: u8, fragment: u16, p
 /// An IPv6 packet.
 pub(crate) fn ipv6(source: Ipv6Addr, next: u8, hop_limit: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0];
-    packet.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
+    packet.extend(u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes());
     packet.extend([next, hop_limit]);
     packet.extend(source.octets());
     packet.extend(Ipv6Addr::LOCALHOST.octets());

@@ -29,7 +29,6 @@ fn main() {
             what_is_not_ip_passes_and_neighbour_discovery_too,
             in_scope_mode_only_tcp_to_a_guarded_port_is_dropped,
             a_frame_cut_off_anywhere_is_judged_as_in_user_space,
-            a_frame_in_fragments_is_judged_like_one_in_one_buffer,
             every_packet_is_counted_once,
             without_a_generation_everything_passes,
             a_new_generation_replaces_the_old_one_whole,
@@ -43,6 +42,7 @@ fn main() {
         ][..],
         &promises![attaching:
             a_veth_runs_the_program_in_its_driver_and_is_left_as_it_was,
+            no_packet_of_a_denied_source_passes_while_generations_change,
             loopback_falls_back_to_generic_and_says_why,
             native_mode_on_loopback_is_refused_with_the_remedy,
             a_foreign_program_is_left_alone_and_named,
@@ -53,13 +53,20 @@ fn main() {
         ][..],
     ]
     .concat();
+    let fragments = promises![judging: a_frame_in_fragments_is_judged_like_one_in_one_buffer];
+    let chooses = world::kernel() >= (6, 18);
     if !root {
         eprintln!("ignored, because they need root to load XDP programs: {} promises", promises.len());
     }
+    if !chooses {
+        eprintln!("ignored, because only Linux 6.18 can make such frames: {}", fragments[0].0);
+    }
+    let promises = promises.into_iter().map(|promise| (promise, root));
+    let fragments = fragments.into_iter().map(|promise| (promise, root && chooses));
     let trials = promises
-        .into_iter()
-        .map(|(name, promise)| {
-            Trial::test(name, move || promise().map_err(Into::into)).with_ignored_flag(!root)
+        .chain(fragments)
+        .map(|((name, promise), possible)| {
+            Trial::test(name, move || promise().map_err(Into::into)).with_ignored_flag(!possible)
         })
         .collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
