@@ -55,7 +55,8 @@ async fn session(stream: TcpStream) -> Result<(), Error> {
         .max_write_buffer_size(2 * MESSAGE)
         .max_message_size(Some(MESSAGE))
         .max_frame_size(Some(MESSAGE));
-    let Ok(socket) = tokio::time::timeout(DEADLINE, accept_async_with_config(stream, Some(config))).await else {
+    let Ok(socket) = tokio::time::timeout(DEADLINE, accept_async_with_config(stream, Some(config))).await
+    else {
         return Ok(());
     };
     let mut socket = socket?;
