@@ -8,7 +8,6 @@
 //! [`Reporting::unreported`], when the takeover could not be reported and did not happen.
 
 use crate::packet::Source;
-use crate::transport::Transport;
 
 /// One dropped client, on one cache line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,12 +28,8 @@ pub struct Slot {
     pub family: u16,
     /// Index of the interface.
     pub interface: u32,
-    /// What the tenant's first packet carried, one of [`Sample`]'s kinds.
-    pub sample_kind: u8,
-    /// IP protocol number of the tenant's first packet.
-    pub sample_protocol: u8,
-    /// Destination port of the tenant's first packet.
-    pub sample_port: u16,
+    /// [Bits](crate::transport::Transport::bits) of the tenant's first packet.
+    pub transport: u32,
     /// Fills the cache line.
     pub padding: [u32; 5],
 }
@@ -143,39 +138,5 @@ pub fn identity(source: Source) -> (u16, u64, u64) {
     match source {
         Source::V4(address) => (4, 0, address as u64),
         Source::V6(high, low) => (6, high, low),
-    }
-}
-
-/// What a client's first dropped packet was, as far as it could be parsed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sample {
-    /// Nothing above IP could be parsed.
-    Unknown,
-    /// The IP protocol number.
-    Protocol(u8),
-    /// The IP protocol number and the destination port.
-    Port(u8, u16),
-}
-
-impl Sample {
-    /// Kind, protocol and port as a slot has them.
-    #[inline(always)]
-    pub const fn fields(transport: Transport) -> (u8, u8, u16) {
-        match transport {
-            Transport::Malformed | Transport::TooDeep => (0, 0, 0),
-            Transport::NoPorts { protocol } => (1, protocol, 0),
-            Transport::Ports { protocol, destination } => (2, protocol, destination),
-        }
-    }
-}
-
-impl Slot {
-    /// What the tenant's first dropped packet was.
-    pub const fn sample(&self) -> Sample {
-        match self.sample_kind {
-            1 => Sample::Protocol(self.sample_protocol),
-            2 => Sample::Port(self.sample_protocol, self.sample_port),
-            _ => Sample::Unknown,
-        }
     }
 }

@@ -18,20 +18,15 @@
 //!
 //! Every index is masked and every loop is bounded: on a damaged table a lookup ends at
 //! [`Decision::PASS`] or at a wrong decision, but it always ends.
-#![expect(
-    clippy::cast_possible_truncation,
-    reason = "fields are cut out of wider words"
-)]
+#![expect(clippy::cast_possible_truncation, reason = "fields are cut out of wider words")]
 
 mod v4;
 mod v6;
 
-pub use v4::{
-    V4_BUCKET_BITS, V4_INDEX_FANOUT, V4_LEAF_SEGMENTS, V4_ROOT_BITS, lookup_v4, v4_index, v4_leaf,
-};
+pub use v4::{V4_BUCKET_BITS, V4_INDEX_FANOUT, V4_LEAF_SEGMENTS, V4_ROOT_BITS, lookup_v4, v4_index, v4_leaf};
 pub use v6::{
-    V6_LEAF_SEGMENTS, V6_LOW_BITS, V6_MAX_STEPS, V6_NODE_FANOUT, V6_ROOT_BITS, V6_UPPER_BITS,
-    lookup_v6, v6_leaf, v6_node,
+    V6_LEAF_SEGMENTS, V6_LOW_BITS, V6_MAX_STEPS, V6_NODE_FANOUT, V6_ROOT_BITS, V6_UPPER_BITS, lookup_v6,
+    v6_leaf, v6_node,
 };
 
 /// One cache line of a generation.
@@ -61,27 +56,14 @@ const MAGIC: u64 = 0x6574_6167;
 
 /// Block 0 of generation `number`.
 pub const fn header(number: u64) -> Block {
-    [
-        MAGIC | (crate::ABI_VERSION as u64) << 32,
-        number,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-    ]
+    [MAGIC | (crate::ABI_VERSION as u64) << 32, number, 0, 0, 0, 0, 0, 0]
 }
 
 /// The number of the generation; `None` when these blocks are no generation of this ABI.
 #[inline(always)]
 pub fn number<B: Blocks + ?Sized>(blocks: &B) -> Option<u64> {
     let [magic, number, ..] = *blocks.block(0)?;
-    if magic == header(0)[0] {
-        Some(number)
-    } else {
-        None
-    }
+    if magic == header(0)[0] { Some(number) } else { None }
 }
 
 /// Where a lookup reads blocks from: a BPF map in the kernel, a slice in user space.

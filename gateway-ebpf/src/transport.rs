@@ -24,6 +24,31 @@ pub enum Transport {
     TooDeep,
 }
 
+impl Transport {
+    /// All of it in one word, as it stands in a [slot](crate::clients::Slot).
+    #[inline(always)]
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::Malformed => 0,
+            Self::TooDeep => 1 << 24,
+            Self::NoPorts { protocol } => 2 << 24 | (protocol as u32) << 16,
+            Self::Ports { protocol, destination } => 3 << 24 | (protocol as u32) << 16 | destination as u32,
+        }
+    }
+
+    /// From [`Self::bits`].
+    #[inline(always)]
+    pub const fn from_bits(bits: u32) -> Self {
+        let [_, protocol, high, low] = bits.to_be_bytes();
+        match bits >> 24 {
+            1 => Self::TooDeep,
+            2 => Self::NoPorts { protocol },
+            3 => Self::Ports { protocol, destination: u16::from_be_bytes([high, low]) },
+            _ => Self::Malformed,
+        }
+    }
+}
+
 /// Protocol number of TCP.
 pub const TCP: u8 = 6;
 

@@ -4,6 +4,8 @@
 //! `ARCHITECTURE.md` at the top of the repository maps the rooms below.
 
 #[forbid(unsafe_code)]
+pub mod admin;
+#[forbid(unsafe_code)]
 pub mod audit;
 #[forbid(unsafe_code)]
 pub mod auth;
@@ -20,7 +22,5 @@ pub mod policy;
 pub mod rejection;
 #[forbid(unsafe_code)]
 pub mod service;
-#[forbid(unsafe_code)]
-pub mod admin;
 #[forbid(unsafe_code)]
 pub mod session;

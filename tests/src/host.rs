@@ -1,6 +1,6 @@
 //! A guarded host and its clients: two network namespaces joined by a veth pair.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
 use std::time::Instant;
 
@@ -19,20 +19,20 @@ pub const GATE_INTERFACE: &str = "gate0";
 pub const CLIENT_INTERFACE: &str = "client0";
 
 /// The guarded host's addresses.
-pub const GATE_V4: &str = "10.0.0.1";
+pub const GATE_V4: IpAddr = v4(10, 0, 0, 1);
 /// See [`GATE_V4`].
-pub const GATE_V6: &str = "fd00::1";
-/// Addresses of clients that no list of [`crate::plan`] denies.
-pub const CLIENT_V4: &str = "10.0.0.2";
+pub const GATE_V6: IpAddr = v6(0xfd00, 0, 1);
+/// Addresses of clients that the usual lists do not deny.
+pub const CLIENT_V4: IpAddr = v4(10, 0, 0, 2);
 /// See [`CLIENT_V4`].
-pub const OTHER_CLIENT_V4: &str = "10.0.0.3";
+pub const OTHER_CLIENT_V4: IpAddr = v4(10, 0, 0, 3);
 /// See [`CLIENT_V4`].
-pub const CLIENT_V6: &str = "fd00::2";
+pub const CLIENT_V6: IpAddr = v6(0xfd00, 0, 2);
 /// A client inside [`DENIED_RANGE_V4`].
-pub const DENIED_V4: &str = "10.66.3.4";
+pub const DENIED_V4: IpAddr = v4(10, 66, 3, 4);
 /// A client inside [`DENIED_RANGE_V6`].
-pub const DENIED_V6: &str = "fd66:1::4";
-/// The ranges of the clients that the usual deny list has.
+pub const DENIED_V6: IpAddr = v6(0xfd66, 1, 4);
+/// The ranges that the usual deny list has.
 pub const DENIED_RANGE_V4: &str = "10.66.0.0/16";
 /// See [`DENIED_RANGE_V4`].
 pub const DENIED_RANGE_V6: &str = "fd66:1::/32";
@@ -62,17 +62,19 @@ impl Host {
             host.client.name()
         ))?;
         // Without duplicate address detection, an address can be used at once.
-        for address in [GATE_V4, GATE_V6] {
-            host.gate.ip(&format!("address add {} dev {GATE_INTERFACE} nodad", on_link(address)))?;
+        for (address, length) in [(GATE_V4, 24), (GATE_V6, 64)] {
+            host.gate.ip(&format!("address add {address}/{length} dev {GATE_INTERFACE} nodad"))?;
         }
-        for address in [CLIENT_V4, OTHER_CLIENT_V4, CLIENT_V6, DENIED_V4, DENIED_V6] {
-            host.client.ip(&format!("address add {} dev {CLIENT_INTERFACE} nodad", on_link(address)))?;
+        for (address, length) in
+            [(CLIENT_V4, 24), (OTHER_CLIENT_V4, 24), (CLIENT_V6, 64), (DENIED_V4, 32), (DENIED_V6, 128)]
+        {
+            host.client.ip(&format!("address add {address}/{length} dev {CLIENT_INTERFACE} nodad"))?;
         }
         up(&host.client, CLIENT_INTERFACE, || {
             host.gate.ip(&format!("link set {GATE_INTERFACE} up")).map(drop)
         })?;
         // The answers to the denied clients would find their way, so that silence is the firewall's.
-        for range in ["10.66.0.0/16", "fd66::/16"] {
+        for range in [DENIED_RANGE_V4, DENIED_RANGE_V6] {
             host.gate.ip(&format!("route add {range} dev {GATE_INTERFACE}"))?;
         }
         Ok(host)
@@ -89,8 +91,7 @@ impl Host {
 
 /// The guarded host's address of the same family as `client`.
 pub fn gate_address(client: IpAddr) -> IpAddr {
-    let text = if client.is_ipv4() { GATE_V4 } else { GATE_V6 };
-    text.parse().unwrap_or(client)
+    if client.is_ipv4() { GATE_V4 } else { GATE_V6 }
 }
 
 /// Sets `interface` up, does `more`, and waits for the kernel's word that the link carries.
@@ -120,15 +121,15 @@ fn up(namespace: &Namespace, interface: &str, more: impl FnOnce() -> Result<()>)
     Ok(())
 }
 
-fn on_link(address: &str) -> String {
-    match address.split_once('.') {
-        Some(("10", rest)) if rest.starts_with("66.") => format!("{address}/32"),
-        Some(_) => format!("{address}/24"),
-        None if address.starts_with("fd66:") => format!("{address}/128"),
-        None => format!("{address}/64"),
-    }
-}
-
 fn mac(address: [u8; 6]) -> String {
     address.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+}
+
+/// The address `a:b::c`.
+const fn v6(a: u16, b: u16, c: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(a, b, 0, 0, 0, 0, 0, c))
 }

@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod foreign;
 pub mod frame;
 pub mod host;
+pub mod journal;
 pub mod log;
 pub mod netns;
 pub mod plan;

@@ -1,6 +1,7 @@
 //! What the daemon writes to standard error, read back.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// One line of the log: `TIME LEVEL message NAME=value NAME="value with spaces"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,14 +43,19 @@ impl Entry {
         self.field(name)?.parse().ok()
     }
 
+    /// The address of the client.
+    pub fn client(&self) -> Option<IpAddr> {
+        self.field("CLIENT")?.parse().ok()
+    }
+
     /// Whether `word` stands in the line, not only as a part of another word.
     pub fn says(&self, word: &str) -> bool {
         self.line.split(|c: char| !c.is_alphanumeric()).any(|found| found == word)
     }
 
     /// Whether this is the entry of a client dropped at the network card.
-    pub fn is_drop_of(&self, client: &str) -> bool {
-        self.field("POINT") == Some("nic") && self.field("CLIENT") == Some(client)
+    pub fn is_drop_of(&self, client: IpAddr) -> bool {
+        self.field("POINT") == Some("nic") && self.client() == Some(client)
     }
 }
 

@@ -55,6 +55,11 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, output })
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The end of what was printed so far.
     pub fn mark(&self) -> Mark {
         Mark(self.output.lock().lines.len())

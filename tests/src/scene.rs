@@ -137,14 +137,14 @@ impl Scene {
     /// Makes `attempt` with `client`; nothing may answer, and the log must have the drop of the
     /// client within a second.
     pub fn drops(&self, client: Client, attempt: &Attempt) -> Result<Entry> {
-        let source = attempt.source.to_string();
+        let source = attempt.source;
         let attempt = attempt.clone().patient_for(SILENCE);
         let mark = self.daemon.mark();
         std::thread::scope(|scope| {
             let trying = scope.spawn(|| attempt.by(client, &self.host));
             // Our own client connects at once; an interpreter has to start first.
             let patience = if client == Client::Raw { PROMPTLY } else { PATIENCE };
-            let entry = self.daemon.wait_after(mark, "the drop", patience, |entry| entry.is_drop_of(&source));
+            let entry = self.daemon.wait_after(mark, "the drop", patience, |entry| entry.is_drop_of(source));
             let outcome = trying.join().map_err(|_| anyhow::anyhow!("the client panicked"))?;
             outcome?.unanswered()?;
             entry

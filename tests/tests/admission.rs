@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use gatehouse_tests::client::{Attempt, Client, answer_of};
 use gatehouse_tests::host::{CLIENT_V4, CLIENT_V6};
-use gatehouse_tests::plan::{Plan, good_token, issuer};
+use gatehouse_tests::plan::{AUDIENCE, ISSUER, Plan, good_token, issuer};
 use gatehouse_tests::process::PATIENCE;
 use gatehouse_tests::scene::Scene;
-use gatehouse_tests::token::Key;
+use gatehouse_tests::token::{Key, Token};
 use gatehouse_tests::upstream::{Conversation, Frame};
 use gatehouse_tests::{promises, tools};
+use serde_json::json;
 
 fn main() -> ExitCode {
     gatehouse_tests::run(promises![
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
         eddsa_is_admitted,
         hs256_is_admitted,
         a_pem_key_is_as_good_as_a_jwk_set,
-        scopes_may_stand_in_scp_as_an_array,
+        scopes_may_stand_in_scp_as_text_or_as_an_array,
         any_of_several_scopes_is_enough_where_the_route_says_so,
         the_upstream_gets_the_identity_but_not_the_token,
         frames_arrive_unchanged,
@@ -55,7 +56,7 @@ fn an_admission_and_its_end_are_logged_with_the_same_id() -> Result<()> {
     let scene = Scene::usual()?;
     scene.admits(Client::Raw, &Attempt::on("/chat").token(&scene.token()?))?;
     let admitted = scene.daemon.wait_for("the admission", PATIENCE, |entry| entry.says("admitted"))?;
-    ensure!(admitted.field("CLIENT") == Some(CLIENT_V4), "{}", admitted.line);
+    ensure!(admitted.client() == Some(CLIENT_V4), "{}", admitted.line);
     ensure!(admitted.field("ROUTE") == Some("/chat"), "{}", admitted.line);
     ensure!(admitted.field("SUBJECT") == Some("alice"), "{}", admitted.line);
     ensure!(admitted.field("ISSUER") == Some("main"), "{}", admitted.line);
@@ -118,10 +119,12 @@ fn a_pem_key_is_as_good_as_a_jwk_set() -> Result<()> {
     Ok(())
 }
 
-fn scopes_may_stand_in_scp_as_an_array() -> Result<()> {
+fn scopes_may_stand_in_scp_as_text_or_as_an_array() -> Result<()> {
     let scene = Scene::usual()?;
-    let token = good_token()?.claim("scope", "").claim("scp", vec!["chat:read"]);
-    scene.admits(Client::Raw, &Attempt::on("/chat").token(&scene.sign(token)?))?;
+    for scp in [json!("other chat:read"), json!(["other", "chat:read"])] {
+        let token = scene.sign(Token::new(ISSUER, AUDIENCE)?.claim("scp", scp))?;
+        scene.admits(Client::Raw, &Attempt::on("/chat").token(&token))?;
+    }
     scene.end()
 }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use gatehouse_tests::client::{Attempt, Client};
+use gatehouse_tests::daemon::verb;
 use gatehouse_tests::host::{CLIENT_V4, CLIENT_V6, DENIED_RANGE_V4, DENIED_V4, OTHER_CLIENT_V4};
 use gatehouse_tests::plan::Plan;
 use gatehouse_tests::promises;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
         a_list_rewritten_in_place_is_picked_up,
         a_new_file_that_a_glob_matches_is_picked_up_and_a_removed_one_let_go,
         a_broken_line_keeps_the_last_good_list_and_is_reported_with_its_place,
+        explain_answers_with_the_live_lists_of_the_daemon,
         scores_comments_and_blank_lines_are_read_as_lists_have_them,
     ])
 }
@@ -100,5 +102,20 @@ fn scores_comments_and_blank_lines_are_read_as_lists_have_them() -> Result<()> {
         names_rule(&entry, &scene.file("deny.list"), line, &format!("{source}/32"))?;
     }
     scene.admits(Client::Raw, &attempt.from(OTHER_CLIENT_V4))?;
+    scene.end()
+}
+
+fn explain_answers_with_the_live_lists_of_the_daemon() -> Result<()> {
+    let scene = Scene::usual()?;
+    in_force(&scene, || scene.edit("deny.list", &format!("# new\n{CLIENT_V4}\n")))?;
+    let mut explain = verb("explain", &scene.config())?;
+    let answer = explain.args(["--json", "--address", &CLIENT_V4.to_string()]).output()?;
+    let report: serde_json::Value = serde_json::from_slice(&answer.stdout)?;
+    ensure!(answer.status.code() == Some(1) && report["live"] == true, "{report:#}");
+    let rejection = &report["rejection"];
+    ensure!(rejection["layer"] == "firewall" && rejection["reason"] == "denied_range", "{report:#}");
+    let rule = &rejection["rule"];
+    ensure!(rule["list"] == scene.file("deny.list").display().to_string() && rule["line"] == 2, "{report:#}");
+    ensure!(rule["generation"] == scene.daemon.status()?["policy"]["generation"], "{report:#}");
     scene.end()
 }

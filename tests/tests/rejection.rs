@@ -6,8 +6,11 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use gatehouse_tests::answer::Rejection;
 use gatehouse_tests::client::{Attempt, Client};
+use gatehouse_tests::host::OTHER_CLIENT_V4;
 use gatehouse_tests::plan::{Plan, good_token, issuer};
+use gatehouse_tests::process::PATIENCE;
 use gatehouse_tests::promises;
+use gatehouse_tests::raw::Session;
 use gatehouse_tests::scene::{Expected, Scene};
 use gatehouse_tests::token::{Key, tampered};
 
@@ -25,6 +28,8 @@ fn main() -> ExitCode {
         a_token_from_the_future_is_rejected_as_not_yet_valid,
         a_token_without_the_scope_is_rejected_and_told_which_scope,
         an_unknown_route_is_rejected_as_a_handshake_fault,
+        an_issuer_without_keys_is_not_the_clients_fault,
+        one_session_too_many_from_an_address_is_rejected_as_a_limit_until_another_ends,
         an_upstream_that_is_down_is_not_the_clients_fault,
         a_rejected_client_never_reaches_the_upstream,
     ])
@@ -178,6 +183,33 @@ fn an_unknown_route_is_rejected_as_a_handshake_fault() -> Result<()> {
     let (_, entry) =
         scene.rejects(Client::Raw, &Attempt::on(secret).token(&token), (404, "handshake", "no_route"))?;
     ensure!(!entry.line.contains("secret-in-a-query"), "the log holds a query string: {}", entry.line);
+    scene.end()
+}
+
+fn an_issuer_without_keys_is_not_the_clients_fault() -> Result<()> {
+    let scene =
+        Scene::with(Key::generate("ES256", "key-1")?, |_, plan| Ok(plan.file("keys.json", "{\"keys\":[]}")))?;
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    let rejection = all_rejected(&scene, &attempt, (503, "auth_system", "keys_unavailable"))?;
+    ensure!(rejection.problem["retryable"] == true, "{rejection:#?}");
+    ensure!(rejection.answer.header("Retry-After")?.parse::<u32>()? > 0, "{rejection:#?}");
+    ensure!(!rejection.answer.has("WWW-Authenticate"), "new credentials would not help: {rejection:#?}");
+    scene.end()
+}
+
+fn one_session_too_many_from_an_address_is_rejected_as_a_limit_until_another_ends() -> Result<()> {
+    let scene = Scene::with(Key::generate("ES256", "key-1")?, |_, plan| {
+        Ok(Plan { more: "[limits]\nsessions_per_address = 1\n".to_owned(), ..plan })
+    })?;
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    let session = Session::open(&scene.host, &attempt)?;
+    all_rejected(&scene, &attempt, (429, "limit", "address_sessions"))?;
+    scene.admits(Client::Raw, &attempt.clone().from(OTHER_CLIENT_V4))?;
+    drop(session);
+    scene.daemon.wait_for("the end", PATIENCE, |entry| {
+        entry.says("ended") && entry.client() == Some(attempt.source)
+    })?;
+    scene.admits(Client::Raw, &attempt)?;
     scene.end()
 }
 

@@ -91,7 +91,7 @@ fn refused(setting: &Setting, start: &str) -> Result<()> {
 }
 
 fn check_names_the_place_of_a_fault_in_the_configuration() -> Result<()> {
-    // The two tables [[listen]] take five lines, then comes an empty one.
+    // The tables [[listen]] take four lines, an empty one follows, and then [firewall].
     let misspelt = Setting::new(|plan| Plan { firewall: "[firewall]\nintefaces = []\n".to_owned(), ..plan })?;
     refused(&misspelt, &format!("{}:7:1: ", misspelt.file("gatehouse.toml")))?;
     let mode = Setting::new(|plan| Plan { firewall: "[firewall]\nmode = \"fast\"\n".to_owned(), ..plan })?;
@@ -100,7 +100,7 @@ fn check_names_the_place_of_a_fault_in_the_configuration() -> Result<()> {
 
 fn check_names_the_place_of_a_fault_in_a_list() -> Result<()> {
     let setting = Setting::new(|plan| plan.file("deny.list", "192.0.2.0/24\n\n  2001:db8::/129\n"))?;
-    refused(&setting, &format!("{}:3:3: ", setting.file("deny.list")))
+    refused(&setting, &format!("{}:3:14: ", setting.file("deny.list")))
 }
 
 fn check_names_a_key_file_that_is_missing() -> Result<()> {

@@ -121,10 +121,7 @@ pub fn v4_index(first_keys: impl IntoIterator<Item = u16>) -> Block {
 /// A block with unused lanes in its first `WORDS` words.
 fn lanes_unused<const WORDS: usize>() -> Block {
     let mut block = [0; 8];
-    block
-        .iter_mut()
-        .take(WORDS)
-        .for_each(|word| *word = UNUSED * LANES);
+    block.iter_mut().take(WORDS).for_each(|word| *word = UNUSED * LANES);
     block
 }
 

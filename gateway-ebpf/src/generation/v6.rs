@@ -51,11 +51,8 @@ pub fn lookup_v6<B: Blocks + ?Sized>(blocks: &B, high: u64, low: u64) -> Decisio
         let Some(block) = blocks.block(entry.index()) else {
             return Decision::PASS;
         };
-        entry = if matches!(entry.kind(), Kind::Leaf) {
-            leaf_entry(block, key)
-        } else {
-            node_child(block, key)
-        };
+        entry =
+            if matches!(entry.kind(), Kind::Leaf) { leaf_entry(block, key) } else { node_child(block, key) };
     }
     Decision::PASS
 }
@@ -113,10 +110,7 @@ pub fn v6_leaf(first: Entry, rest: impl IntoIterator<Item = (u64, Entry)>) -> Bl
 pub fn v6_node(first: Entry, rest: impl IntoIterator<Item = u64>) -> Block {
     let mut block = [UNUSED; 8];
     block[7] = u64::from(first.bits());
-    for (word, key) in block
-        .iter_mut()
-        .zip(rest.into_iter().take(V6_NODE_FANOUT - 1))
-    {
+    for (word, key) in block.iter_mut().zip(rest.into_iter().take(V6_NODE_FANOUT - 1)) {
         *word = key;
     }
     block

@@ -8,9 +8,9 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::programs::XdpContext;
 use gateway_ebpf::counters::{Outcome, SOURCES as SOURCE_COUNT};
 use gateway_ebpf::generation::{Decision, lookup_v4, lookup_v6};
-use gateway_ebpf::packet::{Network, Source, is_neighbour_discovery, network};
+use gateway_ebpf::packet::{Ip, Network, Source, is_neighbour_discovery, network};
 use gateway_ebpf::scope;
-use gateway_ebpf::transport::transport;
+use gateway_ebpf::transport::{Transport, transport};
 
 use frame::Packet;
 use maps::{GENERATION, Live, OUTCOMES, PORTS, SCOPED, SOURCES};
@@ -40,12 +40,28 @@ pub(crate) fn judge(context: &XdpContext) -> u32 {
     if is_neighbour_discovery(&packet, &ip) {
         return pass(&packet, Outcome::NeighbourDiscovery);
     }
-    if SCOPED.load() != 0 && !scope::applies(transport(&packet, &ip), guarded) {
+    if SCOPED.load() != 0 && !scope::applies(above_ip(context, &ip), guarded) {
         return pass(&packet, Outcome::OutOfScope);
     }
     count(&packet, decision);
-    report::dropped(context, &packet, &ip, decision, &generation);
+    report::dropped(context, &ip, decision, &generation);
     XDP_DROP
+}
+
+/// What stands above IP.
+#[inline(always)]
+fn above_ip(context: &XdpContext, ip: &Ip) -> Transport {
+    let v6 = matches!(ip.source, Source::V6(..));
+    Transport::from_bits(transport_bits(context, ip.header, v6))
+}
+
+/// A function of its own in the kernel, too: when this code is inlined at both its callers, LLVM
+/// shares values between the copies that on some way were never computed, which the verifier
+/// refuses.
+#[inline(never)]
+fn transport_bits(context: &XdpContext, header: usize, v6: bool) -> u32 {
+    let source = if v6 { Source::V6(0, 0) } else { Source::V4(0) };
+    transport(&Packet::new(context), &Ip { source, header }).bits()
 }
 
 #[inline(always)]

@@ -4,25 +4,18 @@ use core::ptr;
 
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use aya_ebpf::programs::XdpContext;
-use gateway_ebpf::clients::{self, Count, Reporting, Sample, Slot, Takeover};
+use gateway_ebpf::clients::{self, Count, Reporting, Slot, Takeover};
 use gateway_ebpf::generation::{self, Decision};
 use gateway_ebpf::packet::Ip;
-use gateway_ebpf::transport::transport;
 
-use super::frame::Packet;
+use super::above_ip;
 use super::maps::{CLIENTS, EVENTS, Live, REPORTING, REPORTS_PER_SECOND, SLOT_BITS};
 
 const SECOND: u64 = 1_000_000_000;
 
 /// Notes a dropped packet.
 #[inline(always)]
-pub(super) fn dropped(
-    context: &XdpContext,
-    packet: &Packet,
-    ip: &Ip,
-    decision: Decision,
-    generation: &Live<'_>,
-) {
+pub(super) fn dropped(context: &XdpContext, ip: &Ip, decision: Decision, generation: &Live<'_>) {
     let bits = SLOT_BITS.load();
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
@@ -43,7 +36,6 @@ pub(super) fn dropped(
             publish(slot, slot.count + 1, number);
             return;
         }
-        let (sample_kind, sample_protocol, sample_port) = Sample::fields(transport(packet, ip));
         let tenant = Slot {
             count: Count(slot.count).next_tenant().0,
             generation: number,
@@ -52,9 +44,7 @@ pub(super) fn dropped(
             decision: decision.bits(),
             family,
             interface,
-            sample_kind,
-            sample_protocol,
-            sample_port,
+            transport: above_ip(context, ip).bits(),
             padding: [0; 5],
         };
         if take_over(index, slot, &tenant) {

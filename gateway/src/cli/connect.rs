@@ -53,11 +53,14 @@ impl Connect {
         for number in 1..=self.sessions {
             match client::connect(&self.url, token.as_deref(), self.source, self.timeout).await {
                 Ok(mut session) => {
-                    println!("admitted{}", if self.sessions > 1 { format!(" ({number})") } else { String::new() });
-                    if let Some(text) = &self.send {
-                        if let Err(error) = echo(&mut session, text, self.timeout).await {
-                            return failed(error.as_ref());
-                        }
+                    println!(
+                        "admitted{}",
+                        if self.sessions > 1 { format!(" ({number})") } else { String::new() }
+                    );
+                    if let Some(text) = &self.send
+                        && let Err(error) = echo(&mut session, text, self.timeout).await
+                    {
+                        return failed(error.as_ref());
                     }
                     open.push(session);
                 }

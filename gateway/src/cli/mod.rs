@@ -49,7 +49,12 @@ enum Verb {
 #[derive(Args, Debug)]
 struct ConfigFile {
     /// The configuration file
-    #[arg(long = "config", value_name = "FILE", env = "GATEHOUSE_CONFIG", default_value = "/etc/gatehouse/gatehouse.toml")]
+    #[arg(
+        long = "config",
+        value_name = "FILE",
+        env = "GATEHOUSE_CONFIG",
+        default_value = "/etc/gatehouse/gatehouse.toml"
+    )]
     file: PathBuf,
 }
 

@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use gateway_ebpf::clients::{Count, Sample, Slot, Takeover};
+use gateway_ebpf::clients::{Count, Slot, Takeover};
 use gateway_ebpf::generation::Decision;
+use gateway_ebpf::transport::Transport;
 
 /// A client that was dropped at the card.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,10 +185,10 @@ fn client(slot: &Slot, packets: u64) -> Option<ClientDrop> {
         generation: slot.generation,
         interface: slot.interface,
         packets,
-        sample: match slot.sample() {
-            Sample::Unknown => None,
-            Sample::Protocol(protocol) => Some((protocol, None)),
-            Sample::Port(protocol, port) => Some((protocol, Some(port))),
+        sample: match Transport::from_bits(slot.transport) {
+            Transport::Malformed | Transport::TooDeep => None,
+            Transport::NoPorts { protocol } => Some((protocol, None)),
+            Transport::Ports { protocol, destination } => Some((protocol, Some(destination))),
         },
     })
 }

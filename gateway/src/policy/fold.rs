@@ -37,11 +37,7 @@ pub(super) fn fold<A: Address>(
 ) -> Vec<Segment<A>> {
     let rules = rules.as_slice();
     let mut segments = Segments::starting_with(default, rules.len());
-    let outside = Winner {
-        tier: Tier::Default,
-        length: 0,
-        decision: default,
-    };
+    let outside = Winner { tier: Tier::Default, length: 0, decision: default };
     // At most one open prefix of each length.
     let mut open: Vec<Open<A>> = Vec::with_capacity(usize::from(A::BITS) + 1);
     for &rule in rules {
@@ -51,11 +47,7 @@ pub(super) fn fold<A: Address>(
         let winner = around.or(rule, lists);
         match open.last_mut() {
             Some(same) if same.length == rule.length => same.winner = winner,
-            _ => open.push(Open {
-                last: first.last(rule.length),
-                length: rule.length,
-                winner,
-            }),
+            _ => open.push(Open { last: first.last(rule.length), length: rule.length, winner }),
         }
         segments.push(first, winner.decision);
     }
@@ -104,11 +96,7 @@ impl Winner {
         if !wins {
             return self;
         }
-        Self {
-            tier: list.tier,
-            length: rule.length,
-            decision: list.decision,
-        }
+        Self { tier: list.tier, length: rule.length, decision: list.decision }
     }
 }
 
@@ -118,10 +106,7 @@ struct Segments<A>(Vec<Segment<A>>);
 impl<A: Address> Segments<A> {
     fn starting_with(decision: Decision, rules: usize) -> Self {
         let mut segments = Vec::with_capacity(rules.saturating_mul(2).saturating_add(1));
-        segments.push(Segment {
-            first: A::ZERO,
-            decision,
-        });
+        segments.push(Segment { first: A::ZERO, decision });
         Self(segments)
     }
 

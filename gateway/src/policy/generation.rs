@@ -64,10 +64,7 @@ impl Generation {
 
     /// Looks `address` up as the XDP program does. An IPv4-mapped address (`::ffff:a.b.c.d`), as
     /// sockets for both families have it, is the IPv4 address.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "an address is cut in two halves"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "an address is cut in two halves")]
     pub fn decide(&self, address: IpAddr) -> Decision {
         match address.to_canonical() {
             IpAddr::V4(address) => lookup_v4(self.blocks(), address.to_bits()),
@@ -90,11 +87,7 @@ impl Generation {
         .map_or((None, 0), |(prefix, line)| (Some(prefix), line));
         MatchedRule {
             tier: source.map_or(Tier::Default, |source| source.tier),
-            verdict: if decision.is_drop() {
-                Verdict::Drop
-            } else {
-                Verdict::Pass
-            },
+            verdict: if decision.is_drop() { Verdict::Drop } else { Verdict::Pass },
             prefix,
             list: source.and_then(|source| source.list.as_deref().map(str::to_owned)),
             line,
@@ -128,16 +121,9 @@ impl Generation {
     }
 
     /// The longest prefix with `address` that the source of `decision` has, and its line.
-    fn prefix<A: Address>(
-        &self,
-        rules: &Rules<A>,
-        address: A,
-        decision: Decision,
-    ) -> Option<(IpNet, u32)> {
+    fn prefix<A: Address>(&self, rules: &Rules<A>, address: A, decision: Decision) -> Option<(IpNet, u32)> {
         let rule = rules.longest_match(address, |list| {
-            self.lists
-                .get(usize::from(list))
-                .is_some_and(|list| list.source() == decision.source())
+            self.lists.get(usize::from(list)).is_some_and(|list| list.source() == decision.source())
         })?;
         let prefix = IpNet::new(rule.first.to_ip(), rule.length).ok()?;
         Some((prefix, rule.line))

@@ -91,9 +91,7 @@ impl MatchedRule {
             (Verdict::Pass, _) => None,
             (Verdict::Drop, Tier::Ban) => Some(Reason::FirewallBanned),
             (Verdict::Drop, Tier::Default) => Some(Reason::FirewallNotAllowed),
-            (Verdict::Drop, Tier::Deny | Tier::Allow | Tier::NeverBlock) => {
-                Some(Reason::FirewallDeniedRange)
-            }
+            (Verdict::Drop, Tier::Deny | Tier::Allow | Tier::NeverBlock) => Some(Reason::FirewallDeniedRange),
         }
     }
 }

@@ -91,10 +91,7 @@ impl<A: Address> Rules<A> {
     /// Sorts `rules`. Of a prefix that a list has more than once, its first line remains.
     pub(super) fn new(mut rules: Vec<Rule<A>>) -> Self {
         rules.sort_unstable_by_key(|rule| {
-            (
-                rule.first,
-                u64::from(rule.length) << 48 | u64::from(rule.list) << 32 | u64::from(rule.line),
-            )
+            (rule.first, u64::from(rule.length) << 48 | u64::from(rule.list) << 32 | u64::from(rule.line))
         });
         rules.dedup_by_key(|rule| (rule.first, rule.length, rule.list));
         rules.shrink_to_fit();
@@ -107,16 +104,10 @@ impl<A: Address> Rules<A> {
     }
 
     /// The longest prefix with `address` in a list that `wanted` accepts.
-    pub(super) fn longest_match(
-        &self,
-        address: A,
-        wanted: impl Fn(u16) -> bool,
-    ) -> Option<Rule<A>> {
+    pub(super) fn longest_match(&self, address: A, wanted: impl Fn(u16) -> bool) -> Option<Rule<A>> {
         (0..=A::BITS).rev().find_map(|length| {
             let prefix = (address.first(length), length);
-            let from = self
-                .0
-                .partition_point(|rule| (rule.first, rule.length) < prefix);
+            let from = self.0.partition_point(|rule| (rule.first, rule.length) < prefix);
             self.0[from..]
                 .iter()
                 .take_while(|rule| (rule.first, rule.length) == prefix)

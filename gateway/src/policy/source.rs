@@ -22,18 +22,12 @@ impl Source {
 
     /// The policy's default.
     pub const fn default_verdict() -> Self {
-        Self {
-            tier: Tier::Default,
-            list: None,
-        }
+        Self { tier: Tier::Default, list: None }
     }
 
     /// The list `name` in `tier`.
     pub const fn list(tier: Tier, name: Arc<str>) -> Self {
-        Self {
-            tier,
-            list: Some(name),
-        }
+        Self { tier, list: Some(name) }
     }
 }
 
@@ -70,10 +64,7 @@ impl SourceTable {
     /// The table after `wanted`, in their order, replaced what it held; `None` when they do not
     /// all fit.
     pub(super) fn with(&self, wanted: &[Source]) -> Option<Self> {
-        let mut next = Self {
-            indices: BTreeMap::new(),
-            ..*self
-        };
+        let mut next = Self { indices: BTreeMap::new(), ..*self };
         for source in wanted {
             if let Some(&index) = self.indices.get(source) {
                 next.indices.insert(source.clone(), index);
@@ -82,8 +73,8 @@ impl SourceTable {
         let mut taken: Vec<u16> = next.indices.values().copied().collect();
         taken.sort_unstable();
         let mut taken = taken.into_iter().peekable();
-        let mut freed = (Source::DEFAULT + 1..self.fresh)
-            .filter(move |&index| taken.next_if_eq(&index).is_none());
+        let mut freed =
+            (Source::DEFAULT + 1..self.fresh).filter(move |&index| taken.next_if_eq(&index).is_none());
         for source in wanted {
             if next.indices.contains_key(source) {
                 continue;
@@ -134,16 +125,11 @@ mod tests {
     #[test]
     fn one_file_in_two_tiers_has_two_indices_and_never_the_defaults() {
         let allow = Source::list(Tier::Allow, "a".into());
-        let table = SourceTable::new(10)
-            .with(&[deny("a"), allow.clone()])
-            .unwrap();
+        let table = SourceTable::new(10).with(&[deny("a"), allow.clone()]).unwrap();
         let (deny, allow) = (table.index(&deny("a")), table.index(&allow));
         assert_ne!(deny, allow);
         assert!(deny > Some(Source::DEFAULT) && allow > Some(Source::DEFAULT));
-        assert_eq!(
-            table.index(&Source::default_verdict()),
-            Some(Source::DEFAULT)
-        );
+        assert_eq!(table.index(&Source::default_verdict()), Some(Source::DEFAULT));
     }
 
     #[test]
@@ -154,18 +140,11 @@ mod tests {
         assert_ne!(table.index(&deny("c")), a);
         let table = table.with(&[deny("b"), deny("c"), deny("d")]).unwrap();
         assert_eq!(table.index(&deny("d")), a);
-        assert!(
-            table
-                .with(&[deny("b"), deny("c"), deny("d"), deny("e")])
-                .is_none()
-        );
+        assert!(table.with(&[deny("b"), deny("c"), deny("d"), deny("e")]).is_none());
     }
 
     #[test]
     fn the_highest_index_fits_into_a_decision() {
-        assert_eq!(
-            SourceTable::new(u16::MAX).capacity(),
-            usize::from(Decision::MAX_SOURCE)
-        );
+        assert_eq!(SourceTable::new(u16::MAX).capacity(), usize::from(Decision::MAX_SOURCE));
     }
 }

@@ -58,8 +58,12 @@ impl Layer {
     /// What a rejection by this layer means to the client.
     pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Firewall => "Your network address is blocked. At the network card there is no answer at all: the connection times out.",
-            Self::Handshake => "The request is not a WebSocket opening handshake for anything that is served here.",
+            Self::Firewall => {
+                "Your network address is blocked. At the network card there is no answer at all: the connection times out."
+            }
+            Self::Handshake => {
+                "The request is not a WebSocket opening handshake for anything that is served here."
+            }
             Self::Credentials => "You did not prove who you are.",
             Self::Expiry => "Your token was good once. Renew it.",
             Self::Scope => "Your token is good, but it does not allow this.",

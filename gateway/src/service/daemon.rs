@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::card::{CardHandle, CardTask};
-use super::keys::Missing;
 use super::generations::Generations;
+use super::keys::Missing;
 use super::reload::Reloader;
 use super::state::{State, StateError};
 use crate::admin::control::{ControlError, ControlSocket, Request};
@@ -68,7 +68,8 @@ impl From<StateError> for StartError {
 pub fn run(config: Config, log: Destination, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
     let sink = log.open().map_err(StartError::Log)?;
     let (trail, writer) = Trail::start(sink, config.limits.audit_queue).map_err(StartError::Log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::Runtime)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::Runtime)?;
     let result = runtime.block_on(serve(config, trail, ready));
     // Tasks hold clones of the trail; they end with the runtime.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -107,7 +108,8 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
         _ => None,
     };
 
-    let gate = Arc::new(Gate::new(state.snapshot(&config), config.limits.clone(), Arc::new(trail.clone()), SOURCES));
+    let gate =
+        Arc::new(Gate::new(state.snapshot(&config), config.limits.clone(), Arc::new(trail.clone()), SOURCES));
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let card = card.map(|(card, attachments)| {
@@ -121,11 +123,13 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     for listener in listeners {
         tasks.spawn(edge::serve(listener, Arc::clone(&gate), stop.child_token()));
     }
-    let reloader = Reloader::new(config.clone(), state, Arc::clone(&generations), Arc::clone(&gate), card.clone())?;
+    let reloader =
+        Reloader::new(config.clone(), state, Arc::clone(&generations), Arc::clone(&gate), card.clone())?;
     let health = reloader.health();
     tasks.spawn(reloader.run(stop.child_token()));
     if let Some(control) = control {
-        let live = Arc::new(Live { config: config.clone(), gate, card, health, trail, started: Instant::now() });
+        let live =
+            Arc::new(Live { config: config.clone(), gate, card, health, trail, started: Instant::now() });
         tasks.spawn(control.serve(move |request| answer(Arc::clone(&live), request), stop.child_token()));
     }
 
@@ -136,7 +140,8 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     stop.cancel();
     tasks.close();
     // Sessions are cut by the edge after drain_timeout; one second more for everything else.
-    if tokio::time::timeout(config.limits.drain_timeout + Duration::from_secs(1), tasks.wait()).await.is_err() {
+    if tokio::time::timeout(config.limits.drain_timeout + Duration::from_secs(1), tasks.wait()).await.is_err()
+    {
         log::warn!("some tasks did not end in time");
     }
     Ok(())
@@ -144,7 +149,11 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
 
 fn announce(config: &Config) {
     let addresses: Vec<String> = config.listen.iter().map(|listen| listen.address.to_string()).collect();
-    let place = if addresses.is_empty() { "as a firewall alone".to_owned() } else { format!("on {}", addresses.join(", ")) };
+    let place = if addresses.is_empty() {
+        "as a firewall alone".to_owned()
+    } else {
+        format!("on {}", addresses.join(", "))
+    };
     log::info!("ready {place}");
 }
 

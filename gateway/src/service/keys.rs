@@ -127,6 +127,78 @@ pub(super) fn folders(config: &Config) -> BTreeSet<PathBuf> {
 
 fn path(issuer: &config::Issuer) -> &Path {
     match &issuer.keys {
-        KeySource::JwkSet(path) | KeySource::Pem(path) | KeySource::Secret(path) | KeySource::SigningKey(path) => path,
+        KeySource::JwkSet(path)
+        | KeySource::Pem(path)
+        | KeySource::Secret(path)
+        | KeySource::SigningKey(path) => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An Ed25519 public key (RFC 8037 appendix A.2).
+    const ONE_KEY: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    const NO_KEY: &str = r#"{"keys":[]}"#;
+
+    struct Folder {
+        folder: tempfile::TempDir,
+        config: Config,
+    }
+
+    impl Folder {
+        fn new(content: &str) -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let text = "[[issuer]]\nname = \"main\"\nissuer = \"i\"\naudience = [\"a\"]\nkeys = \"k.json\"\n";
+            let config = config::parse(&folder.path().join("g.toml"), text).expect("valid").0;
+            let this = Self { folder, config };
+            this.write(content);
+            this
+        }
+
+        fn write(&self, content: &str) {
+            std::fs::write(self.folder.path().join("k.json"), content).expect("written");
+        }
+    }
+
+    #[test]
+    fn keys_are_read_again_when_their_file_changes() {
+        let folder = Folder::new(NO_KEY);
+        let (mut keys, _) = Keys::load(&folder.config, Missing::Leave);
+        assert_eq!(keys.status(&folder.config)[0].keys, 0);
+        assert!(!keys.refresh(&folder.config).changed);
+        folder.write(ONE_KEY);
+        assert!(keys.refresh(&folder.config).changed);
+        assert_eq!(keys.status(&folder.config)[0].keys, 1);
+    }
+
+    #[test]
+    fn a_broken_or_emptied_key_file_leaves_the_last_good_keys_in_force() {
+        let folder = Folder::new(ONE_KEY);
+        let (mut keys, faults) = Keys::load(&folder.config, Missing::Leave);
+        assert!(faults.is_empty(), "{faults:?}");
+        for content in ["{\"keys\":", NO_KEY] {
+            folder.write(content);
+            let refreshed = keys.refresh(&folder.config);
+            assert!(!refreshed.changed, "{content}");
+            assert_eq!(refreshed.diagnostics.len(), 1, "{content}");
+            let status = &keys.status(&folder.config)[0];
+            assert_eq!(status.keys, 1, "{content}");
+            assert!(status.error.as_ref().is_some_and(|error| error.contains("k.json")), "{content}");
+        }
+        folder.write(ONE_KEY);
+        assert!(keys.refresh(&folder.config).changed);
+        assert!(keys.status(&folder.config)[0].error.is_none());
+    }
+
+    #[test]
+    fn a_key_file_that_vanishes_leaves_the_last_good_keys_in_force() {
+        let folder = Folder::new(ONE_KEY);
+        let (mut keys, _) = Keys::load(&folder.config, Missing::Leave);
+        std::fs::remove_file(folder.folder.path().join("k.json")).expect("removed");
+        assert_eq!(keys.refresh(&folder.config).diagnostics.len(), 1);
+        assert_eq!(keys.refresh(&folder.config).diagnostics.len(), 0, "it is said once");
+        assert_eq!(keys.status(&folder.config)[0].keys, 1);
     }
 }

@@ -67,14 +67,15 @@ impl Lists {
 
     /// The policy that the lists and `firewall` make.
     pub(super) fn policy(&self, config: &Config) -> PolicyInput {
-        let own = config.firewall.iter().filter(|firewall| !firewall.never_block.is_empty()).map(|firewall| {
-            let entries = firewall.never_block.iter().map(|&(prefix, line)| ListEntry { prefix, line });
-            Arc::new(List {
-                tier: Tier::NeverBlock,
-                name: config.file.to_string_lossy().into(),
-                entries: entries.collect(),
-            })
-        });
+        let own =
+            config.firewall.iter().filter(|firewall| !firewall.never_block.is_empty()).map(|firewall| {
+                let entries = firewall.never_block.iter().map(|&(prefix, line)| ListEntry { prefix, line });
+                Arc::new(List {
+                    tier: Tier::NeverBlock,
+                    name: config.file.to_string_lossy().into(),
+                    entries: entries.collect(),
+                })
+            });
         PolicyInput {
             default: config.firewall.as_ref().map_or(Verdict::Pass, |firewall| firewall.default),
             lists: own.chain(self.files.iter().map(|file| Arc::clone(&file.list))).collect(),
@@ -83,7 +84,7 @@ impl Lists {
 
     /// The folders in which lists are, or may appear.
     pub(super) fn folders(config: &Config) -> BTreeSet<PathBuf> {
-        let patterns = config.firewall.iter().flat_map(|firewall| patterns(firewall));
+        let patterns = config.firewall.iter().flat_map(patterns);
         patterns.filter_map(|(_, pattern)| fixed_folder(&pattern.pattern)).collect()
     }
 }
@@ -124,7 +125,10 @@ fn expand(config: &Config, pattern: &ListPattern, found: &mut Vec<Diagnostic>) -
                 match entry {
                     Ok(path) => paths.push(path),
                     Err(error) => {
-                        found.push(Diagnostic::of_file(error.path(), format!("cannot be read: {}", error.error())));
+                        found.push(Diagnostic::of_file(
+                            error.path(),
+                            format!("cannot be read: {}", error.error()),
+                        ));
                     }
                 }
             }
@@ -139,7 +143,13 @@ fn expand(config: &Config, pattern: &ListPattern, found: &mut Vec<Diagnostic>) -
     paths
 }
 
-fn read(tier: Tier, path: &Path, known: Option<ListFile>, limits: &Limits, refreshed: &mut Refreshed) -> ListFile {
+fn read(
+    tier: Tier,
+    path: &Path,
+    known: Option<ListFile>,
+    limits: &Limits,
+    refreshed: &mut Refreshed,
+) -> ListFile {
     let mut file = known.unwrap_or_else(|| ListFile::new(tier, path));
     let (stamp, text) = match open(path, file.stamp, limits.list_size) {
         Ok(Some(content)) => content,

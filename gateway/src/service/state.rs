@@ -60,8 +60,7 @@ impl State {
     pub(super) fn refresh(&mut self, config: &Config) -> Refreshed {
         let lists = self.lists.refresh(config);
         let keys = self.keys.refresh(config);
-        let mut refreshed =
-            Refreshed { policy: false, keys: keys.changed, diagnostics: lists.diagnostics };
+        let mut refreshed = Refreshed { policy: false, keys: keys.changed, diagnostics: lists.diagnostics };
         refreshed.diagnostics.extend(keys.diagnostics);
         if lists.changed {
             match compile(config, &self.lists, &mut self.sources, self.generation.number() + 1) {
@@ -87,12 +86,17 @@ impl State {
         let index = |summary: &ListSummary| {
             generation
                 .sources()
-                .find(|(_, source)| source.tier == summary.tier() && source.list.as_ref() == Some(&summary.name))
+                .find(|(_, source)| {
+                    source.tier == summary.tier() && source.list.as_ref() == Some(&summary.name)
+                })
                 .map_or(0, |(index, _)| index)
         };
         let error = |summary: &ListSummary| {
             let mut files = self.lists.iter();
-            files.find(|file| file.list.name == summary.name && file.list.tier == summary.tier())?.error.clone()
+            files
+                .find(|file| file.list.name == summary.name && file.list.tier == summary.tier())?
+                .error
+                .clone()
         };
         let lists = generation.lists().iter().map(|summary| ListStatus {
             tier: summary.tier().name().to_owned(),
@@ -129,11 +133,17 @@ impl State {
     }
 }
 
-fn compile(config: &Config, lists: &Lists, sources: &mut SourceTable, number: u64) -> Result<Generation, Diagnostic> {
+fn compile(
+    config: &Config,
+    lists: &Lists,
+    sources: &mut SourceTable,
+    number: u64,
+) -> Result<Generation, Diagnostic> {
     let limits = CompileLimits {
         prefixes: config.limits.prefixes,
         blocks: u32::try_from(config.limits.policy_memory / BLOCK_SIZE).unwrap_or(u32::MAX),
     };
-    policy::compile(number, &lists.policy(config), &limits, sources)
-        .map_err(|error| Diagnostic::of_file(&config.file, format!("the address policy is not put in force: {error}")))
+    policy::compile(number, &lists.policy(config), &limits, sources).map_err(|error| {
+        Diagnostic::of_file(&config.file, format!("the address policy is not put in force: {error}"))
+    })
 }

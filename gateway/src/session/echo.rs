@@ -7,8 +7,8 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_tungstenite::accept_async_with_config;
+use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::CancellationToken;
 
 /// Sessions at once; more wait to be accepted.
@@ -61,10 +61,10 @@ async fn session(stream: TcpStream) -> Result<(), Error> {
     };
     let mut socket = socket?;
     while let Some(message) = socket.next().await {
-        match message? {
-            message @ (Message::Text(_) | Message::Binary(_)) => socket.send(message).await?,
-            // Pings and closes are answered by the library.
-            _ => {}
+        let message = message?;
+        // Pings and closes are answered by the library.
+        if message.is_text() || message.is_binary() {
+            socket.send(message).await?;
         }
     }
     Ok(())

@@ -42,10 +42,8 @@ pub(crate) fn run(tree: &Tree, arguments: &[OsString]) -> Result<ExitCode> {
 /// Brings the copy up to date; state such as keys stays, and so do edited files.
 fn prepare(tree: &Tree, folder: &Path, attach: bool) -> Result<()> {
     let state = folder.join("state");
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&state)
+    fs::create_dir_all(folder)
+        .and_then(|()| fs::DirBuilder::new().recursive(true).mode(0o700).create(&state))
         .and_then(|()| fs::set_permissions(&state, fs::Permissions::from_mode(0o700)))
         .with_context(|| format!("{} cannot be made: was it made by another user?", state.display()))?;
     let adapt = |name: &Path, text: String| {

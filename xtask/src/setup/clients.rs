@@ -18,6 +18,16 @@ const IP: Gap = Gap {
     without: "whole-system tests cannot run; building and running the daemon works",
 };
 
+/// What tests of the journal start.
+const JOURNAL_PROGRAMS: [&str; 3] =
+    ["/lib/systemd/systemd-journald", "/usr/bin/journalctl", "/usr/bin/nsenter"];
+
+const JOURNAL: Gap = Gap {
+    what: "a real journal for tests",
+    packages: &["systemd", "util-linux"],
+    without: "the whole-system test of the journal cannot run; building and running the daemon works",
+};
+
 const PYTHON: Gap = Gap {
     what: "Python with venv",
     packages: &["python3", "python3-venv", "ca-certificates"],
@@ -35,6 +45,9 @@ pub(super) fn gaps(tree: &Tree) -> Vec<Gap> {
     let mut gaps = Vec::new();
     if ask(tool("ip").arg("-Version")).is_none() {
         gaps.push(IP);
+    }
+    if !JOURNAL_PROGRAMS.iter().all(|program| Path::new(program).is_file()) {
+        gaps.push(JOURNAL);
     }
     if !venv_ready(tree) && python().is_none() {
         gaps.push(PYTHON);

@@ -50,10 +50,7 @@ pub struct CompileLimits {
 impl Default for CompileLimits {
     /// Four million prefixes, 256 MiB.
     fn default() -> Self {
-        Self {
-            prefixes: 4_000_000,
-            blocks: 1 << 22,
-        }
+        Self { prefixes: 4_000_000, blocks: 1 << 22 }
     }
 }
 
@@ -113,10 +110,7 @@ pub fn compile(
 ) -> Result<Generation, CompileError> {
     let count = input.lists.iter().map(|list| list.entries.len()).sum();
     if count > limits.prefixes {
-        return Err(CompileError::TooManyPrefixes {
-            count,
-            limit: limits.prefixes,
-        });
+        return Err(CompileError::TooManyPrefixes { count, limit: limits.prefixes });
     }
     let (names, next_sources) = name_lists(input, sources)?;
     let (v4, v6) = sort(input);
@@ -141,14 +135,8 @@ struct Names {
     default: Decision,
 }
 
-fn name_lists(
-    input: &PolicyInput,
-    sources: &SourceTable,
-) -> Result<(Names, SourceTable), CompileError> {
-    let too_many = || CompileError::TooManyLists {
-        count: input.lists.len(),
-        limit: sources.capacity(),
-    };
+fn name_lists(input: &PolicyInput, sources: &SourceTable) -> Result<(Names, SourceTable), CompileError> {
+    let too_many = || CompileError::TooManyLists { count: input.lists.len(), limit: sources.capacity() };
     // Two lists of one name and tier share a source, so there may be more lists than indices.
     if input.lists.len() > usize::from(Decision::MAX_SOURCE) {
         return Err(too_many());
@@ -176,10 +164,7 @@ fn name_lists(
         names.lists.push(ListSummary {
             name: list.name.clone(),
             entries: list.entries.len(),
-            decision: ListDecision {
-                tier: list.tier,
-                decision: decision(index, list.tier)?,
-            },
+            decision: ListDecision { tier: list.tier, decision: decision(index, list.tier)? },
         });
     }
     Ok((names, next))
@@ -188,9 +173,7 @@ fn name_lists(
 /// The rules of both families.
 fn sort(input: &PolicyInput) -> (Rules<u32>, Rules<u128>) {
     let entries = || input.lists.iter().flat_map(|list| &list.entries);
-    let v4_count = entries()
-        .filter(|entry| entry.prefix.addr().is_ipv4())
-        .count();
+    let v4_count = entries().filter(|entry| entry.prefix.addr().is_ipv4()).count();
     let mut v4 = Vec::with_capacity(v4_count);
     let mut v6 = Vec::with_capacity(entries().count() - v4_count);
     for (list, number) in input.lists.iter().zip(0u16..) {
@@ -230,10 +213,7 @@ fn tables(
     let v6 = fold(v6, lists, default);
     let needed = u64::from(FIRST_FREE) + v4::count(&v4) + v6::count(&v6);
     let limit = limits.blocks.min(Entry::MAX_INDEX);
-    let too_many = CompileError::TooManyBlocks {
-        blocks: needed,
-        limit,
-    };
+    let too_many = CompileError::TooManyBlocks { blocks: needed, limit };
     if needed > u64::from(limit) {
         return Err(too_many);
     }
@@ -259,10 +239,7 @@ impl Tables {
 
     /// Index of the next block to be added. The number of blocks is limited to what an
     /// [`Entry`] can hold.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "blocks are counted before they are written"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "blocks are counted before they are written")]
     fn end(&self) -> u32 {
         self.0.len() as u32
     }

@@ -1,8 +1,8 @@
 //! Writes the IPv4 segments into buckets; the layout is the contract's.
 
 use gateway_ebpf::generation::{
-    Decision, Entry, V4_BUCKET_BITS, V4_INDEX_FANOUT, V4_LEAF_SEGMENTS, V4_ROOT, V4_ROOT_BITS,
-    v4_index, v4_leaf,
+    Decision, Entry, V4_BUCKET_BITS, V4_INDEX_FANOUT, V4_LEAF_SEGMENTS, V4_ROOT, V4_ROOT_BITS, v4_index,
+    v4_leaf,
 };
 
 use super::Tables;
@@ -10,9 +10,7 @@ use crate::policy::fold::Segment;
 
 /// Blocks that [`write`] will add.
 pub(super) fn count(segments: &[Segment<u32>]) -> u64 {
-    buckets(segments)
-        .map(|(_, bucket)| bucket.blocks() as u64)
-        .sum()
+    buckets(segments).map(|(_, bucket)| bucket.blocks() as u64).sum()
 }
 
 /// Adds the blocks below the root, and fills the root.
@@ -35,15 +33,10 @@ fn buckets(segments: &[Segment<u32>]) -> impl Iterator<Item = (u32, Bucket<'_>)>
             decision = first.decision;
             left = rest;
         }
-        let end = left
-            .iter()
-            .position(|segment| segment.first >> V4_BUCKET_BITS != slot)
-            .unwrap_or(left.len());
+        let end =
+            left.iter().position(|segment| segment.first >> V4_BUCKET_BITS != slot).unwrap_or(left.len());
         let (inside, after) = left.split_at(end);
-        let bucket = Bucket {
-            first: decision,
-            inside,
-        };
+        let bucket = Bucket { first: decision, inside };
         left = after;
         if let Some(last) = inside.last() {
             decision = last.decision;

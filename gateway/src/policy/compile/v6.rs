@@ -1,8 +1,8 @@
 //! Writes the IPv6 segments into trees; the layout is the contract's.
 
 use gateway_ebpf::generation::{
-    Decision, Entry, V6_LEAF_SEGMENTS, V6_LOW_BITS, V6_NODE_FANOUT, V6_ROOT, V6_ROOT_BITS,
-    V6_UPPER_BITS, v6_leaf, v6_node,
+    Decision, Entry, V6_LEAF_SEGMENTS, V6_LOW_BITS, V6_NODE_FANOUT, V6_ROOT, V6_ROOT_BITS, V6_UPPER_BITS,
+    v6_leaf, v6_node,
 };
 
 use super::Tables;
@@ -13,11 +13,8 @@ pub(super) fn count(segments: &[Segment<u128>]) -> u64 {
     slots(segments)
         .map(|(_, slot)| {
             let mut upper_keys = 0;
-            let low_trees: u64 = slot
-                .upper_keys()
-                .inspect(|_| upper_keys += 1)
-                .map(|(_, run)| tree_blocks(run.len()))
-                .sum();
+            let low_trees: u64 =
+                slot.upper_keys().inspect(|_| upper_keys += 1).map(|(_, run)| tree_blocks(run.len())).sum();
             low_trees + tree_blocks(upper_keys)
         })
         .sum()
@@ -66,27 +63,16 @@ fn slots(segments: &[Segment<u128>]) -> impl Iterator<Item = (u32, Run<'_>)> {
 
 /// Cuts the segments from `start` to `last` off `left`. `decision` is what holds before `start`,
 /// and then what holds at `last`.
-fn take<'a>(
-    left: &mut &'a [Segment<u128>],
-    decision: &mut Decision,
-    start: u128,
-    last: u128,
-) -> Run<'a> {
+fn take<'a>(left: &mut &'a [Segment<u128>], decision: &mut Decision, start: u128, last: u128) -> Run<'a> {
     if let Some((first, rest)) = left.split_first()
         && first.first == start
     {
         *decision = first.decision;
         *left = rest;
     }
-    let end = left
-        .iter()
-        .position(|segment| segment.first > last)
-        .unwrap_or(left.len());
+    let end = left.iter().position(|segment| segment.first > last).unwrap_or(left.len());
     let (inside, after) = left.split_at(end);
-    let run = Run {
-        first: *decision,
-        inside,
-    };
+    let run = Run { first: *decision, inside };
     *left = after;
     if let Some(last) = inside.last() {
         *decision = last.decision;
@@ -117,10 +103,7 @@ impl<'a> Run<'a> {
                     let start = slot | u128::from(key) << V6_LOW_BITS;
                     take(&mut left, &mut decision, start, start | LOW_MASK)
                 }
-                None => Run {
-                    first: decision,
-                    inside: &[],
-                },
+                None => Run { first: decision, inside: &[] },
             };
             let changed_within = !run.inside.is_empty();
             next = if changed_within && key < u64::MAX >> 1 {
@@ -134,11 +117,8 @@ impl<'a> Run<'a> {
 
     /// The low keys of a run within one upper key, each with its decision.
     fn low_keys(self) -> impl Iterator<Item = (u64, Entry)> {
-        std::iter::once((0, Entry::decision(self.first))).chain(
-            self.inside
-                .iter()
-                .map(|segment| (low_key(segment), Entry::decision(segment.decision))),
-        )
+        std::iter::once((0, Entry::decision(self.first)))
+            .chain(self.inside.iter().map(|segment| (low_key(segment), Entry::decision(segment.decision))))
     }
 }
 
@@ -186,16 +166,9 @@ fn write_siblings(keys: &[(u64, Entry)], span: usize, tables: &mut Tables) -> En
         } else {
             let below = span / V6_NODE_FANOUT;
             let child = write_siblings(keys, below, tables);
-            v6_node(
-                child,
-                keys.iter().step_by(below).skip(1).map(|&(key, _)| key),
-            )
+            v6_node(child, keys.iter().step_by(below).skip(1).map(|&(key, _)| key))
         };
         tables.set(index, block);
     }
-    if span == V6_LEAF_SEGMENTS {
-        Entry::leaf(first)
-    } else {
-        Entry::node(first)
-    }
+    if span == V6_LEAF_SEGMENTS { Entry::leaf(first) } else { Entry::node(first) }
 }

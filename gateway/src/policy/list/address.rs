@@ -31,10 +31,7 @@ fn length<'a>(whole: Text<'a>, text: Text<'a>, highest: u8) -> Result<u8, Refusa
     let refuse = |fault| Err((text.offset, fault));
     if !text.is_number() {
         return refuse(match netmask(text) {
-            Some(length) if highest == 32 => Fault::Netmask {
-                text: whole,
-                length,
-            },
+            Some(length) if highest == 32 => Fault::Netmask { text: whole, length },
             _ => Fault::NotALength(whole),
         });
     }
@@ -43,11 +40,7 @@ fn length<'a>(whole: Text<'a>, text: Text<'a>, highest: u8) -> Result<u8, Refusa
     }
     match text.number().and_then(|length| u8::try_from(length).ok()) {
         Some(length) if length <= highest => Ok(length),
-        _ => refuse(Fault::LengthTooLarge {
-            text: whole,
-            length: Digits(text),
-            highest,
-        }),
+        _ => refuse(Fault::LengthTooLarge { text: whole, length: Digits(text), highest }),
     }
 }
 
@@ -55,18 +48,12 @@ fn length<'a>(whole: Text<'a>, text: Text<'a>, highest: u8) -> Result<u8, Refusa
 fn netmask(text: Text<'_>) -> Option<u8> {
     let mask = ipv4(text).ok()?.to_bits();
     let length = mask.leading_ones();
-    (length + mask.trailing_zeros() >= 32)
-        .then(|| u8::try_from(length).ok())
-        .flatten()
+    (length + mask.trailing_zeros() >= 32).then(|| u8::try_from(length).ok()).flatten()
 }
 
 /// An address of either family.
 pub(super) fn address(text: Text<'_>) -> Result<IpAddr, Refusal<'_>> {
-    if text.bytes.contains(&b':') {
-        ipv6(text).map(IpAddr::V6)
-    } else {
-        ipv4(text).map(IpAddr::V4)
-    }
+    if text.bytes.contains(&b':') { ipv6(text).map(IpAddr::V6) } else { ipv4(text).map(IpAddr::V4) }
 }
 
 /// Four decimal octets without leading zeros.
@@ -101,14 +88,10 @@ fn ipv4(text: Text<'_>) -> Result<Ipv4Addr, Refusal<'_>> {
         if octet.bytes.len() > 1 && octet.bytes.starts_with(b"0") {
             return Err((octet.offset, Fault::OctalOctet { text, number }));
         }
-        let value = octet.number().filter(|&value| value <= 255).ok_or((
-            octet.offset,
-            Fault::OctetTooLarge {
-                text,
-                number,
-                octet: Digits(octet),
-            },
-        ))?;
+        let value = octet
+            .number()
+            .filter(|&value| value <= 255)
+            .ok_or((octet.offset, Fault::OctetTooLarge { text, number, octet: Digits(octet) }))?;
         bits = bits << 8 | value;
     }
     Ok(Ipv4Addr::from_bits(bits))
@@ -116,17 +99,10 @@ fn ipv4(text: Text<'_>) -> Result<Ipv4Addr, Refusal<'_>> {
 
 /// An IPv6 address in any form of RFC 4291 §2.2, without a zone.
 fn ipv6(text: Text<'_>) -> Result<Ipv6Addr, Refusal<'_>> {
-    if let Some(address) = std::str::from_utf8(text.bytes)
-        .ok()
-        .and_then(|text| text.parse().ok())
-    {
+    if let Some(address) = std::str::from_utf8(text.bytes).ok().and_then(|text| text.parse().ok()) {
         return Ok(address);
     }
-    let fault = match text
-        .bytes
-        .iter()
-        .position(|byte| matches!(byte, b'%' | b'['))
-    {
+    let fault = match text.bytes.iter().position(|byte| matches!(byte, b'%' | b'[')) {
         Some(at) if text.bytes[at] == b'%' => return Err((text.offset + at, Fault::Zone(text))),
         Some(_) => Fault::Brackets(text),
         None => match text.split_once(b':') {

@@ -105,10 +105,7 @@ fn ipv6(text: &[u8]) -> Option<(IpAddr, &[u8])> {
 fn group(text: &[u8]) -> Option<(u32, &[u8])> {
     let mut value = 0;
     let mut digits = 0;
-    while let Some(digit) = text
-        .get(digits)
-        .and_then(|&byte| char::from(byte).to_digit(16))
-    {
+    while let Some(digit) = text.get(digits).and_then(|&byte| char::from(byte).to_digit(16)) {
         if digits == 4 {
             return None;
         }

@@ -53,9 +53,7 @@ impl Diagnostics {
         let characters = before.iter().filter(|&&byte| byte & 0xc0 != 0x80).count();
         self.first.push(Diagnostic {
             line: number,
-            column: u32::try_from(characters)
-                .unwrap_or(u32::MAX)
-                .saturating_add(1),
+            column: u32::try_from(characters).unwrap_or(u32::MAX).saturating_add(1),
             message: what.to_string(),
         });
     }

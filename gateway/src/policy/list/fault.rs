@@ -13,11 +13,7 @@ pub(super) enum Fault<'a> {
     )]
     NotAnAddress(Text<'a>),
     #[error("{text} is not an address: octet {number} is {octet}, above 255")]
-    OctetTooLarge {
-        text: Text<'a>,
-        number: usize,
-        octet: Digits<'a>,
-    },
+    OctetTooLarge { text: Text<'a>, number: usize, octet: Digits<'a> },
     #[error(
         "{text} is ambiguous: octet {number} has a leading zero, which some programs read as \
          octal; write it without"
@@ -39,14 +35,8 @@ pub(super) enum Fault<'a> {
     #[error("{0} has a port: remove the : and what follows, a list holds addresses only")]
     Port(Text<'a>),
     #[error("{text} is not a prefix: its length is {length}, above {highest}")]
-    LengthTooLarge {
-        text: Text<'a>,
-        length: Digits<'a>,
-        highest: u8,
-    },
-    #[error(
-        "{0} is not a prefix: write the number of its leading bits after the /, such as 192.0.2.0/24"
-    )]
+    LengthTooLarge { text: Text<'a>, length: Digits<'a>, highest: u8 },
+    #[error("{0} is not a prefix: write the number of its leading bits after the /, such as 192.0.2.0/24")]
     NotALength(Text<'a>),
     #[error("{text} has a netmask: write its length instead, /{length}")]
     Netmask { text: Text<'a>, length: u8 },

@@ -90,11 +90,7 @@ fn json(text: Text<'_>) -> Result<Line<'_>, Refusal<'_>> {
         kind: Option<IgnoredAny>,
     }
     let object: Object<'_> = serde_json::from_slice(text.bytes).map_err(|error| {
-        let fault = if error.is_data() {
-            Fault::NoCidr(text)
-        } else {
-            Fault::NotJson(text)
-        };
+        let fault = if error.is_data() { Fault::NoCidr(text) } else { Fault::NotJson(text) };
         (text.offset, fault)
     })?;
     match (object.cidr, object.kind) {

@@ -108,9 +108,7 @@ fn foreign_encoding(text: &[u8]) -> Option<Fault<'_>> {
     match text {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some(Fault::Utf16),
         // gzip (RFC 1952 §2.3.1), Zstandard (RFC 8878 §3.1.1), xz.
-        [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] | [0xfd, b'7', b'z', ..] => {
-            Some(Fault::Compressed)
-        }
+        [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] | [0xfd, b'7', b'z', ..] => Some(Fault::Compressed),
         _ => None,
     }
 }

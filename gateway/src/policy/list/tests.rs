@@ -7,10 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const DENY: ParseOptions = ParseOptions {
-    tier: Tier::Deny,
-    prefixes: 1_000,
-};
+const DENY: ParseOptions = ParseOptions { tier: Tier::Deny, prefixes: 1_000 };
 
 /// The entries of a list that must be accepted without a warning, as `line prefix`.
 fn entries(text: &str) -> Vec<String> {
@@ -29,10 +26,7 @@ fn oddity(line: &str) -> (String, String) {
     let list = parse_list(line.as_bytes(), &DENY).unwrap();
     let prefixes = list.entries.iter().map(|entry| entry.prefix.to_string());
     let warnings = list.warnings.first.iter().map(ToString::to_string);
-    (
-        prefixes.collect::<Vec<_>>().join(" "),
-        warnings.collect::<Vec<_>>().join("\n"),
-    )
+    (prefixes.collect::<Vec<_>>().join(" "), warnings.collect::<Vec<_>>().join("\n"))
 }
 
 /// The one error of a list.
@@ -45,12 +39,7 @@ fn error(text: impl AsRef<[u8]>) -> String {
 #[test]
 fn addresses_and_prefixes_of_both_families_are_entries_with_their_lines() {
     let text = "192.0.2.1\n\n10.0.0.0/8\n2001:db8::/32\n  2001:db8::1\t\n";
-    let expected = [
-        "1 192.0.2.1/32",
-        "3 10.0.0.0/8",
-        "4 2001:db8::/32",
-        "5 2001:db8::1/128",
-    ];
+    let expected = ["1 192.0.2.1/32", "3 10.0.0.0/8", "4 2001:db8::/32", "5 2001:db8::1/128"];
     assert_eq!(entries(text), expected);
 }
 
@@ -64,12 +53,7 @@ fn comments_of_both_kinds_may_stand_alone_or_behind_an_entry() {
 #[test]
 fn a_score_behind_the_address_is_not_part_of_it() {
     let text = "192.0.2.1\t9\n192.0.2.2 10 # why\n2001:db8::1\t3\n192.0.2.4\t\r\n";
-    let expected = [
-        "1 192.0.2.1/32",
-        "2 192.0.2.2/32",
-        "3 2001:db8::1/128",
-        "4 192.0.2.4/32",
-    ];
+    let expected = ["1 192.0.2.1/32", "2 192.0.2.2/32", "3 2001:db8::1/128", "4 192.0.2.4/32"];
     assert_eq!(entries(text), expected);
 }
 
@@ -88,10 +72,7 @@ fn a_range_becomes_the_prefixes_that_make_it_up() {
         ["1 192.0.2.7/32", "1 192.0.2.8/29", "1 192.0.2.16/30"]
     );
     assert_eq!(entries("10.0.0.0 - 10.255.255.255\r"), ["1 10.0.0.0/8"]);
-    assert_eq!(
-        entries("2001:db8::-2001:db8:1:ffff:ffff:ffff:ffff:ffff"),
-        ["1 2001:db8::/47"]
-    );
+    assert_eq!(entries("2001:db8::-2001:db8:1:ffff:ffff:ffff:ffff:ffff"), ["1 2001:db8::/47"]);
 }
 
 #[test]
@@ -111,10 +92,7 @@ fn lines_of_json_are_read_for_their_prefix() {
 fn host_bits_are_dropped_and_reported() {
     assert_eq!(
         oddity("10.0.0.1/8"),
-        (
-            "10.0.0.0/8".into(),
-            "1:1: `10.0.0.1/8` has bits set behind the prefix: taken as 10.0.0.0/8".into()
-        )
+        ("10.0.0.0/8".into(), "1:1: `10.0.0.1/8` has bits set behind the prefix: taken as 10.0.0.0/8".into())
     );
     assert_eq!(oddity("2001:db8::1/32").0, "2001:db8::/32");
 }
@@ -136,24 +114,15 @@ fn ipv4_written_as_ipv6_is_taken_as_ipv4_and_reported() {
 
 #[test]
 fn a_prefix_around_the_mapped_range_stays_ipv6() {
-    assert_eq!(
-        entries("::/64\n::fffe:0:0/95\n"),
-        ["1 ::/64", "2 ::fffe:0:0/95"]
-    );
+    assert_eq!(entries("::/64\n::fffe:0:0/95\n"), ["1 ::/64", "2 ::fffe:0:0/95"]);
     let error = error("::-::ffff:0:5");
-    assert!(
-        error.contains("write the IPv4 addresses as a range of their own"),
-        "{error}"
-    );
+    assert!(error.contains("write the IPv4 addresses as a range of their own"), "{error}");
 }
 
 #[test]
 fn each_mistake_is_named_with_its_place_and_remedy() {
     for (text, expected) in [
-        (
-            "1.2.3.456",
-            "1:7: `1.2.3.456` is not an address: octet 4 is 456, above 255",
-        ),
+        ("1.2.3.456", "1:7: `1.2.3.456` is not an address: octet 4 is 456, above 255"),
         (
             "# a\n  1.2.3.99999999999999999999",
             "2:9: `1.2.3.99999999999999999999` is not an \
@@ -165,33 +134,15 @@ fn each_mistake_is_named_with_its_place_and_remedy() {
             4; were two lines joined?",
         ),
         ("10/8", "1:1: `10` is not an address: "),
-        (
-            "10.0/8",
-            "1:1: `10.0` is not an address: it has 2 of 4 octets; write all of them",
-        ),
-        (
-            "10.0.010.1",
-            "1:6: `10.0.010.1` is ambiguous: octet 3 has a leading zero",
-        ),
-        (
-            "example.com",
-            "1:1: `example.com` is not an address: write an IPv4 or IPv6 address",
-        ),
+        ("10.0/8", "1:1: `10.0` is not an address: it has 2 of 4 octets; write all of them"),
+        ("10.0.010.1", "1:6: `10.0.010.1` is ambiguous: octet 3 has a leading zero"),
+        ("example.com", "1:1: `example.com` is not an address: write an IPv4 or IPv6 address"),
         ("1.2.3.", "1:1: `1.2.3.` is not an address"),
         ("+1.2.3.4", "1:1: `+1.2.3.4` is not an address"),
         ("0x1.2.3.4", "1:1: `0x1.2.3.4` is not an address"),
-        (
-            "10.0.0.0/33",
-            "1:10: `10.0.0.0/33` is not a prefix: its length is 33, above 32",
-        ),
-        (
-            "2001:db8::/129",
-            "1:12: `2001:db8::/129` is not a prefix: its length is 129, above 128",
-        ),
-        (
-            "10.0.0.0/",
-            "1:10: `10.0.0.0/` is not a prefix: write the number of its leading bits",
-        ),
+        ("10.0.0.0/33", "1:10: `10.0.0.0/33` is not a prefix: its length is 33, above 32"),
+        ("2001:db8::/129", "1:12: `2001:db8::/129` is not a prefix: its length is 129, above 128"),
+        ("10.0.0.0/", "1:10: `10.0.0.0/` is not a prefix: write the number of its leading bits"),
         ("10.0.0.0/08", "1:10: `10.0.0.0/08` is not a prefix"),
         ("10.0.0.0/-8", "1:1: `10.0.0.0/-8` is not an address"),
         ("10.0.0.0/8/8", "1:10: `10.0.0.0/8/8` is not a prefix"),
@@ -200,59 +151,23 @@ fn each_mistake_is_named_with_its_place_and_remedy() {
             "1:10: `10.0.0.0/255.240.0.0` has a netmask: write its length \
             instead, /12",
         ),
-        (
-            "10.0.0.0/255.0.255.0",
-            "1:10: `10.0.0.0/255.0.255.0` is not a prefix",
-        ),
+        ("10.0.0.0/255.0.255.0", "1:10: `10.0.0.0/255.0.255.0` is not a prefix"),
         ("2001:db8::g", "1:1: `2001:db8::g` is not an IPv6 address"),
-        (
-            "fe80::1%eth0",
-            "1:8: `fe80::1%eth0` has a zone: remove the % and what follows",
-        ),
-        (
-            "[2001:db8::1]",
-            "1:1: `[2001:db8::1]` is not an address: remove the brackets",
-        ),
+        ("fe80::1%eth0", "1:8: `fe80::1%eth0` has a zone: remove the % and what follows"),
+        ("[2001:db8::1]", "1:1: `[2001:db8::1]` is not an address: remove the brackets"),
         ("192.0.2.1:443", "1:1: `192.0.2.1:443` has a port"),
-        (
-            "192.0.2.1 evil",
-            "1:11: `evil` after the address is neither a score nor a comment",
-        ),
-        (
-            "192.0.2.1 192.0.2.2\r",
-            "1:11: `192.0.2.2` after the address is neither a score",
-        ),
-        (
-            "192.0.2.9-192.0.2.1",
-            "1:1: `192.0.2.9-192.0.2.1` is not a range: it ends before",
-        ),
-        (
-            "192.0.2.9 - 2001:db8::1",
-            "1:1: `192.0.2.9 - 2001:db8::1` is not a range: one end is",
-        ),
+        ("192.0.2.1 evil", "1:11: `evil` after the address is neither a score nor a comment"),
+        ("192.0.2.1 192.0.2.2\r", "1:11: `192.0.2.2` after the address is neither a score"),
+        ("192.0.2.9-192.0.2.1", "1:1: `192.0.2.9-192.0.2.1` is not a range: it ends before"),
+        ("192.0.2.9 - 2001:db8::1", "1:1: `192.0.2.9 - 2001:db8::1` is not a range: one end is"),
         ("192.0.2.9-", "1:11: `192.0.2.9-` is not an address"),
-        (
-            "192.0.2.9-192.0.2.256",
-            "1:19: `192.0.2.256` is not an address: octet 4 is 256",
-        ),
-        (
-            "{\"cidr\":\"192.0.2.0/99\"}",
-            "1:20: `192.0.2.0/99` is not a prefix: its length is 99",
-        ),
-        (
-            "{\"cidr\":7}",
-            "1:1: `{\"cidr\":7}` has no \"cidr\" with a prefix as a string",
-        ),
-        (
-            "{\"ip\":\"192.0.2.1\"}",
-            "1:1: `{\"ip\":\"192.0.2.1\"}` has no \"cidr\"",
-        ),
+        ("192.0.2.9-192.0.2.256", "1:19: `192.0.2.256` is not an address: octet 4 is 256"),
+        ("{\"cidr\":\"192.0.2.0/99\"}", "1:20: `192.0.2.0/99` is not a prefix: its length is 99"),
+        ("{\"cidr\":7}", "1:1: `{\"cidr\":7}` has no \"cidr\" with a prefix as a string"),
+        ("{\"ip\":\"192.0.2.1\"}", "1:1: `{\"ip\":\"192.0.2.1\"}` has no \"cidr\""),
         ("{\"cidr\":", "1:1: `{\"cidr\":` is not a line of JSON"),
         ("é 192.0.2.1", "1:1: `\\xc3\\xa9` is not an address"),
-        (
-            "192.0.2.1 # é\n192.0.2.2 é é",
-            "2:11: `\\xc3\\xa9 \\xc3\\xa9` after the address",
-        ),
+        ("192.0.2.1 # é\n192.0.2.2 é é", "2:11: `\\xc3\\xa9 \\xc3\\xa9` after the address"),
     ] {
         let error = error(text);
         assert!(error.starts_with(expected), "{text:?}: {error}");
@@ -270,34 +185,18 @@ fn a_list_that_would_block_everybody_is_refused_in_every_spelling() {
         "{\"cidr\":\"0.0.0.0/0\"}",
     ] {
         let error = error(text);
-        assert!(
-            error.contains("set default = \"drop\" in [firewall]"),
-            "{text}: {error}"
-        );
+        assert!(error.contains("set default = \"drop\" in [firewall]"), "{text}: {error}");
     }
-    let allow = ParseOptions {
-        tier: Tier::Allow,
-        ..DENY
-    };
+    let allow = ParseOptions { tier: Tier::Allow, ..DENY };
     let list = parse_list(b"0.0.0.0/0", &allow).unwrap();
     assert_eq!(shown(&list), ["1 0.0.0.0/0"]);
-    assert!(
-        list.warnings.first[0]
-            .message
-            .contains("deny lists have no effect")
-    );
+    assert!(list.warnings.first[0].message.contains("deny lists have no effect"));
 }
 
 #[test]
 fn files_that_are_no_text_are_named_as_what_they_are() {
-    assert_eq!(
-        error(b"\xff\xfe1\x00."),
-        "1:1: the file is UTF-16: save it as UTF-8"
-    );
-    assert_eq!(
-        error(b"\x1f\x8b\x08\x00"),
-        "1:1: the file is compressed: unpack it first"
-    );
+    assert_eq!(error(b"\xff\xfe1\x00."), "1:1: the file is UTF-16: save it as UTF-8");
+    assert_eq!(error(b"\x1f\x8b\x08\x00"), "1:1: the file is compressed: unpack it first");
 }
 
 #[test]
@@ -317,15 +216,9 @@ fn twenty_errors_are_shown_and_the_others_counted() {
 
 #[test]
 fn one_entry_too_many_is_refused_where_it_stands() {
-    let few = ParseOptions {
-        prefixes: 2,
-        ..DENY
-    };
+    let few = ParseOptions { prefixes: 2, ..DENY };
     assert!(parse_list(b"192.0.2.1\n192.0.2.2\n", &few).is_ok());
-    for text in [
-        "192.0.2.1\n192.0.2.2\n192.0.2.3\nx\n",
-        "#\n\n192.0.2.7-192.0.2.19",
-    ] {
+    for text in ["192.0.2.1\n192.0.2.2\n192.0.2.3\nx\n", "#\n\n192.0.2.7-192.0.2.19"] {
         let errors = parse_list(text.as_bytes(), &few).unwrap_err();
         assert_eq!((errors.total(), errors.first[0].line), (1, 3));
         assert!(errors.first[0].message.contains("limit of 2"), "{errors:?}");

@@ -21,14 +21,8 @@ impl<'a> Text<'a> {
     pub(super) fn split_at(self, at: usize) -> (Self, Self) {
         let (before, after) = self.bytes.split_at(at.min(self.bytes.len()));
         (
-            Self {
-                bytes: before,
-                offset: self.offset,
-            },
-            Self {
-                bytes: after,
-                offset: self.offset + before.len(),
-            },
+            Self { bytes: before, offset: self.offset },
+            Self { bytes: after, offset: self.offset + before.len() },
         )
     }
 
@@ -63,11 +57,7 @@ impl<'a> Text<'a> {
 
     /// A decimal number without a sign, at most `u32::MAX`.
     pub(super) fn number(self) -> Option<u32> {
-        std::str::from_utf8(self.bytes)
-            .ok()
-            .filter(|_| self.is_number())?
-            .parse()
-            .ok()
+        std::str::from_utf8(self.bytes).ok().filter(|_| self.is_number())?.parse().ok()
     }
 }
 

@@ -12,16 +12,8 @@ use super::*;
 
 /// A list whose lines are numbered from 1.
 fn list(tier: Tier, name: &str, prefixes: impl IntoIterator<Item = IpNet>) -> Arc<List> {
-    let entries = prefixes
-        .into_iter()
-        .zip(1..)
-        .map(|(prefix, line)| ListEntry { prefix, line })
-        .collect();
-    Arc::new(List {
-        tier,
-        name: name.into(),
-        entries,
-    })
+    let entries = prefixes.into_iter().zip(1..).map(|(prefix, line)| ListEntry { prefix, line }).collect();
+    Arc::new(List { tier, name: name.into(), entries })
 }
 
 fn compiled(default: Verdict, lists: Vec<Arc<List>>) -> Generation {

@@ -72,22 +72,16 @@ fn boundaries(input: &PolicyInput) -> BTreeSet<IpAddr> {
 /// IPv4 prefixes that meet each other often, around the border of a bucket.
 fn crowded_v4() -> impl Strategy<Value = IpNet> {
     let start = 0x0a00_3f80u32;
-    (
-        0u32..256,
-        prop_oneof![8 => 24u8..=32, 2 => 10u8..24, 1 => 0u8..10],
-    )
-        .prop_map(move |(offset, length)| {
-            let address = Ipv4Addr::from_bits(start + offset);
-            IpNet::V4(Ipv4Net::new(address, length).unwrap().trunc())
-        })
+    (0u32..256, prop_oneof![8 => 24u8..=32, 2 => 10u8..24, 1 => 0u8..10]).prop_map(move |(offset, length)| {
+        let address = Ipv4Addr::from_bits(start + offset);
+        IpNet::V4(Ipv4Net::new(address, length).unwrap().trunc())
+    })
 }
 
 /// IPv6 prefixes that meet each other often, at every border of the three keys.
 fn crowded_v6() -> impl Strategy<Value = IpNet> {
     let bits = prop::collection::vec(
-        prop::sample::select(vec![
-            0u32, 1, 14, 15, 16, 17, 62, 63, 64, 65, 77, 78, 79, 80, 81, 126, 127,
-        ]),
+        prop::sample::select(vec![0u32, 1, 14, 15, 16, 17, 62, 63, 64, 65, 77, 78, 79, 80, 81, 126, 127]),
         0..6,
     );
     let length = prop_oneof![
@@ -104,10 +98,7 @@ fn crowded_v6() -> impl Strategy<Value = IpNet> {
 
 fn policies() -> impl Strategy<Value = PolicyInput> {
     let prefix = prop_oneof![crowded_v4(), crowded_v6()];
-    let one = (
-        prop::sample::select(TIERS.to_vec()),
-        prop::collection::vec(prefix, 0..24),
-    );
+    let one = (prop::sample::select(TIERS.to_vec()), prop::collection::vec(prefix, 0..24));
     (prop::collection::vec(one, 0..7), any::<bool>()).prop_map(|(lists, drop)| PolicyInput {
         default: if drop { Verdict::Drop } else { Verdict::Pass },
         lists: lists

@@ -47,22 +47,10 @@ fn each_dropping_tier_has_its_reason_and_a_passing_rule_has_none() {
 fn a_mapped_address_is_decided_as_ipv4_and_a_mapped_entry_blocks_ipv4() {
     let generation = compiled(
         Verdict::Pass,
-        vec![list(
-            Tier::Deny,
-            "a",
-            [net("192.0.2.0/24"), net("::ffff:198.51.100.0/120")],
-        )],
+        vec![list(Tier::Deny, "a", [net("192.0.2.0/24"), net("::ffff:198.51.100.0/120")])],
     );
-    for address in [
-        "192.0.2.7",
-        "::ffff:192.0.2.7",
-        "198.51.100.9",
-        "::ffff:198.51.100.9",
-    ] {
-        assert!(
-            generation.decide(address.parse().unwrap()).is_drop(),
-            "{address}"
-        );
+    for address in ["192.0.2.7", "::ffff:192.0.2.7", "198.51.100.9", "::ffff:198.51.100.9"] {
+        assert!(generation.decide(address.parse().unwrap()).is_drop(), "{address}");
     }
     let rule = generation.explain("::ffff:198.51.100.9".parse().unwrap());
     assert_eq!(rule.prefix, Some(net("198.51.100.0/24")));
@@ -72,21 +60,15 @@ fn a_mapped_address_is_decided_as_ipv4_and_a_mapped_entry_blocks_ipv4() {
 fn an_ipv6_prefix_around_the_mapped_range_says_nothing_about_ipv4() {
     let lists = vec![list(Tier::Deny, "a", [net("::/0"), net("::/64")])];
     let generation = compiled(Verdict::Pass, lists);
-    assert!(
-        !generation
-            .decide("::ffff:192.0.2.7".parse().unwrap())
-            .is_drop()
-    );
+    assert!(!generation.decide("::ffff:192.0.2.7".parse().unwrap()).is_drop());
     assert!(generation.decide("::fffe:0:1".parse().unwrap()).is_drop());
 }
 
 #[test]
 fn the_first_line_is_named_when_a_prefix_is_repeated() {
     let prefix = net("192.0.2.0/24");
-    let lists = vec![
-        list(Tier::Deny, "a", [net("10.0.0.0/8"), prefix, prefix]),
-        list(Tier::Deny, "b", [prefix]),
-    ];
+    let lists =
+        vec![list(Tier::Deny, "a", [net("10.0.0.0/8"), prefix, prefix]), list(Tier::Deny, "b", [prefix])];
     let rule = compiled(Verdict::Pass, lists).explain([192, 0, 2, 1].into());
     assert_eq!((rule.list.as_deref(), rule.line), (Some("a"), 2));
 }
@@ -95,16 +77,11 @@ fn the_first_line_is_named_when_a_prefix_is_repeated() {
 fn a_list_keeps_its_source_from_generation_to_generation() {
     let mut sources = SourceTable::default();
     let limits = CompileLimits::default();
-    let (a, b) = (
-        list(Tier::Deny, "a", [net("192.0.2.0/24")]),
-        list(Tier::Deny, "b", [net("198.51.100.0/24")]),
-    );
+    let (a, b) =
+        (list(Tier::Deny, "a", [net("192.0.2.0/24")]), list(Tier::Deny, "b", [net("198.51.100.0/24")]));
     let mut source_of_b = |lists: &[&Arc<List>]| {
         let lists = lists.iter().map(|&list| list.clone()).collect();
-        let input = PolicyInput {
-            default: Verdict::Pass,
-            lists,
-        };
+        let input = PolicyInput { default: Verdict::Pass, lists };
         let generation = compile(1, &input, &limits, &mut sources).unwrap();
         generation.decide([198, 51, 100, 1].into()).source()
     };
@@ -116,43 +93,24 @@ fn a_list_keeps_its_source_from_generation_to_generation() {
 #[test]
 fn a_policy_above_a_limit_is_refused_with_the_figure_and_changes_no_index() {
     let mut sources = SourceTable::new(1);
-    let input = |lists| PolicyInput {
-        default: Verdict::Pass,
-        lists,
-    };
-    let a = list(
-        Tier::Deny,
-        "a",
-        [net("192.0.2.0/24"), net("198.51.100.0/24")],
-    );
-    let limits = CompileLimits {
-        prefixes: 1,
-        ..CompileLimits::default()
-    };
+    let input = |lists| PolicyInput { default: Verdict::Pass, lists };
+    let a = list(Tier::Deny, "a", [net("192.0.2.0/24"), net("198.51.100.0/24")]);
+    let limits = CompileLimits { prefixes: 1, ..CompileLimits::default() };
     let result = compile(1, &input(vec![a.clone()]), &limits, &mut sources);
     let too_many = CompileError::TooManyPrefixes { count: 2, limit: 1 };
     assert_eq!(result.unwrap_err(), too_many);
 
-    let limits = CompileLimits {
-        blocks: FIRST_FREE + 1,
-        ..CompileLimits::default()
-    };
+    let limits = CompileLimits { blocks: FIRST_FREE + 1, ..CompileLimits::default() };
     let result = compile(1, &input(vec![a.clone()]), &limits, &mut sources);
     let blocks = u64::from(FIRST_FREE) + 2;
     let limit = FIRST_FREE + 1;
-    assert_eq!(
-        result.unwrap_err(),
-        CompileError::TooManyBlocks { blocks, limit }
-    );
+    assert_eq!(result.unwrap_err(), CompileError::TooManyBlocks { blocks, limit });
 
     let b = list(Tier::Deny, "b", [net("192.0.2.0/24")]);
     let both = input(vec![a.clone(), b]);
     let limits = CompileLimits::default();
     let result = compile(1, &both, &limits, &mut sources);
-    assert_eq!(
-        result.unwrap_err(),
-        CompileError::TooManyLists { count: 2, limit: 1 }
-    );
+    assert_eq!(result.unwrap_err(), CompileError::TooManyLists { count: 2, limit: 1 });
 
     assert_eq!(sources.index(&Source::list(Tier::Deny, "a".into())), None);
     assert!(compile(1, &input(vec![a]), &limits, &mut sources).is_ok());
@@ -162,14 +120,8 @@ fn a_policy_above_a_limit_is_refused_with_the_figure_and_changes_no_index() {
 fn an_empty_policy_is_its_default_and_carries_its_number() {
     for (default, drops) in [(Verdict::Pass, false), (Verdict::Drop, true)] {
         let generation = compiled(default, vec![]);
-        assert_eq!(
-            generation.decide(Ipv4Addr::LOCALHOST.into()).is_drop(),
-            drops
-        );
-        assert_eq!(
-            generation.decide(Ipv6Addr::LOCALHOST.into()).is_drop(),
-            drops
-        );
+        assert_eq!(generation.decide(Ipv4Addr::LOCALHOST.into()).is_drop(), drops);
+        assert_eq!(generation.decide(Ipv6Addr::LOCALHOST.into()).is_drop(), drops);
         assert_eq!(number(generation.blocks()), Some(7));
         assert_eq!(generation.blocks().len(), FIRST_FREE as usize);
     }
@@ -177,15 +129,9 @@ fn an_empty_policy_is_its_default_and_carries_its_number() {
 
 #[test]
 fn a_policy_that_is_too_large_is_told_in_mebibytes() {
-    let error = CompileError::TooManyBlocks {
-        blocks: 1 << 20,
-        limit: 1 << 14,
-    };
+    let error = CompileError::TooManyBlocks { blocks: 1 << 20, limit: 1 << 14 };
     let message = error.to_string();
-    assert!(
-        message.contains("needs 64 MiB, above the limit of 1 MiB"),
-        "{message}"
-    );
+    assert!(message.contains("needs 64 MiB, above the limit of 1 MiB"), "{message}");
 }
 
 #[test]

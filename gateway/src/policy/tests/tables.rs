@@ -14,26 +14,16 @@ use super::*;
 /// Denies exactly `members` of 10.0.0.0/18, one by one, and asks about every address of it.
 fn denies_exactly_these(members: &BTreeSet<u32>) {
     let start = u32::from(Ipv4Addr::new(10, 0, 0, 0));
-    let prefixes = members
-        .iter()
-        .map(|offset| IpNet::from(IpAddr::from(Ipv4Addr::from_bits(start + offset))));
+    let prefixes =
+        members.iter().map(|offset| IpNet::from(IpAddr::from(Ipv4Addr::from_bits(start + offset))));
     let generation = compiled(Verdict::Pass, vec![list(Tier::Deny, "a", prefixes)]);
     for offset in 0..1 << 14 {
         let address = Ipv4Addr::from_bits(start + offset);
         let dropped = generation.decide(address.into()).is_drop();
-        assert_eq!(
-            dropped,
-            members.contains(&offset),
-            "{address} of {}",
-            members.len()
-        );
+        assert_eq!(dropped, members.contains(&offset), "{address} of {}", members.len());
     }
     for neighbour in [start - 1, start + (1 << 14)] {
-        assert!(
-            !generation
-                .decide(Ipv4Addr::from_bits(neighbour).into())
-                .is_drop()
-        );
+        assert!(!generation.decide(Ipv4Addr::from_bits(neighbour).into()).is_drop());
     }
 }
 
@@ -51,23 +41,11 @@ fn a_bucket_of_ipv4_is_exact_at_every_depth_of_its_index() {
 fn denies_exactly_these_v6(prefixes: &[Ipv6Net]) {
     let nets = prefixes.iter().copied().map(IpNet::V6);
     let generation = compiled(Verdict::Pass, vec![list(Tier::Deny, "a", nets)]);
-    let dropped = |bits| {
-        generation
-            .decide(Ipv6Addr::from_bits(bits).into())
-            .is_drop()
-    };
+    let dropped = |bits| generation.decide(Ipv6Addr::from_bits(bits).into()).is_drop();
     for (prefix, line) in prefixes.iter().zip(1..) {
         let (first, last) = (prefix.network().to_bits(), prefix.broadcast().to_bits());
-        assert!(
-            dropped(first) && dropped(last),
-            "{prefix} of {}",
-            prefixes.len()
-        );
-        assert!(
-            !dropped(first - 1) && !dropped(last + 1),
-            "{prefix} of {}",
-            prefixes.len()
-        );
+        assert!(dropped(first) && dropped(last), "{prefix} of {}", prefixes.len());
+        assert!(!dropped(first - 1) && !dropped(last + 1), "{prefix} of {}", prefixes.len());
         let rule = generation.explain(prefix.network().into());
         assert_eq!((rule.prefix, rule.line), (Some(IpNet::V6(*prefix)), line));
     }
@@ -132,16 +110,8 @@ fn a_node_that_leads_to_itself_ends_as_pass() {
     for (at, block) in (FIRST_FREE..).zip(&mut blocks[FIRST_FREE as usize..]) {
         *block = v6_node(Entry::node(at), []);
     }
-    assert!(set_root(
-        &mut blocks,
-        V6_ROOT,
-        0x2001,
-        Entry::node(FIRST_FREE)
-    ));
+    assert!(set_root(&mut blocks, V6_ROOT, 0x2001, Entry::node(FIRST_FREE)));
     assert!(set_root(&mut blocks, V4_ROOT, 1, Entry::node(u32::MAX)));
-    assert_eq!(
-        lookup_v6(blocks.as_slice(), 0x2001 << 48, 0),
-        Decision::PASS
-    );
+    assert_eq!(lookup_v6(blocks.as_slice(), 0x2001 << 48, 0), Decision::PASS);
     assert_eq!(lookup_v4(blocks.as_slice(), 1 << 14), Decision::PASS);
 }

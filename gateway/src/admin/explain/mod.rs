@@ -168,7 +168,8 @@ pub fn words(rule: &MatchedRule) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let source = if self.live { "the running daemon" } else { "the configuration alone, no daemon running" };
+        let source =
+            if self.live { "the running daemon" } else { "the configuration alone, no daemon running" };
         writeln!(f, "asked: {source}")?;
         for step in &self.steps {
             let mark = match step.passed {
@@ -253,3 +254,6 @@ fn judge(report: &mut Report, requirement: &Requirement, token: &str, now: Syste
         report.reject(&rejection);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! The program on interfaces, each test in a network namespace of its own.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
+
+use gateway::config::{Mode, Ports};
+use gateway::nic::{AttachedMode, Card, NicError, Settings};
+
+use crate::foreign::Foreign;
+use crate::world::{Outcome, block_on, card, generation, in_namespace, ip, show};
+
+pub(crate) fn a_veth_runs_the_program_in_its_driver_and_is_left_as_it_was() -> Outcome {
+    in_namespace(|| {
+        ip("link add gate type veth peer name wire")?;
+        // The clients live in a namespace behind the wire: here, a route and a second address.
+        let (server, denied, free) = veth_with_client()?;
+        let mut card = card(Ports::All, 100)?;
+        let attachment = card.attach("gate", Mode::Auto)?;
+        assert_eq!((attachment.mode, attachment.reason), (AttachedMode::Native, None));
+        assert!(show("gate")?.contains("xdp"), "{}", show("gate")?);
+        block_on::<Outcome>(async {
+            denied.send(b"denied")?;
+            let reports = card.next_reports().await?;
+            let [drop] = reports.clients.as_slice() else {
+                return Err(format!("{reports:?}").into());
+            };
+            assert_eq!(drop.client, denied.local_addr()?.ip());
+            assert_eq!(drop.interface, attachment.index);
+            // Sent later, so when it has arrived the other one would have, too.
+            free.send(b"free")?;
+            assert_eq!(receive(&server)?, "free");
+            Ok(())
+        })??;
+        card.finish()?;
+        assert!(!show("gate")?.contains("xdp"), "{}", show("gate")?);
+        denied.send(b"denied no more")?;
+        assert_eq!(receive(&server)?, "denied no more");
+        Ok(())
+    })
+}
+
+/// Gives `wire` to another namespace with a denied and a free client in it; returns the server's
+/// socket here and the clients' there.
+fn veth_with_client() -> Result<(UdpSocket, UdpSocket, UdpSocket), Box<dyn std::error::Error>> {
+    let (namespace, there) = std::sync::mpsc::channel();
+    let (moved, go) = std::sync::mpsc::channel::<()>();
+    let clients = std::thread::spawn(move || -> Result<_, String> {
+        let text = |error: Box<dyn std::error::Error>| error.to_string();
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).map_err(|error| error.to_string())?;
+        namespace.send(nix::unistd::gettid()).map_err(|error| error.to_string())?;
+        go.recv().map_err(|error| error.to_string())?;
+        for command in [
+            "address add 10.66.0.2/16 dev wire",
+            "address add 10.1.0.2/16 dev wire",
+            "link set wire up",
+            "route add 192.0.2.0/24 dev wire",
+        ] {
+            ip(command).map_err(text)?;
+        }
+        let client = |from: &str| -> std::io::Result<UdpSocket> {
+            let socket = UdpSocket::bind((from, 0))?;
+            socket.connect("192.0.2.1:7000")?;
+            Ok(socket)
+        };
+        let denied = client("10.66.0.2").map_err(|error| error.to_string())?;
+        let free = client("10.1.0.2").map_err(|error| error.to_string())?;
+        Ok((denied, free))
+    });
+    let thread = there.recv()?;
+    ip(&format!("link set wire netns {thread}"))?;
+    for command in [
+        "address add 192.0.2.1/24 dev gate",
+        "link set gate up",
+        "route add 10.66.0.0/16 dev gate",
+        "route add 10.1.0.0/16 dev gate",
+    ] {
+        ip(command)?;
+    }
+    let server = UdpSocket::bind("192.0.2.1:7000")?;
+    moved.send(())?;
+    match clients.join() {
+        Ok(result) => result.map(|(denied, free)| (server, denied, free)).map_err(Into::into),
+        Err(_) => Err("the clients panicked".into()),
+    }
+}
+
+/// The next datagram, within the time that a busy machine may need.
+fn receive(server: &UdpSocket) -> Result<String, Box<dyn std::error::Error>> {
+    server.set_read_timeout(Some(std::time::Duration::from_secs(30)))?;
+    let mut buffer = [0; 64];
+    let (length, _): (usize, SocketAddr) = server.recv_from(&mut buffer).map_err(|error| {
+        if error.kind() == ErrorKind::WouldBlock { "nothing arrived".into() } else { error.to_string() }
+    })?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+pub(crate) fn loopback_falls_back_to_generic_and_says_why() -> Outcome {
+    in_namespace(|| {
+        let mut card = card(Ports::All, 100)?;
+        let attachment = card.attach("lo", Mode::Auto)?;
+        assert_eq!((attachment.mode, attachment.index), (AttachedMode::Generic, 1));
+        let reason = attachment.reason.ok_or("no reason")?;
+        assert!(reason.contains("native"), "{reason}");
+        assert!(show("lo")?.contains("xdpgeneric"), "{}", show("lo")?);
+        drop(card);
+        assert!(!show("lo")?.contains("xdp"), "{}", show("lo")?);
+        Ok(())
+    })
+}
+
+pub(crate) fn native_mode_on_loopback_is_refused_with_the_remedy() -> Outcome {
+    in_namespace(|| {
+        let mut card = card(Ports::All, 100)?;
+        let error = card.attach("lo", Mode::Native).err().ok_or("attached")?;
+        assert!(matches!(&error, NicError::Refused { mode: AttachedMode::Native, .. }), "{error:?}");
+        assert!(error.to_string().contains("mode = \"auto\""), "{error}");
+        assert!(!show("lo")?.contains("xdp"), "{}", show("lo")?);
+        Ok(())
+    })
+}
+
+pub(crate) fn a_second_card_does_not_replace_the_first() -> Outcome {
+    in_namespace(|| {
+        ip("link add gate type veth peer name wire")?;
+        let mut first = card(Ports::All, 100)?;
+        first.attach("gate", Mode::Native)?;
+        let before = show("gate")?;
+        let mut second = card(Ports::All, 100)?;
+        for mode in [Mode::Native, Mode::Generic, Mode::Auto] {
+            let error = second.attach("gate", mode).err().ok_or("attached")?;
+            assert!(matches!(&error, NicError::Foreign { mode: AttachedMode::Native, .. }), "{error:?}");
+            assert!(error.to_string().contains("\"gatehouse\""), "{error}");
+        }
+        drop(second);
+        assert_eq!(show("gate")?, before);
+        Ok(())
+    })
+}
+
+pub(crate) fn a_foreign_program_is_left_alone_and_named() -> Outcome {
+    in_namespace(|| {
+        ip("link add gate type veth peer name wire")?;
+        for (how, attached) in [("xdpdrv", AttachedMode::Native), ("xdpgeneric", AttachedMode::Generic)] {
+            let foreign = Foreign::attach("gate", how)?;
+            let before = show("gate")?;
+            let mut card = card(Ports::All, 100)?;
+            for mode in [Mode::Native, Mode::Generic, Mode::Auto] {
+                let error = card.attach("gate", mode).err().ok_or("attached")?;
+                assert!(matches!(&error, NicError::Foreign { mode, .. } if *mode == attached), "{error:?}");
+                assert!(error.to_string().contains(&format!("ip link set dev gate {how} off")), "{error}");
+                assert_eq!(show("gate")?, before);
+            }
+            foreign.detach()?;
+        }
+        Ok(())
+    })
+}
+
+pub(crate) fn a_missing_interface_is_named() -> Outcome {
+    in_namespace(|| {
+        let mut card = card(Ports::All, 100)?;
+        for name in ["absent0", "", "a-name-that-is-too-long", "a/b"] {
+            let error = card.attach(name, Mode::Auto).err().ok_or("attached")?;
+            assert!(matches!(&error, NicError::NoInterface { interface } if interface == name), "{error:?}");
+        }
+        Ok(())
+    })
+}
+
+pub(crate) fn an_interface_without_ethernet_is_refused() -> Outcome {
+    in_namespace(|| {
+        ip("tuntap add mode tun name tunnel")?;
+        let mut card = card(Ports::All, 100)?;
+        let error = card.attach("tunnel", Mode::Auto).err().ok_or("attached")?;
+        assert!(matches!(&error, NicError::NotEthernet { .. }), "{error:?}");
+        Ok(())
+    })
+}
+
+pub(crate) fn nothing_is_attached_before_the_first_publication() -> Outcome {
+    in_namespace(|| {
+        let mut card = Card::load(&Settings { ports: Ports::All, reports_per_second: 1 })?;
+        assert!(matches!(card.attach("lo", Mode::Auto), Err(NicError::Unpublished { .. })));
+        card.publish(generation(1, &[])?.blocks(), 1)?;
+        card.attach("lo", Mode::Auto)?;
+        Ok(())
+    })
+}

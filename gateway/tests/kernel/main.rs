@@ -1,0 +1,66 @@
+//! Promises about the XDP program, in the running kernel. They need root: without it they are
+//! listed as ignored.
+
+mod attaching;
+mod foreign;
+mod frames;
+mod judging;
+mod reporting;
+mod world;
+
+use libtest_mimic::{Arguments, Trial};
+
+type Promise = (&'static str, fn() -> world::Outcome);
+
+/// Names functions as promises.
+#[macro_export]
+macro_rules! promises {
+    ($module:ident: $($promise:ident),+ $(,)?) => {
+        [$((stringify!($promise), $module::$promise as fn() -> $crate::world::Outcome)),+]
+    };
+}
+
+fn main() {
+    let root = nix::unistd::geteuid().is_root();
+    let promises: Vec<Promise> = [
+        &promises![judging:
+            a_denied_source_is_dropped_in_every_shape,
+            a_source_in_no_list_passes_in_every_shape,
+            what_is_not_ip_passes_and_neighbour_discovery_too,
+            in_scope_mode_only_tcp_to_a_guarded_port_is_dropped,
+            a_frame_cut_off_anywhere_is_judged_as_in_user_space,
+            a_frame_in_fragments_is_judged_like_one_in_one_buffer,
+            every_packet_is_counted_once,
+            without_a_generation_everything_passes,
+            a_new_generation_replaces_the_old_one_whole,
+            blocks_that_are_no_generation_leave_the_old_one_in_force,
+        ][..],
+        &promises![reporting:
+            the_first_drop_of_a_client_is_told_with_all_its_circumstances,
+            drops_that_follow_are_told_as_growth,
+            all_reports_add_up_to_all_drops,
+            a_flood_of_clients_is_told_up_to_the_budget,
+        ][..],
+        &promises![attaching:
+            a_veth_runs_the_program_in_its_driver_and_is_left_as_it_was,
+            loopback_falls_back_to_generic_and_says_why,
+            native_mode_on_loopback_is_refused_with_the_remedy,
+            a_foreign_program_is_left_alone_and_named,
+            a_second_card_does_not_replace_the_first,
+            a_missing_interface_is_named,
+            an_interface_without_ethernet_is_refused,
+            nothing_is_attached_before_the_first_publication,
+        ][..],
+    ]
+    .concat();
+    if !root {
+        eprintln!("ignored, because they need root to load XDP programs: {} promises", promises.len());
+    }
+    let trials = promises
+        .into_iter()
+        .map(|(name, promise)| {
+            Trial::test(name, move || promise().map_err(Into::into)).with_ignored_flag(!root)
+        })
+        .collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
