@@ -1,8 +1,8 @@
 //! One connection, from its first byte to the end of its session.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -18,133 +18,174 @@ use crate::auth::{Identity, bearer};
 use crate::rejection::{Layer, Reason, Rejection};
 use crate::session::limits::{Place, SessionPlace};
 use crate::session::relay::{self, Ending};
+use crate::session::socket;
 use crate::session::upstream::{self, Upstream};
 
-/// A client that was turned away, and the route it wanted as far as it is known.
+/// How long a client whose address is denied may hold its place before it gets its answer.
+const DENIED: Duration = Duration::from_secs(2);
+
+/// A client that was turned away.
 struct Rejected {
+    /// The route it wanted, as far as it is known.
     route: Option<Arc<Route>>,
     rejection: Box<Rejection>,
+    /// It sent a HEAD request, whose answer has no body (RFC 9110 §9.3.2).
+    head_only: bool,
 }
 
-/// A client that may have its session.
-struct Admitted {
+impl Rejected {
+    fn new(rejection: Box<Rejection>) -> Self {
+        Self { route: None, rejection, head_only: false }
+    }
+
+    fn on(route: &Arc<Route>, rejection: Box<Rejection>) -> Self {
+        Self { route: Some(Arc::clone(route)), ..Self::new(rejection) }
+    }
+}
+
+/// An opening handshake that every check but that of the upstream let through.
+struct Authorized {
     opening: Opening,
     route: Arc<Route>,
     identity: Identity,
+    session: SessionPlace,
+}
+
+/// A client that has its session.
+struct Admitted {
+    route: Arc<Route>,
+    identity: Identity,
+    session: SessionPlace,
     upstream: Upstream,
-    /// Held as long as the session lives.
-    place: SessionPlace,
+    /// What it sent before it was admitted.
+    early: Vec<u8>,
 }
 
 /// Handles a connection until it ends, or `cut` cuts it.
 pub(super) async fn handle(
     mut stream: TcpStream,
     client: SocketAddr,
-    place: Place,
+    mut place: Place,
     gate: Arc<Gate>,
     cut: CancellationToken,
 ) {
     let id = gate.id();
-    // A WebSocket's small frames must not wait for each other. Failing means it is closed already.
-    let _ = stream.set_nodelay(true);
+    socket::prepare(&stream);
+    // Boxed, so that the room it needs is given back before the session begins.
     let judged = tokio::select! {
-        judged = judge(&mut stream, client, id, place, &gate) => judged,
+        judged = Box::pin(judge(&stream, client, id, &place, &gate)) => judged,
         () = cut.cancelled() => return,
     };
     let admitted = match judged {
         Ok(Some(admitted)) => admitted,
         Ok(None) => return,
-        Err(Rejected { route, rejection }) => {
-            let route = route.map(|route| route.path.clone());
-            gate.record(Entry::Rejected { id, client, route, rejection: rejection.clone() });
-            answer::reject(&mut stream, &rejection, id, gate.now()).await;
+        Err(rejected) => {
+            tokio::select! {
+                () = Box::pin(reject(&mut stream, client, id, rejected, &gate)) => {}
+                () = cut.cancelled() => {}
+            }
             return;
         }
     };
-    let Admitted { opening, route, identity, upstream, place } = admitted;
-    gate.record(Entry::Admitted {
-        id,
-        client,
-        route: route.path.clone(),
-        subject: identity.subject.clone(),
-        issuer: identity.issuer.clone(),
-    });
+    place.decided();
+    let Admitted { route, identity: Identity { issuer, subject, .. }, session, upstream, early } = admitted;
+    gate.record(Entry::Admitted { id, client, route: route.path.clone(), subject: subject.clone(), issuer });
     let start = Instant::now();
-    let Ending { why, bytes_up, bytes_down } =
-        relay::run(&mut stream, upstream, opening.early(), id, &cut).await;
-    drop(place);
-    gate.record(Entry::Ended {
-        id,
-        client,
-        route: route.path.clone(),
-        subject: identity.subject,
-        why,
-        duration: start.elapsed(),
-        bytes_up,
-        bytes_down,
-    });
+    let Ending { why, bytes_up, bytes_down } = relay::run(stream, upstream, early, id, &cut).await;
+    let duration = start.elapsed();
+    drop((session, place));
+    let route = route.path.clone();
+    gate.record(Entry::Ended { id, client, route, subject, why, duration, bytes_up, bytes_down });
+}
+
+/// Turns a connection away that has no place. What it asks for is not looked at.
+pub(super) async fn turn_away(mut stream: TcpStream, client: SocketAddr, reason: Reason, gate: Arc<Gate>) {
+    let id = gate.id();
+    let rejection = Box::new(Rejection::new(reason).retry_after(RETRY));
+    gate.record(Entry::Rejected { id, client, route: None, rejection: rejection.clone() });
+    if let Some(_leave) = gate.overflow() {
+        answer::send(&mut stream, &rejection, id, false, gate.now()).await;
+    }
+}
+
+async fn reject(
+    stream: &mut TcpStream,
+    client: SocketAddr,
+    id: HandshakeId,
+    rejected: Rejected,
+    gate: &Gate,
+) {
+    let Rejected { route, rejection, head_only } = rejected;
+    let route = route.map(|route| route.path.clone());
+    gate.record(Entry::Rejected { id, client, route, rejection: rejection.clone() });
+    answer::send(stream, &rejection, id, head_only, gate.now()).await;
 }
 
 /// Takes a connection through all layers, in the order of the registry. `None`: the client left
 /// before it had asked for anything.
 async fn judge(
-    stream: &mut TcpStream,
+    stream: &TcpStream,
     client: SocketAddr,
     id: HandshakeId,
-    place: Place,
-    gate: &Arc<Gate>,
+    place: &Place,
+    gate: &Gate,
 ) -> Result<Option<Admitted>, Rejected> {
-    let unrouted = |rejection| Rejected { route: None, rejection };
+    let Some(authorized) = authorize(stream, client, place, gate).await? else {
+        return Ok(None);
+    };
+    let Authorized { opening, route, identity, session } = authorized;
+    let deadline = gate.limits().upstream_timeout;
+    let opened = timeout(deadline, upstream::open(&route.upstream, &opening, &identity, client, id)).await;
+    let upstream =
+        opened.unwrap_or_else(|_| Err(upstream::timed_out(&route.upstream))).map_err(|mut rejection| {
+            rejection.issuer = Some(identity.issuer.clone());
+            rejection.subject = Some(identity.subject.clone());
+            if rejection.reason.retryable() {
+                rejection.retry_after = Some(RETRY);
+            }
+            Rejected::on(&route, rejection)
+        })?;
+    Ok(Some(Admitted { route, identity, session, upstream, early: opening.into_early() }))
+}
+
+async fn authorize(
+    stream: &TcpStream,
+    client: SocketAddr,
+    place: &Place,
+    gate: &Gate,
+) -> Result<Option<Authorized>, Rejected> {
     let limits = gate.limits();
     let address = client.ip().to_canonical();
 
-    // The request is read before the address is judged: an answer to no request would be taken
-    // for a broken server, not for a firewall.
-    let head = timeout(limits.handshake_timeout, Head::read(stream, limits.request_head)).await;
+    // A denied client is answered all the same, and not before it has asked: an answer to no
+    // request would be taken for a broken server, not for a firewall (RFC 9112 §9.2).
+    let denied = gate.snapshot().admit(address).is_err();
+    let patience = if denied { limits.handshake_timeout.min(DENIED) } else { limits.handshake_timeout };
+    let head = timeout(patience, Head::read(stream, limits.request_head)).await;
+
+    // One snapshot decides all that follows: the one in force now.
     let snapshot = gate.snapshot();
+    let head_only = matches!(&head, Ok(Ok(head)) if head.bytes().starts_with(b"HEAD "));
+    let unrouted = |rejection| Rejected { head_only, ..Rejected::new(rejection) };
     snapshot.admit(address).map_err(unrouted)?;
     let head = match head {
         Ok(Ok(head)) => head,
-        Ok(Err(HeadError::Closed(_))) => return Ok(None),
-        Ok(Err(error @ HeadError::TooLarge(_))) => {
-            return Err(unrouted(fault(Reason::HandshakeTooLarge, &error)));
-        }
-        Ok(Err(error @ HeadError::BareLineFeed)) => {
-            return Err(unrouted(fault(Reason::HandshakeMalformed, &error)));
-        }
+        Ok(Err(HeadError::Closed { .. })) => return Ok(None),
+        Ok(Err(error)) => return Err(unrouted(error.rejection())),
         Err(_) => return Err(unrouted(Box::new(Rejection::new(Reason::HandshakeTimeout)))),
     };
-    let opening = Opening::judge(&head, limits.request_headers).map_err(unrouted)?;
+    let opening = Opening::judge(head, limits.request_headers).map_err(unrouted)?;
     let route = snapshot.route_of(&opening).map_err(unrouted)?;
 
-    let on_route = |rejection| Rejected { route: Some(Arc::clone(&route)), rejection };
-    let token = bearer(opening.authorization()).map_err(on_route)?;
-    let identity = route.requirement.judge(&token, gate.now()).map_err(on_route)?;
-    let place = limit(place, address, &identity).map_err(on_route)?;
-    let upstream =
-        timeout(limits.upstream_timeout, upstream::open(&route.upstream, &opening, &identity, client, id))
-            .await
-            .unwrap_or_else(|_| Err(Box::new(Rejection::new(Reason::UpstreamTimeout))))
-            .map_err(|mut rejection| {
-                rejection.issuer = Some(identity.issuer.clone());
-                rejection.subject = Some(identity.subject.clone());
-                if rejection.reason.layer() == Layer::Upstream && rejection.reason.retryable() {
-                    rejection.retry_after = Some(RETRY);
-                }
-                on_route(rejection)
-            })?;
-    Ok(Some(Admitted { opening, route, identity, upstream, place }))
-}
-
-fn fault(reason: Reason, error: &HeadError) -> Box<Rejection> {
-    Box::new(Rejection::new(reason).detail(format!("{error}.")))
-}
-
-fn limit(place: Place, address: IpAddr, identity: &Identity) -> Result<SessionPlace, Box<Rejection>> {
-    place.session(address, (&identity.issuer, &identity.subject)).map_err(|reason| {
+    let token = bearer(opening.authorization()).map_err(|rejection| Rejected::on(&route, rejection))?;
+    let judged = route.requirement.judge(&token, gate.now());
+    let identity = judged.map_err(|rejection| Rejected::on(&route, rejection))?;
+    let session = place.session((&identity.issuer, &identity.subject)).map_err(|reason| {
+        debug_assert_eq!(reason.layer(), Layer::Limit);
         let mut rejection = Rejection::new(reason).retry_after(RETRY);
         rejection.issuer = Some(identity.issuer.clone());
         rejection.subject = Some(identity.subject.clone());
-        Box::new(rejection)
-    })
+        Rejected::on(&route, Box::new(rejection))
+    })?;
+    Ok(Some(Authorized { opening, route, identity, session }))
 }

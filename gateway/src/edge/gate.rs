@@ -1,17 +1,19 @@
 //! What all connections share.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::snapshot::Snapshot;
 use crate::audit::{AuditSink, Entry, HandshakeId};
 use crate::config::Limits;
-use crate::rejection::{Reason, Rejection, http};
 use crate::session::limits::Counts;
+
+/// Connections at once that are told that there is no place for them. Beyond that they are closed
+/// without an answer: being full must not cost more than being busy.
+const OVERFLOW: usize = 256;
 
 /// Where time and randomness come from.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +29,7 @@ pub struct Gate {
     snapshot: ArcSwap<Snapshot>,
     limits: Limits,
     counts: Arc<Counts>,
+    overflow: Arc<Semaphore>,
     audit: Arc<dyn AuditSink>,
     sources: Sources,
 }
@@ -41,7 +44,14 @@ impl Gate {
     /// A gate that starts with `snapshot`.
     pub fn new(snapshot: Snapshot, limits: Limits, audit: Arc<dyn AuditSink>, sources: Sources) -> Self {
         let counts = Arc::new(Counts::new(&limits));
-        Self { snapshot: ArcSwap::from_pointee(snapshot), limits, counts, audit, sources }
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            limits,
+            counts,
+            overflow: Arc::new(Semaphore::new(OVERFLOW)),
+            audit,
+            sources,
+        }
     }
 
     /// Judges all handshakes from now on by `snapshot`.
@@ -80,12 +90,8 @@ impl Gate {
         self.audit.record(entry);
     }
 
-    /// Turns a connection away without reading from it, because the gate is full.
-    pub(super) fn shed(&self, stream: TcpStream, client: SocketAddr) {
-        let id = self.id();
-        let rejection = Box::new(Rejection::new(Reason::LimitCapacity).retry_after(super::answer::RETRY));
-        // One attempt that cannot wait: a fresh socket has room for the answer.
-        let _ = stream.try_write(&http::response(&rejection, id, self.now()));
-        self.record(Entry::Rejected { id, client, route: None, rejection });
+    /// Leave to answer one connection that has no place.
+    pub(super) fn overflow(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.overflow).try_acquire_owned().ok()
     }
 }

@@ -4,6 +4,8 @@ use std::io;
 
 use tokio::net::TcpStream;
 
+use crate::rejection::{Reason, Rejection};
+
 /// The bytes of a head, and what came after it.
 #[derive(Debug)]
 pub struct Head {
@@ -14,15 +16,29 @@ pub struct Head {
 /// Why there is no head.
 #[derive(Debug, thiserror::Error)]
 pub enum HeadError {
-    /// The peer closed the connection, or it broke.
-    #[error("the connection ended before the head was complete")]
+    /// The peer closed the connection before it said anything, or the connection broke.
+    #[error("the connection was closed without a word")]
     Closed(#[source] Option<io::Error>),
+    /// The peer ended its half in the middle of the head.
+    #[error("the head ends before its empty line")]
+    Cut,
     /// The head is longer than the limit.
     #[error("the head is longer than {0} bytes")]
     TooLarge(usize),
     /// A line does not end in CR LF (RFC 9112 §2.2 lets a server insist on it).
     #[error("a line of the head does not end in CR LF")]
     BareLineFeed,
+}
+
+impl HeadError {
+    /// The rejection of a client whose request has no head.
+    pub fn rejection(&self) -> Box<Rejection> {
+        let reason = match self {
+            Self::TooLarge(_) => Reason::HandshakeTooLarge,
+            Self::Closed(_) | Self::Cut | Self::BareLineFeed => Reason::HandshakeMalformed,
+        };
+        Box::new(Rejection::new(reason).detail(format!("In the request, {self}.")))
+    }
 }
 
 impl Head {
@@ -32,41 +48,41 @@ impl Head {
     ///
     /// See [`HeadError`].
     pub async fn read(stream: &TcpStream, limit: usize) -> Result<Self, HeadError> {
-        Self::read_on(stream, limit, Vec::new()).await
+        Self::read_after(Vec::new(), stream, limit).await
     }
 
-    /// The same, after `bytes` that were read already and hold no complete head.
+    /// The same for a head whose first `bytes` were read already.
     ///
     /// # Errors
     ///
     /// See [`HeadError`].
-    pub async fn read_on(stream: &TcpStream, limit: usize, mut bytes: Vec<u8>) -> Result<Self, HeadError> {
+    pub async fn read_after(mut bytes: Vec<u8>, stream: &TcpStream, limit: usize) -> Result<Self, HeadError> {
         let mut seen = 0;
         loop {
+            match end(&bytes, &mut seen) {
+                Scan::End(length) if length <= limit => return Ok(Self { bytes, length }),
+                Scan::BareLineFeed => return Err(HeadError::BareLineFeed),
+                Scan::More if bytes.len() < limit => {}
+                Scan::End(_) | Scan::More => return Err(HeadError::TooLarge(limit)),
+            }
             stream.readable().await.map_err(|error| HeadError::Closed(Some(error)))?;
             // Room for a common head at once; growth is bounded by the limit and what is read.
             bytes.reserve(1024);
             match stream.try_read_buf(&mut bytes) {
-                Ok(0) => return Err(HeadError::Closed(None)),
+                Ok(0) if bytes.is_empty() => return Err(HeadError::Closed(None)),
+                Ok(0) => return Err(HeadError::Cut),
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(HeadError::Closed(Some(error))),
-            }
-            match end(&bytes, &mut seen) {
-                Scan::End(length) if length <= limit => return Ok(Self { bytes, length }),
-                Scan::BareLineFeed => return Err(HeadError::BareLineFeed),
-                Scan::More if bytes.len() <= limit => {}
-                Scan::End(_) | Scan::More => return Err(HeadError::TooLarge(limit)),
             }
         }
     }
 
-    /// A head from bytes that were read some other way, or the bytes when they hold no complete
-    /// one.
-    pub fn parse(bytes: Vec<u8>) -> Result<Self, Vec<u8>> {
+    /// A head from bytes that were read some other way; `None` when they hold no complete one.
+    pub fn parse(bytes: Vec<u8>) -> Option<Self> {
         match end(&bytes, &mut 0) {
-            Scan::End(length) => Ok(Self { bytes, length }),
-            Scan::More | Scan::BareLineFeed => Err(bytes),
+            Scan::End(length) => Some(Self { bytes, length }),
+            Scan::More | Scan::BareLineFeed => None,
         }
     }
 
@@ -78,6 +94,13 @@ impl Head {
     /// What came after the head.
     pub fn rest(&self) -> &[u8] {
         &self.bytes[self.length..]
+    }
+
+    /// What came after the head, alone.
+    pub fn into_rest(mut self) -> Vec<u8> {
+        self.bytes.drain(..self.length);
+        self.bytes.shrink_to_fit();
+        self.bytes
     }
 }
 

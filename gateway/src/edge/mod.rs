@@ -22,45 +22,83 @@ use tokio_util::task::TaskTracker;
 pub use gate::{Gate, Sources};
 pub use snapshot::{Route, Snapshot};
 
-/// Serves `listener` until `stop`; then open sessions get the drain timeout, and are cut.
+/// Before the next attempt to accept, after one that failed for want of something.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves `listener` until `stop`. Then nobody is accepted any more, open sessions get the drain
+/// timeout, and are cut.
+///
+/// Connections count against `[limits] sessions` from the moment they are accepted: handshakes that
+/// are not decided yet are part of it.
 pub async fn serve(listener: TcpListener, gate: Arc<Gate>, stop: CancellationToken) {
-    let sessions = TaskTracker::new();
+    let connections = TaskTracker::new();
     let cut = CancellationToken::new();
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                // From the queue's point of view the gate is full: nothing is read, nothing is
-                // kept, and the next one gets its chance.
-                let Some(place) = gate.counts().place() else {
-                    gate.shed(stream, peer);
-                    continue;
-                };
-                sessions.spawn(connection::handle(stream, peer, place, Arc::clone(&gate), cut.clone()));
+            Ok((stream, client)) => {
+                if std::mem::take(&mut failing) {
+                    log::info!("connections are accepted again");
+                }
+                let gate = Arc::clone(&gate);
+                match gate.counts().place(client.ip().to_canonical()) {
+                    Ok(place) => {
+                        connections.spawn(connection::handle(stream, client, place, gate, cut.clone()));
+                    }
+                    Err(reason) => {
+                        connections.spawn(connection::turn_away(stream, client, reason, gate));
+                    }
+                }
             }
-            Err(error) => pause(&error).await,
+            // One connection that was reset while it waited costs nothing.
+            Err(error) if of_one_connection(&error) => {}
+            // What the host lacks (too many open files, say) would be lacking again at once: that
+            // is reported once, and tried again with a pause.
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    log::error!("connections cannot be accepted: {error}; trying again until it works");
+                }
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = tokio::time::sleep(PAUSE) => {}
+                }
+            }
         }
     }
-    sessions.close();
-    if tokio::time::timeout(gate.limits().drain_timeout, sessions.wait()).await.is_err() {
+    // Clients that still come are refused by the kernel, rather than left waiting in its queue.
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(gate.limits().drain_timeout, connections.wait()).await.is_err() {
         cut.cancel();
-        sessions.wait().await;
+        connections.wait().await;
     }
 }
 
-/// Errors of a single connection (it was reset while it waited) cost nothing; those of the host,
-/// such as too many open files, would come back at full speed.
-async fn pause(error: &io::Error) {
-    if !matches!(
+/// accept(2): errors of the new connection itself, to be treated like a lack of connections.
+fn of_one_connection(error: &io::Error) -> bool {
+    matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
-    ) {
-        log::error!("connections cannot be accepted: {error}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::WouldBlock
+    ) || matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::ENONET
+                | libc::EOPNOTSUPP
+        )
+    )
 }
 
 #[cfg(test)]

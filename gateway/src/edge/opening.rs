@@ -1,13 +1,15 @@
 //! The opening handshake, parsed and judged (RFC 6455 §4.2.1). Pure.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::head::Head;
 use crate::rejection::{Reason, Rejection};
+use crate::session::headers::Headers;
 
 /// A valid opening handshake. For which route, and whether with a good token, is not said yet.
-#[derive(Debug)]
 pub struct Opening {
     path: String,
     query: Option<String>,
@@ -16,8 +18,15 @@ pub struct Opening {
     protocols: Vec<String>,
     extensions: Vec<String>,
     origin: Option<String>,
-    headers: Vec<(String, Vec<u8>)>,
+    headers: Headers,
     early: Vec<u8>,
+}
+
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The query and the headers hold tokens and cookies.
+        f.debug_struct("Opening").field("path", &self.path).field("host", &self.host).finish_non_exhaustive()
+    }
 }
 
 type Judged<T> = Result<T, Box<Rejection>>;
@@ -29,14 +38,16 @@ fn reject<T>(reason: Reason, detail: impl Into<String>) -> Judged<T> {
 impl Opening {
     /// Judges `head`, which may have `max_headers` headers.
     ///
-    /// The target is an absolute path (`origin-form`), or a URL whose authority is that of `Host`
-    /// (`absolute-form`, RFC 9112 §3.2.2). The path is compared as it was sent: whatever is
-    /// percent-encoded, or has empty or dot segments, is another path than the route's.
+    /// The target is an absolute path (`origin-form`), or an `http` or `ws` URL whose authority is
+    /// that of `Host` (`absolute-form`, RFC 9112 §3.2.2). The path is compared as it was sent:
+    /// one with percent-encoding, or with empty or dot segments, is another path than the route's,
+    /// and has no route.
     ///
     /// # Errors
     ///
-    /// A rejection of the layer `handshake`; of several faults the first in the registry.
-    pub fn judge(head: &Head, max_headers: usize) -> Judged<Self> {
+    /// A rejection of the layer `handshake`; of several faults the first in the registry, except
+    /// that too many headers are counted before they are read.
+    pub fn judge(head: Head, max_headers: usize) -> Judged<Self> {
         let mut headers = vec![httparse::EMPTY_HEADER; max_headers];
         let mut request = httparse::Request::new(&mut headers);
         match request.parse(head.bytes()) {
@@ -63,6 +74,10 @@ impl Opening {
         };
         let (path, query) = target(request.path.unwrap_or(""), host)?;
         let origin = fields.single("origin")?;
+        fields.single("upgrade")?;
+        let Some(protocols) = fields.tokens("sec-websocket-protocol") else {
+            return reject(Reason::HandshakeMalformed, "Sec-WebSocket-Protocol is not a list of tokens.");
+        };
 
         if !fields.has_token("connection", "upgrade") || !fields.has_token("upgrade", "websocket") {
             return reject(
@@ -81,10 +96,7 @@ impl Opening {
         if length || fields.values("transfer-encoding").next().is_some() {
             return reject(Reason::HandshakeBody, "Content-Length or Transfer-Encoding announce a body.");
         }
-        let Some(protocols) = fields.tokens("sec-websocket-protocol") else {
-            return reject(Reason::HandshakeMalformed, "Sec-WebSocket-Protocol is not a list of tokens.");
-        };
-        Ok(Self {
+        let opening = Self {
             path,
             query,
             host: host.to_owned(),
@@ -97,8 +109,9 @@ impl Opening {
                 .iter()
                 .map(|header| (header.name.to_ascii_lowercase(), header.value.to_vec()))
                 .collect(),
-            early: head.rest().to_vec(),
-        })
+            early: Vec::new(),
+        };
+        Ok(Self { early: head.into_rest(), ..opening })
     }
 
     /// The path of the request, as it was sent.
@@ -138,7 +151,7 @@ impl Opening {
     }
 
     /// All headers in their order, with names in lower case.
-    pub fn headers(&self) -> &[(String, Vec<u8>)] {
+    pub fn headers(&self) -> &Headers {
         &self.headers
     }
 
@@ -149,8 +162,8 @@ impl Opening {
     }
 
     /// What the client sent before it was admitted.
-    pub fn early(&self) -> &[u8] {
-        &self.early
+    pub fn into_early(self) -> Vec<u8> {
+        self.early
     }
 }
 

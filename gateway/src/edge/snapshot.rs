@@ -84,7 +84,8 @@ impl Snapshot {
     /// `handshake/no_route`, or `handshake/origin` with the route.
     pub fn route(&self, path: &str, origin: Option<&str>) -> Result<Arc<Route>, Box<Rejection>> {
         let Some(route) = self.routes.get(path) else {
-            return Err(Box::new(Rejection::new(Reason::HandshakeNoRoute)));
+            let note = format!("the path is {}", harmless(path));
+            return Err(Box::new(Rejection::new(Reason::HandshakeNoRoute).note(note)));
         };
         match (&route.origins, origin) {
             (Some(allowed), Some(origin)) if !allowed.iter().any(|one| one.eq_ignore_ascii_case(origin)) => {
@@ -102,5 +103,27 @@ impl Snapshot {
     /// As for [`Self::route`].
     pub fn route_of(&self, opening: &Opening) -> Result<Arc<Route>, Box<Rejection>> {
         self.route(opening.path(), opening.origin())
+    }
+}
+
+/// A path as it can stand in the journal. Some services take tokens in it, so what is too long for
+/// a name is left out.
+fn harmless(path: &str) -> String {
+    const LONGEST: usize = 32;
+    const MOST: usize = 8;
+    let segments = path.split('/').take(MOST);
+    let shown: Vec<&str> = segments.map(|one| if one.len() > LONGEST { "…" } else { one }).collect();
+    format!("{:?}", shown.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_in_the_journal_is_short_and_holds_no_token() {
+        assert_eq!(harmless("/chat/room"), "\"/chat/room\"");
+        assert_eq!(harmless(&format!("/ws/{}/x", "eyJ".repeat(40))), "\"/ws/…/x\"");
+        assert!(harmless(&"/a".repeat(5000)).len() < 300);
     }
 }

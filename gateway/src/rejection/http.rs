@@ -1,6 +1,6 @@
 //! A rejection as the answer to an HTTP request.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,9 @@ use crate::audit::HandshakeId;
 
 /// The name of the header that says which layer rejected.
 pub const HEADER: &str = "Gatehouse-Rejection";
+
+/// When to come back after an overload or an outage whose end is not known.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// The problem document (RFC 9457) of a rejection.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -52,16 +55,36 @@ impl Problem {
 }
 
 /// The whole answer, after which the connection is closed.
-pub fn response(rejection: &Rejection, id: HandshakeId, now: SystemTime) -> Vec<u8> {
+#[derive(Clone, Debug)]
+pub struct Response {
+    bytes: Vec<u8>,
+    head: usize,
+}
+
+impl Response {
+    /// Head and body.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The head alone, which is the answer to a HEAD request (RFC 9110 §9.3.2).
+    pub fn head(&self) -> &[u8] {
+        &self.bytes[..self.head]
+    }
+}
+
+/// The answer to the handshake `id`, rejected at the time `now`.
+pub fn response(rejection: &Rejection, id: HandshakeId, now: SystemTime) -> Response {
     let problem = Problem::new(rejection, id);
+    let status = problem.status;
     // A document of plain strings and numbers can always be written.
     let body = serde_json::to_vec(&problem).unwrap_or_default();
-    let mut head = format!("HTTP/1.1 {} {}\r\n", problem.status, phrase(problem.status));
+    let mut head = format!("HTTP/1.1 {status} {}\r\n", phrase(status));
     let mut header = |name: &str, value: &str| {
         head.push_str(name);
         head.push_str(": ");
         // Nothing that came from outside can start another header.
-        head.extend(value.chars().filter(|character| !character.is_control()));
+        head.extend(value.chars().filter(|character| matches!(character, ' '..='~')));
         head.push_str("\r\n");
     };
     header("Date", &httpdate::fmt_http_date(now));
@@ -69,27 +92,35 @@ pub fn response(rejection: &Rejection, id: HandshakeId, now: SystemTime) -> Vec<
     if let Some(challenge) = challenge(rejection) {
         header("WWW-Authenticate", &challenge);
     }
-    match rejection.reason {
-        Reason::HandshakeMethod => header("Allow", "GET"),
-        // RFC 6455 §4.4, RFC 9110 §15.5.22
-        Reason::HandshakeBadVersion => {
-            header("Sec-WebSocket-Version", "13");
-            header("Upgrade", "websocket");
-        }
-        Reason::HandshakeNotWebsocket => header("Upgrade", "websocket"),
+    match status {
+        // RFC 9110 §15.5.6
+        405 => header("Allow", "GET"),
+        // RFC 9110 §15.5.22
+        426 => header("Upgrade", "websocket"),
         _ => {}
     }
-    if let Some(after) = rejection.retry_after {
-        header("Retry-After", &after.as_secs().max(1).to_string());
+    if rejection.reason == Reason::HandshakeBadVersion {
+        // RFC 6455 §4.4
+        header("Sec-WebSocket-Version", "13");
+    }
+    let overload = matches!(status, 429 | 503).then_some(RETRY);
+    if let Some(after) = rejection.retry_after.or(overload) {
+        header("Retry-After", &whole_seconds(after).to_string());
     }
     header("Content-Type", "application/problem+json");
     header("Content-Length", &body.len().to_string());
     header("Cache-Control", "no-store");
-    header("Connection", if problem.status == 426 { "Upgrade, close" } else { "close" });
+    header("Connection", if status == 426 { "Upgrade, close" } else { "close" });
     head.push_str("\r\n");
-    let mut answer = head.into_bytes();
-    answer.extend(body);
-    answer
+    let mut bytes = head.into_bytes();
+    let head = bytes.len();
+    bytes.extend(body);
+    Response { bytes, head }
+}
+
+/// Not earlier than it makes sense, and never at once.
+fn whole_seconds(span: Duration) -> u64 {
+    span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0)).max(1)
 }
 
 /// The challenge that goes with a status (RFC 6750 §3): no error code when no credentials came,
@@ -101,6 +132,9 @@ fn challenge(rejection: &Rejection) -> Option<String> {
         Layer::Credentials if reason == Reason::CredentialsMultiple => Some("invalid_request"),
         Layer::Credentials | Layer::Expiry => Some("invalid_token"),
         Layer::Scope => Some("insufficient_scope"),
+        // The service's own 401: it needs a challenge (RFC 9110 §15.5.2), and the gate's token was
+        // not at fault.
+        _ if rejection.status() == 401 => None,
         _ => return None,
     };
     let mut challenge = "Bearer realm=\"gatehouse\"".to_owned();
@@ -128,11 +162,11 @@ fn phrase(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn answer(rejection: &Rejection) -> (String, Problem) {
-        let bytes = response(rejection, HandshakeId::new([1; 10]), SystemTime::UNIX_EPOCH);
-        let text = String::from_utf8(bytes).expect("text");
+        let answer = response(rejection, HandshakeId::new([1; 10]), SystemTime::UNIX_EPOCH);
+        let text = String::from_utf8(answer.bytes().to_vec()).expect("text");
+        assert!(text.as_bytes().starts_with(answer.head()) && answer.head().ends_with(b"\r\n\r\n"), "{text}");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
         (format!("{head}\r\n"), serde_json::from_str(body).expect("a problem document"))
     }
@@ -182,15 +216,34 @@ mod tests {
     fn what_only_the_operator_may_know_is_not_in_the_answer() {
         let rejection =
             Rejection::new(Reason::CredentialsWrongAudience).note("expected https://secret.example");
-        let bytes = response(&rejection, HandshakeId::new([1; 10]), SystemTime::UNIX_EPOCH);
-        assert!(!String::from_utf8(bytes).expect("text").contains("secret.example"));
+        let answer = response(&rejection, HandshakeId::new([1; 10]), SystemTime::UNIX_EPOCH);
+        assert!(!String::from_utf8_lossy(answer.bytes()).contains("secret.example"));
     }
 
     #[test]
     fn an_outage_says_when_to_come_back() {
         let mut rejection = Rejection::new(Reason::AuthSystemKeysUnavailable);
-        rejection.retry_after = Some(Duration::from_secs(10));
+        rejection.retry_after = Some(Duration::from_millis(9001));
         assert!(answer(&rejection).0.contains("\r\nRetry-After: 10\r\n"));
+        for reason in Reason::ALL.iter().filter(|reason| matches!(reason.status(), 429 | 503)) {
+            assert!(answer(&Rejection::new(*reason)).0.contains("\r\nRetry-After: "), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_status_of_the_service_comes_with_the_headers_that_it_demands() {
+        for (status, header) in [
+            (401, "WWW-Authenticate: Bearer realm=\"gatehouse\"\r\n"),
+            (405, "Allow: GET\r\n"),
+            (426, "Upgrade: websocket\r\n"),
+            (503, "Retry-After: 5\r\n"),
+        ] {
+            let mut rejection = Rejection::new(Reason::UpstreamRefused);
+            rejection.upstream_status = Some(status);
+            let (head, problem) = answer(&rejection);
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")) && head.contains(header), "{head}");
+            assert_eq!(problem.status, status);
+        }
     }
 
     #[test]

@@ -5,15 +5,25 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Uri};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Error;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::handshake::client::Response;
-use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
-use tokio_tungstenite::{WebSocketStream, client_async};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use super::answer::{Answer, AnswerError, Offer};
+use super::headers::{push, values};
 use crate::rejection::http::{HEADER, Problem};
+
+/// Bytes of a rejection's body.
+const MAX_BODY: u64 = 64 * 1024;
+/// From the head of a rejection to the end of its body.
+const BODY: Duration = Duration::from_secs(1);
+/// Bytes of a message.
+const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// An open session.
 pub type Client = WebSocketStream<TcpStream>;
@@ -22,7 +32,7 @@ pub type Client = WebSocketStream<TcpStream>;
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The URL or the token cannot be sent.
-    #[error("{0} is not valid")]
+    #[error("{0}")]
     Invalid(&'static str),
     /// The name has no address.
     #[error("{host} has no address{}", if *.same_family { " of the source's family" } else { "" })]
@@ -42,54 +52,79 @@ pub enum ConnectError {
     #[error("connected, but the handshake was not answered in time")]
     Silent,
     /// The connection was refused or broke.
-    #[error("the connection failed")]
+    #[error("the connection failed: {0}")]
     Broken(#[from] io::Error),
     /// The handshake was answered with something else than 101.
     #[error("{0}")]
-    Rejected(Box<Answer>),
+    Rejected(Box<Rejected>),
     /// The answer breaks the protocol.
-    #[error("the answer is no valid WebSocket handshake")]
-    Protocol(#[source] Box<Error>),
+    #[error("the answer is no valid WebSocket handshake: {0}")]
+    Protocol(#[from] AnswerError),
 }
 
 /// The answer to a rejected handshake.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Rejected {
     /// The HTTP status.
     pub status: u16,
-    /// The header that says which layer rejected; `None` when it was not a gate that answered.
-    pub rejection: Option<String>,
+    /// What the header says; `None` when it was not a gate that answered.
+    pub header: Option<Header>,
     /// The problem document.
     pub problem: Option<Problem>,
+    /// After how many seconds to come back.
+    pub retry_after: Option<u64>,
 }
 
-impl fmt::Display for Answer {
+/// The header that says which layer rejected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The layer.
+    pub layer: String,
+    /// The reason within the layer.
+    pub reason: String,
+    /// Finds the same rejection in the journal.
+    pub id: String,
+}
+
+impl Header {
+    /// Reads the dictionary (RFC 9651 §3.2) of the header; members that are not known are skipped.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let dictionary: sfv::Dictionary = sfv::Parser::new(text).parse().ok()?;
+        let item = |key: &str| match dictionary.get(key)? {
+            sfv::ListEntry::Item(item) => Some(&item.bare_item),
+            sfv::ListEntry::InnerList(_) => None,
+        };
+        Some(Self {
+            layer: item("layer")?.as_token()?.as_str().to_owned(),
+            reason: item("reason")?.as_token()?.as_str().to_owned(),
+            id: item("id")?.as_string()?.as_str().to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.problem {
-            Some(problem) => {
-                writeln!(
-                    f,
-                    "rejected: layer {}, reason {} (HTTP {})",
-                    problem.layer, problem.reason, self.status
-                )?;
-                writeln!(f, "  {}", problem.detail)?;
-                writeln!(f, "  fix: {}", problem.fix)?;
-                write!(f, "  id:  {}", problem.id)
+        let Some(Header { layer, reason, id }) = &self.header else {
+            return write!(f, "refused with HTTP {}, and not by a gate: there is no {HEADER}", self.status);
+        };
+        writeln!(f, "rejected: layer {layer}, reason {reason} (HTTP {})", self.status)?;
+        if let Some(problem) = &self.problem {
+            // Who answers must not be able to move the cursor.
+            writeln!(f, "  {}", printable(&problem.detail))?;
+            writeln!(f, "  fix: {}", printable(&problem.fix))?;
+            let again = if problem.retryable { "can succeed later" } else { "will be rejected again" };
+            write!(f, "  the same request {again}")?;
+            match self.retry_after {
+                Some(seconds) => writeln!(f, "; try again in {seconds} s")?,
+                None => writeln!(f)?,
             }
-            None => write!(f, "refused with HTTP {}, and not by a gate: there is no {HEADER}", self.status),
         }
+        write!(f, "  id:  {id}")
     }
 }
 
-impl From<Response> for Answer {
-    fn from(response: Response) -> Self {
-        let header = response.headers().get(HEADER).and_then(|value| value.to_str().ok());
-        Self {
-            status: response.status().as_u16(),
-            rejection: header.map(str::to_owned),
-            problem: response.body().as_ref().and_then(|body| serde_json::from_slice(body).ok()),
-        }
-    }
+fn printable(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).collect()
 }
 
 /// Opens a session at `url` (`ws://host:port/path`), with `token` as bearer token, from the address
@@ -104,44 +139,100 @@ pub async fn connect(
     source: Option<IpAddr>,
     limit: Duration,
 ) -> Result<Client, ConnectError> {
-    let mut request = url.into_client_request().map_err(|_| ConnectError::Invalid("the URL"))?;
-    if request.uri().scheme_str() != Some("ws") {
-        return Err(ConnectError::Invalid("the URL's scheme (ws:// is expected)"));
+    let url = Url::parse(url)?;
+    if token.is_some_and(|token| HeaderValue::from_str(token).is_err()) {
+        return Err(ConnectError::Invalid("the token has characters that no header has"));
     }
-    if let Some(token) = token {
-        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-            .map_err(|_| ConnectError::Invalid("the token"))?;
-        value.set_sensitive(true);
-        request.headers_mut().insert("authorization", value);
-    }
-    let host = request.uri().host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let port = request.uri().port_u16().unwrap_or(80);
-    let target = resolve(&host, port, source).await?;
-    let stream = match timeout(limit, dial(target, source)).await {
-        Ok(stream) => stream?,
-        Err(_) => return Err(ConnectError::Dropped),
-    };
-    match timeout(limit, client_async(request, stream)).await {
-        Err(_) => Err(ConnectError::Silent),
-        Ok(Ok((session, _))) => Ok(session),
-        Ok(Err(Error::Http(response))) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
-            Err(ConnectError::Rejected(Box::new((*response).into())))
+    let dialled = timeout(limit, async { dial(url.resolve(source).await?, source).await });
+    let stream = dialled.await.map_err(|_| ConnectError::Dropped)??;
+    stream.set_nodelay(true)?;
+    timeout(limit, handshake(stream, &url, token)).await.map_err(|_| ConnectError::Silent)?
+}
+
+struct Url {
+    authority: String,
+    host: String,
+    port: u16,
+    target: PathAndQuery,
+}
+
+impl Url {
+    fn parse(text: &str) -> Result<Self, ConnectError> {
+        let uri: Uri = text.parse().map_err(|_| ConnectError::Invalid("the URL is not valid"))?;
+        if uri.scheme_str() != Some("ws") {
+            return Err(ConnectError::Invalid("the URL has to start with ws://"));
         }
-        Ok(Err(Error::Io(error))) => Err(ConnectError::Broken(error)),
-        Ok(Err(error)) => Err(ConnectError::Protocol(Box::new(error))),
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'));
+        let authority = authority.ok_or(ConnectError::Invalid("the URL needs a host and no user name"))?;
+        Ok(Self {
+            authority: authority.to_string(),
+            host: authority.host().trim_matches(['[', ']']).to_owned(),
+            port: authority.port_u16().unwrap_or(80),
+            target: uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")),
+        })
+    }
+
+    async fn resolve(&self, source: Option<IpAddr>) -> Result<SocketAddr, ConnectError> {
+        let fits = |address: &SocketAddr| source.is_none_or(|source| source.is_ipv4() == address.is_ipv4());
+        let found = lookup_host((self.host.as_str(), self.port)).await?.find(fits);
+        found.ok_or_else(|| ConnectError::Name { host: self.host.clone(), same_family: source.is_some() })
     }
 }
 
-async fn resolve(host: &str, port: u16, source: Option<IpAddr>) -> Result<SocketAddr, ConnectError> {
-    let fits = |address: &SocketAddr| source.is_none_or(|source| source.is_ipv4() == address.is_ipv4());
-    let found = lookup_host((host, port)).await?.find(fits);
-    found.ok_or_else(|| ConnectError::Name { host: host.to_owned(), same_family: source.is_some() })
-}
-
-async fn dial(target: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+async fn dial(target: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, ConnectError> {
     let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if let Some(source) = source {
         socket.bind(SocketAddr::new(source, 0))?;
     }
-    socket.connect(target).await
+    match socket.connect(target).await {
+        // The kernel has given up before we did.
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(ConnectError::Dropped),
+        connected => Ok(connected?),
+    }
+}
+
+async fn handshake(mut stream: TcpStream, url: &Url, token: Option<&str>) -> Result<Client, ConnectError> {
+    let key = generate_key();
+    let mut request = format!("GET {} HTTP/1.1\r\n", url.target).into_bytes();
+    push(&mut request, "Host", url.authority.as_bytes());
+    push(&mut request, "Connection", b"Upgrade");
+    push(&mut request, "Upgrade", b"websocket");
+    push(&mut request, "Sec-WebSocket-Version", b"13");
+    push(&mut request, "Sec-WebSocket-Key", key.as_bytes());
+    if let Some(token) = token {
+        push(&mut request, "Authorization", format!("Bearer {token}").as_bytes());
+    }
+    request.extend_from_slice(b"\r\n");
+    stream.write_all(&request).await?;
+
+    let (answer, rest) = Answer::read(&stream).await?;
+    if answer.status() != 101 {
+        return Err(ConnectError::Rejected(Box::new(rejected(&answer, rest, stream).await)));
+    }
+    answer.check(Offer { key: &key, protocols: &[], extensions: &[] })?;
+    let config = WebSocketConfig::default()
+        .read_buffer_size(8 * 1024)
+        .write_buffer_size(0)
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE));
+    Ok(WebSocketStream::from_partially_read(stream, rest, Role::Client, Some(config)).await)
+}
+
+/// The rejection in `answer`, whose body begins with `start` and goes on in `stream`.
+async fn rejected(answer: &Answer, start: Vec<u8>, stream: TcpStream) -> Rejected {
+    let number = |name| {
+        let value = values(answer.headers(), name).next()?;
+        std::str::from_utf8(value).ok()?.parse::<u64>().ok()
+    };
+    let length = number("content-length").unwrap_or(MAX_BODY).min(MAX_BODY);
+    let mut body = start;
+    let missing = length.saturating_sub(body.len() as u64);
+    // What is missing of the body is missed in the document; the header has said the most.
+    let _ = timeout(BODY, stream.take(missing).read_to_end(&mut body)).await;
+    Rejected {
+        status: answer.status(),
+        header: values(answer.headers(), "gatehouse-rejection").next().and_then(Header::parse),
+        problem: serde_json::from_slice(&body).ok(),
+        retry_after: number("retry-after"),
+    }
 }

@@ -1,4 +1,4 @@
-//! Counts sessions, so that nobody takes more than is due.
+//! Counts connections and sessions, so that nobody takes more than is due.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,15 +9,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::config::Limits;
 use crate::rejection::Reason;
 
-/// What is open: in all, by address and by subject. The maps hold open sessions only, so the
+/// What is open: in all, by address and by subject. The maps hold open connections only, so the
 /// limit on all of them bounds their size.
 #[derive(Debug)]
 pub struct Counts {
     places: AtomicUsize,
+    most_places: usize,
     sessions: AtomicUsize,
+    /// Handshakes that are not decided yet. They are nobody's sessions, but one address must not
+    /// be able to take all places by never finishing its requests.
+    handshakes: Tally<IpAddr>,
     addresses: Tally<IpAddr>,
     subjects: Tally<(String, String)>,
-    most_places: usize,
 }
 
 impl Counts {
@@ -25,20 +28,34 @@ impl Counts {
     pub fn new(limits: &Limits) -> Self {
         Self {
             places: AtomicUsize::new(0),
+            most_places: limits.sessions,
             sessions: AtomicUsize::new(0),
+            handshakes: Tally::new(limits.sessions_per_address),
             addresses: Tally::new(limits.sessions_per_address),
             subjects: Tally::new(limits.sessions_per_subject),
-            most_places: limits.sessions,
         }
     }
 
-    /// A place for a connection, whether it gets its session or is still being judged; `None`
-    /// when the gate is full.
-    pub fn place(self: &Arc<Self>) -> Option<Place> {
+    /// A place for a connection from `address`, whether it gets its session or is still being
+    /// judged.
+    ///
+    /// # Errors
+    ///
+    /// `limit/capacity` when the gate is full, `limit/address_sessions` when the address has as
+    /// many undecided handshakes as it may have sessions.
+    pub fn place(self: &Arc<Self>, address: IpAddr) -> Result<Place, Reason> {
         let taken = self.places.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
             (taken < self.most_places).then_some(taken + 1)
         });
-        taken.is_ok().then(|| Place(Arc::clone(self)))
+        if taken.is_err() {
+            return Err(Reason::LimitCapacity);
+        }
+        let mut place = Place { counts: Arc::clone(self), address: network(address), undecided: false };
+        if !self.handshakes.take(&place.address) {
+            return Err(Reason::LimitAddressSessions);
+        }
+        place.undecided = true;
+        Ok(place)
     }
 
     /// Sessions that are open.
@@ -49,50 +66,60 @@ impl Counts {
 
 /// The place of one connection. Free again when dropped.
 #[derive(Debug)]
-pub struct Place(Arc<Counts>);
+pub struct Place {
+    counts: Arc<Counts>,
+    address: IpAddr,
+    undecided: bool,
+}
 
 impl Place {
-    /// Makes this the place of a session of `subject` (issuer and subject) at `address`.
+    /// Counts a session of `subject` (issuer and subject) on this connection.
     ///
     /// # Errors
     ///
     /// The limit that is reached.
-    pub fn session(self, address: IpAddr, subject: (&str, &str)) -> Result<SessionPlace, Reason> {
-        let counts = Arc::clone(&self.0);
-        let address = network(address);
+    pub fn session(&self, subject: (&str, &str)) -> Result<SessionPlace, Reason> {
+        let counts = &self.counts;
         let subject = (subject.0.to_owned(), subject.1.to_owned());
-        if !counts.addresses.take(&address) {
+        if !counts.addresses.take(&self.address) {
             return Err(Reason::LimitAddressSessions);
         }
         if !counts.subjects.take(&subject) {
-            counts.addresses.give(&address);
+            counts.addresses.give(&self.address);
             return Err(Reason::LimitSubjectSessions);
         }
         counts.sessions.fetch_add(1, Ordering::Relaxed);
-        Ok(SessionPlace { place: self, address, subject })
+        Ok(SessionPlace { counts: Arc::clone(counts), address: self.address, subject })
+    }
+
+    /// The handshake is decided; what remains is the session, or reading the answer.
+    pub fn decided(&mut self) {
+        if std::mem::take(&mut self.undecided) {
+            self.counts.handshakes.give(&self.address);
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.places.fetch_sub(1, Ordering::Relaxed);
+        self.decided();
+        self.counts.places.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// The place of one session. Free again when dropped.
 #[derive(Debug)]
 pub struct SessionPlace {
-    place: Place,
+    counts: Arc<Counts>,
     address: IpAddr,
     subject: (String, String),
 }
 
 impl Drop for SessionPlace {
     fn drop(&mut self) {
-        let counts = &self.place.0;
-        counts.sessions.fetch_sub(1, Ordering::Relaxed);
-        counts.addresses.give(&self.address);
-        counts.subjects.give(&self.subject);
+        self.counts.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.counts.addresses.give(&self.address);
+        self.counts.subjects.give(&self.subject);
     }
 }
 
@@ -151,9 +178,13 @@ mod tests {
         Arc::new(Counts::new(&limits))
     }
 
-    fn open(counts: &Arc<Counts>, address: &str, subject: &str) -> Result<SessionPlace, Reason> {
-        let place = counts.place().ok_or(Reason::LimitCapacity)?;
-        place.session(address.parse().expect("an address"), ("main", subject))
+    type Open = (SessionPlace, Place);
+
+    fn open(counts: &Arc<Counts>, address: &str, subject: &str) -> Result<Open, Reason> {
+        let mut place = counts.place(address.parse().expect("an address"))?;
+        let session = place.session(("main", subject))?;
+        place.decided();
+        Ok((session, place))
     }
 
     #[test]
@@ -168,9 +199,8 @@ mod tests {
         drop(first);
         assert_eq!(counts.sessions(), 1);
         let _first = open(&counts, "192.0.2.1", "alice").expect("room again");
-        let _second = open(&counts, "192.0.2.9", "alice").expect("room");
-        drop(_second);
-        let _third = open(&counts, "192.0.2.9", "bob").expect("room");
+        let _third = open(&counts, "192.0.2.9", "alice").expect("room again");
+        assert_eq!(counts.sessions(), 3);
     }
 
     #[test]
@@ -182,20 +212,40 @@ mod tests {
     }
 
     #[test]
+    fn the_same_subject_of_another_issuer_is_somebody_else() {
+        let counts = counts(9, 9, 1);
+        let place = counts.place("192.0.2.1".parse().expect("an address")).expect("room");
+        let _main = place.session(("main", "alice")).expect("room");
+        place.session(("other", "alice")).expect("another alice");
+    }
+
+    #[test]
     fn an_ipv6_host_counts_by_its_64_bit_prefix() {
         let counts = counts(9, 1, 9);
         let _one = open(&counts, "2001:db8::1", "alice").expect("room");
-        assert_eq!(
-            open(&counts, "2001:db8::ffff:2", "bob").expect_err("same /64"),
-            Reason::LimitAddressSessions
-        );
+        let same = open(&counts, "2001:db8::ffff:2", "bob").expect_err("the same /64");
+        assert_eq!(same, Reason::LimitAddressSessions);
         open(&counts, "2001:db8:0:1::1", "bob").expect("another /64");
     }
 
     #[test]
-    fn nothing_is_left_behind_in_the_maps() {
-        let counts = counts(9, 9, 9);
+    fn an_address_cannot_take_all_places_with_handshakes_that_it_never_finishes() {
+        let counts = counts(9, 2, 9);
+        let address = "192.0.2.1".parse().expect("an address");
+        let mut first = counts.place(address).expect("room");
+        let _second = counts.place(address).expect("room");
+        assert_eq!(counts.place(address).expect_err("two"), Reason::LimitAddressSessions);
+        open(&counts, "192.0.2.2", "bob").expect("room for others");
+        first.decided();
+        counts.place(address).expect("one is decided");
+    }
+
+    #[test]
+    fn nothing_is_left_behind() {
+        let counts = counts(1, 9, 9);
         drop(open(&counts, "192.0.2.1", "alice").expect("room"));
+        counts.place("192.0.2.1".parse().expect("an address")).expect("the only place is free");
+        assert!(counts.handshakes.open.lock().expect("sane").is_empty());
         assert!(counts.addresses.open.lock().expect("sane").is_empty());
         assert!(counts.subjects.open.lock().expect("sane").is_empty());
     }

@@ -1,8 +1,12 @@
 //! Sessions: the upstream behind them, the relay, their limits; and both ends of a WebSocket of
 //! our own, the echo upstream and the client of `gatehouse connect`.
 
+pub mod answer;
 pub mod client;
 pub mod echo;
+pub mod headers;
 pub mod limits;
 pub mod relay;
+pub mod request;
+pub mod socket;
 pub mod upstream;

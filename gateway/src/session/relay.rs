@@ -1,25 +1,33 @@
 //! Relays the bytes of an admitted session both ways, unchanged.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::io;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::upstream::Upstream;
+use super::upstream::{Answer, Upstream};
 use crate::audit::HandshakeId;
 
-/// Once one side has ended its half, how long the other may take to end its own.
+/// Once one side has ended its half, the other may go on as long as it sends something within
+/// this time.
 const HALF_CLOSED: Duration = Duration::from_secs(10);
+
+/// Bytes moved at once.
+const CHUNK: usize = 16 * 1024;
 
 thread_local! {
     /// One buffer per thread: bytes do not stay in it from one step to the next, so an idle
     /// session needs none.
-    static BUFFER: RefCell<Box<[u8; 16 * 1024]>> = RefCell::new(Box::new([0; 16 * 1024]));
+    static BUFFER: RefCell<Box<[u8; CHUNK]>> = RefCell::new(Box::new([0; CHUNK]));
 }
 
 /// How a session ended.
@@ -33,97 +41,184 @@ pub struct Ending {
     pub bytes_down: u64,
 }
 
+/// Bytes that have arrived in the buffers of the kernel.
+#[derive(Debug, Default)]
+struct Moved {
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
 /// Accepts the client's handshake and relays until either side ends, or `cut` cuts.
 ///
 /// Only now, when the upstream has validly accepted, is anything sent on that the client sent
 /// early.
 pub async fn run(
-    client: &mut TcpStream,
+    mut client: TcpStream,
     upstream: Upstream,
-    early: &[u8],
+    early: Vec<u8>,
     id: HandshakeId,
     cut: &CancellationToken,
 ) -> Ending {
     let Upstream { mut stream, answer, rest } = upstream;
-    let mut ending = Ending { why: String::new(), bytes_up: 0, bytes_down: 0 };
-    let Ending { why, bytes_up, bytes_down } = &mut ending;
+    let moved = Moved::default();
     let session = async {
-        let down = [answer.accept(id).as_slice(), &rest].concat();
-        if let Err(error) = client.write_all(&down).await {
-            return format!("the client went away: {error}");
+        match greet(&mut client, &mut stream, (answer, rest), early, id, &moved).await {
+            Ok(()) => both_ways(&mut client, &mut stream, &moved).await,
+            Err(why) => why,
         }
-        *bytes_down += rest.len() as u64;
-        if let Err(error) = stream.write_all(early).await {
-            return format!("the upstream went away: {error}");
-        }
-        *bytes_up += early.len() as u64;
-        both_ways(client, &mut stream, bytes_up, bytes_down).await
     };
-    let end = tokio::select! {
-        end = session => end,
+    let why = tokio::select! {
+        why = session => why,
         () = cut.cancelled() => "the gate stopped".to_owned(),
     };
-    *why = end;
-    ending
+    Ending { why, bytes_up: moved.up.load(Ordering::Relaxed), bytes_down: moved.down.load(Ordering::Relaxed) }
 }
 
-async fn both_ways(client: &mut TcpStream, upstream: &mut TcpStream, up: &mut u64, down: &mut u64) -> String {
-    let (client_read, client_write) = client.split();
-    let (upstream_read, upstream_write) = upstream.split();
-    let up = one_way(client_read, upstream_write, up);
-    let down = one_way(upstream_read, client_write, down);
-    tokio::pin!(up, down);
-    let (first, second, other) = tokio::select! {
-        end = &mut up => (end, timeout(HALF_CLOSED, down).await, "upstream"),
-        end = &mut down => (end, timeout(HALF_CLOSED, up).await, "client"),
-    };
-    let side = if other == "upstream" { "client" } else { "upstream" };
-    match (first, second) {
-        (Err(error), _) => format!("the connection of the {side} broke: {error}"),
-        (Ok(()), Err(_)) => format!("the {side} closed, and the {other} did not follow in time"),
-        (Ok(()), Ok(_)) => format!("the {side} closed"),
+/// Sends each side what the other said so far.
+async fn greet(
+    client: &mut TcpStream,
+    upstream: &mut TcpStream,
+    (answer, rest): (Answer, Vec<u8>),
+    early: Vec<u8>,
+    id: HandshakeId,
+    moved: &Moved,
+) -> Result<(), String> {
+    let down = [answer.accept(id).as_slice(), &rest].concat();
+    client.write_all(&down).await.map_err(|error| Side::Client.broke(&error))?;
+    moved.down.fetch_add(rest.len() as u64, Ordering::Relaxed);
+    upstream.write_all(&early).await.map_err(|error| Side::Upstream.broke(&error))?;
+    moved.up.fetch_add(early.len() as u64, Ordering::Relaxed);
+    Ok(())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Client,
+    Upstream,
+}
+
+impl Side {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+        }
+    }
+
+    fn broke(self, error: &io::Error) -> String {
+        format!("the connection of the {} broke: {error}", self.name())
     }
 }
 
-enum Step {
-    Moved(usize),
-    /// Read, but not all of it could be written at once.
-    Stuck(usize, Vec<u8>),
-    Nothing,
-    End,
+/// How one direction ended.
+enum End {
+    /// Its source ended its half.
+    Closed,
+    /// Its source broke.
+    Read(io::Error),
+    /// Its destination broke.
+    Write(io::Error),
+}
+
+async fn both_ways(client: &mut TcpStream, upstream: &mut TcpStream, moved: &Moved) -> String {
+    let (client_read, client_write) = client.split();
+    let (upstream_read, upstream_write) = upstream.split();
+    let mut up = pin!(one_way(client_read, upstream_write, &moved.up));
+    let mut down = pin!(one_way(upstream_read, client_write, &moved.down));
+    tokio::select! {
+        end = &mut up => ending(end, Side::Client, Side::Upstream, down, &moved.down).await,
+        end = &mut down => ending(end, Side::Upstream, Side::Client, up, &moved.up).await,
+    }
+}
+
+/// Lets the direction `back` end too, after the one from `from` to `to` has ended.
+async fn ending(
+    end: End,
+    from: Side,
+    to: Side,
+    back: Pin<&mut impl Future<Output = End>>,
+    moved: &AtomicU64,
+) -> String {
+    match end {
+        // Nobody is left to send to.
+        End::Read(error) => from.broke(&error),
+        // What it sent before it broke can still be there.
+        End::Write(error) => {
+            finish(back, moved).await;
+            to.broke(&error)
+        }
+        End::Closed if finish(back, moved).await => format!("the {} closed", from.name()),
+        End::Closed => format!("the {} closed, and the {} did not follow in time", from.name(), to.name()),
+    }
+}
+
+/// Waits for a direction as long as it moves something; whether it came to its end.
+async fn finish(mut direction: Pin<&mut impl Future<Output = End>>, moved: &AtomicU64) -> bool {
+    loop {
+        let before = moved.load(Ordering::Relaxed);
+        if timeout(HALF_CLOSED, direction.as_mut()).await.is_ok() {
+            return true;
+        }
+        if moved.load(Ordering::Relaxed) == before {
+            return false;
+        }
+    }
 }
 
 /// Copies until the end of `from`, then ends `to`.
-async fn one_way(from: ReadHalf<'_>, mut to: WriteHalf<'_>, count: &mut u64) -> io::Result<()> {
+async fn one_way(from: ReadHalf<'_>, mut to: WriteHalf<'_>, moved: &AtomicU64) -> End {
     loop {
-        from.readable().await?;
-        match step(&from, &to)? {
-            Step::Moved(bytes) => *count += bytes as u64,
+        // One busy session must not keep its thread from the others.
+        consume_budget().await;
+        if let Err(error) = from.readable().await {
+            return End::Read(error);
+        }
+        match step(&from, &to) {
+            Step::Moved(bytes) => {
+                moved.fetch_add(bytes as u64, Ordering::Relaxed);
+            }
             Step::Stuck(bytes, left) => {
-                to.write_all(&left).await?;
-                *count += bytes as u64;
+                moved.fetch_add(bytes as u64, Ordering::Relaxed);
+                let count = left.len() as u64;
+                if let Err(error) = to.write_all(&left).await {
+                    return End::Write(error);
+                }
+                moved.fetch_add(count, Ordering::Relaxed);
             }
             Step::Nothing => {}
-            Step::End => return to.shutdown().await,
+            Step::End(end) => {
+                // It may be broken itself, and then knows.
+                let _ = to.shutdown().await;
+                return end;
+            }
         }
     }
 }
 
-fn step(from: &ReadHalf<'_>, to: &WriteHalf<'_>) -> io::Result<Step> {
+/// One read and one write that do not wait.
+enum Step {
+    Moved(usize),
+    /// So many bytes were written; the others have to wait.
+    Stuck(usize, Vec<u8>),
+    Nothing,
+    End(End),
+}
+
+fn step(from: &ReadHalf<'_>, to: &WriteHalf<'_>) -> Step {
     BUFFER.with_borrow_mut(|buffer| {
         let bytes = match from.try_read(&mut buffer[..]) {
-            Ok(0) => return Ok(Step::End),
+            Ok(0) => return Step::End(End::Closed),
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Nothing),
-            Err(error) => return Err(error),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Step::Nothing,
+            Err(error) => return Step::End(End::Read(error)),
         };
         match to.try_write(&buffer[..bytes]) {
-            Ok(written) if written == bytes => Ok(Step::Moved(bytes)),
-            Ok(written) => Ok(Step::Stuck(bytes, buffer[written..bytes].to_vec())),
+            Ok(written) if written == bytes => Step::Moved(bytes),
+            Ok(written) => Step::Stuck(written, buffer[written..bytes].to_vec()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                Ok(Step::Stuck(bytes, buffer[..bytes].to_vec()))
+                Step::Stuck(0, buffer[..bytes].to_vec())
             }
-            Err(error) => Err(error),
+            Err(error) => Step::End(End::Write(error)),
         }
     })
 }

@@ -1,0 +1,345 @@
+//! A gate with one issuer in front of an upstream that the test plays itself.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::Algorithm;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::{AuditSink, Entry};
+use crate::auth::sign::{Claims, SigningKey};
+use crate::auth::{Authenticator, Issuer, KeySet};
+use crate::config::{self, KeySource, Limits, ScopeRule};
+use crate::edge::{Gate, Snapshot, Sources, serve};
+use crate::policy::{self, Generation, ListEntry, PolicyInput, SourceTable, Tier, Verdict};
+use crate::rejection::Rejection;
+use crate::rejection::http::Problem;
+use crate::session::client::Header;
+
+/// Enough for a busy machine; reaching it fails the test.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+/// Waits for what must come.
+pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.expect("it comes in time")
+}
+
+pub(super) struct Scene {
+    pub(super) address: SocketAddr,
+    pub(super) gate: Arc<Gate>,
+    pub(super) stop: CancellationToken,
+    pub(super) served: JoinHandle<()>,
+    entries: UnboundedReceiver<Entry>,
+    upstream: TcpListener,
+    routes: Vec<config::Route>,
+    keys: Arc<KeySet>,
+    signer: SigningKey,
+    _folder: TempDir,
+}
+
+struct Recorder(UnboundedSender<Entry>);
+
+impl AuditSink for Recorder {
+    fn record(&self, entry: Entry) {
+        // The test may be over.
+        let _ = self.0.send(entry);
+    }
+}
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(2_000_000_000)
+}
+
+fn random() -> [u8; 10] {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let mut id = [0; 10];
+    id[2..].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    id
+}
+
+fn issuer() -> config::Issuer {
+    config::Issuer {
+        name: "main".to_owned(),
+        issuer: "https://idp.test".to_owned(),
+        audience: vec!["https://gate.test".to_owned()],
+        keys: KeySource::SigningKey("unused".into()),
+        algorithms: vec![Algorithm::EdDSA],
+        typ: None,
+        leeway: Duration::ZERO,
+        scope_claim: None,
+    }
+}
+
+impl Scene {
+    /// `/chat` leads to the upstream, `/other` to another path of it, `/app` takes one origin, and
+    /// behind `/down` nobody listens.
+    pub(super) async fn new() -> Self {
+        Self::with(Limits::default()).await
+    }
+
+    pub(super) async fn with(limits: Limits) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.pem");
+        let keys = KeySet::load_or_create(&KeySource::SigningKey(path.clone()), 1 << 16).unwrap().keys;
+        let (signer, _) = SigningKey::load(&path, 1 << 16).unwrap();
+
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // A port that is ours and on which nobody listens.
+        let down = TcpSocket::new_v4().unwrap();
+        down.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = upstream.local_addr().unwrap().port();
+        let route = |path: &str, port, at: Option<&str>, origins: Option<&[&str]>| config::Route {
+            path: path.to_owned(),
+            upstream: config::Upstream { host: "127.0.0.1".to_owned(), port, path: at.map(str::to_owned) },
+            issuers: vec!["main".to_owned()],
+            scopes: ScopeRule::All(vec!["chat:read".to_owned()]),
+            origins: origins.map(|all| all.iter().map(|one| (*one).to_owned()).collect()),
+        };
+        let routes = vec![
+            route("/chat", port, None, None),
+            route("/other", port, Some("/elsewhere"), None),
+            route("/app", port, None, Some(&["https://app.test"])),
+            route("/down", down.local_addr().unwrap().port(), None, None),
+        ];
+        // Held for as long as the tests run, so that nobody else gets the port.
+        std::mem::drop(std::thread::spawn(move || {
+            let _down = down;
+            std::thread::park();
+        }));
+
+        let (sender, entries) = unbounded_channel();
+        let sources = Sources { now, random };
+        let gate = Arc::new(Gate::new(Snapshot::default(), limits, Arc::new(Recorder(sender)), sources));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(serve(listener, Arc::clone(&gate), stop.clone()));
+        let keys = Arc::new(keys);
+        let scene =
+            Self { address, gate, stop, served, entries, upstream, routes, keys, signer, _folder: folder };
+        scene.swap(None);
+        scene
+    }
+
+    /// Puts another address policy in force.
+    pub(super) fn swap(&self, policy: Option<Generation>) {
+        self.snapshot(Arc::clone(&self.keys), policy);
+    }
+
+    /// Takes the issuer's keys away.
+    pub(super) fn lose_keys(&self) {
+        self.snapshot(Arc::default(), None);
+    }
+
+    fn snapshot(&self, keys: Arc<KeySet>, policy: Option<Generation>) {
+        let authenticator = Authenticator::new([Issuer::new(issuer(), keys)]);
+        self.gate.swap(Snapshot::new(&self.routes, &authenticator, policy.map(Arc::new)));
+    }
+
+    /// A token of `subject` with these scopes that is valid for `ttl` seconds from `age` seconds
+    /// ago.
+    pub(super) fn token(&self, subject: &str, scopes: &[&str], age: u64, ttl: u64) -> String {
+        let issuer = issuer();
+        let claims = Claims {
+            issuer: issuer.issuer,
+            subject: subject.to_owned(),
+            audience: issuer.audience,
+            scopes: scopes.iter().map(|one| (*one).to_owned()).collect(),
+            ttl: Duration::from_secs(ttl),
+        };
+        self.signer.sign(&claims, now() - Duration::from_secs(age), [1; 16]).unwrap()
+    }
+
+    /// The header of a token that admits `subject`.
+    pub(super) fn good_token(&self, subject: &str) -> String {
+        format!("Authorization: Bearer {}", self.token(subject, &["chat:read"], 0, 60))
+    }
+
+    /// A valid handshake of alice with more headers.
+    pub(super) fn good(&self, path: &str, more: &[&str]) -> String {
+        let token = self.good_token("alice");
+        request(path, &[&[token.as_str()], more].concat())
+    }
+
+    pub(super) async fn connect(&self) -> Peer {
+        Peer::new(TcpStream::connect(self.address).await.unwrap())
+    }
+
+    pub(super) async fn connect_from(&self, source: Ipv4Addr) -> Peer {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).unwrap();
+        Peer::new(socket.connect(self.address).await.unwrap())
+    }
+
+    /// The answer to `request`.
+    pub(super) async fn ask(&self, request: &str) -> Answer {
+        let mut peer = self.connect().await;
+        peer.send(request).await;
+        peer.rejection().await
+    }
+
+    /// The next handshake that reaches the upstream.
+    pub(super) async fn upstream(&self) -> (String, Peer) {
+        let (stream, _) = soon(self.upstream.accept()).await.unwrap();
+        let mut peer = Peer::new(stream);
+        (peer.head().await, peer)
+    }
+
+    /// Whether no connection to the upstream waits to be accepted.
+    pub(super) async fn upstream_is_untouched(&self) -> bool {
+        futures_util::poll!(std::pin::pin!(self.upstream.accept())).is_pending()
+    }
+
+    /// Opens a session: the client, and the upstream with what it was asked.
+    pub(super) async fn open(&mut self, request: &str) -> (Peer, Peer, String) {
+        let mut client = self.connect().await;
+        client.send(request).await;
+        let (asked, mut upstream) = self.upstream().await;
+        upstream.send(&accepted(&[])).await;
+        let answer = client.head().await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        assert!(matches!(self.entry().await, Entry::Admitted { .. }));
+        (client, upstream, asked)
+    }
+
+    /// The next entry of the trail.
+    pub(super) async fn entry(&mut self) -> Entry {
+        soon(self.entries.recv()).await.expect("the gate lives")
+    }
+
+    /// The next entry of the trail, which is a rejection, with its route.
+    pub(super) async fn rejected(&mut self) -> (Rejection, Option<String>) {
+        match self.entry().await {
+            Entry::Rejected { rejection, route, .. } => (*rejection, route),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Makes a request that must be rejected as `name`; the answer and the trail agree.
+    pub(super) async fn rejects(&mut self, request: &str, status: u16, name: &str) -> (Answer, Rejection) {
+        let answer = self.ask(request).await;
+        let (rejection, _) = self.rejected().await;
+        assert_eq!(rejection.reason.to_string(), name, "{request:?} {rejection:?}");
+        answer.is(status, name);
+        (answer, rejection)
+    }
+}
+
+/// A policy that drops one address.
+pub(super) fn denying(address: Ipv4Addr) -> Generation {
+    let entries = vec![ListEntry { prefix: IpAddr::from(address).into(), line: 3 }];
+    let list = policy::List { tier: Tier::Deny, name: "deny.list".into(), entries };
+    let input = PolicyInput { default: Verdict::Pass, lists: vec![Arc::new(list)] };
+    policy::compile(1, &input, &policy::CompileLimits::default(), &mut SourceTable::default()).unwrap()
+}
+
+/// A valid handshake with more headers.
+pub(super) fn request(path: &str, more: &[&str]) -> String {
+    let mut lines = vec![
+        "Host: gate.test",
+        "Connection: keep-alive, Upgrade",
+        "Upgrade: WebSocket",
+        "Sec-WebSocket-Version: 13",
+    ];
+    let key = format!("Sec-WebSocket-Key: {KEY}");
+    lines.push(&key);
+    lines.extend(more);
+    raw(&format!("GET {path} HTTP/1.1"), &lines)
+}
+
+pub(super) fn raw(first: &str, headers: &[&str]) -> String {
+    let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    format!("{first}\r\n{headers}\r\n")
+}
+
+/// A valid answer of the upstream with more headers.
+pub(super) fn accepted(more: &[&str]) -> String {
+    let accept = format!("Sec-WebSocket-Accept: {}", derive_accept_key(KEY.as_bytes()));
+    let lines = ["Upgrade: websocket", "Connection: Upgrade", &accept];
+    raw("HTTP/1.1 101 Switching Protocols", &[&lines[..], more].concat())
+}
+
+/// One end of a connection.
+pub(super) struct Peer {
+    pub(super) stream: TcpStream,
+}
+
+impl Peer {
+    fn new(stream: TcpStream) -> Self {
+        Self { stream }
+    }
+
+    pub(super) async fn send(&mut self, text: impl AsRef<[u8]>) {
+        soon(self.stream.write_all(text.as_ref())).await.unwrap();
+    }
+
+    /// Reads to the empty line and not beyond.
+    pub(super) async fn head(&mut self) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(soon(self.stream.read_u8()).await.unwrap());
+        }
+        String::from_utf8(head).unwrap()
+    }
+
+    pub(super) async fn read(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        soon(self.stream.read_exact(&mut bytes)).await.unwrap();
+        bytes
+    }
+
+    pub(super) async fn read_to_end(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        soon(self.stream.read_to_end(&mut bytes)).await.unwrap();
+        bytes
+    }
+
+    /// The answer, after which the gate closes.
+    pub(super) async fn rejection(&mut self) -> Answer {
+        let text = String::from_utf8(self.read_to_end().await).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
+        Answer { head: format!("{head}\r\n"), body: body.to_owned() }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) head: String,
+    pub(super) body: String,
+}
+
+impl Answer {
+    pub(super) fn status(&self) -> u16 {
+        self.head[9..12].parse().unwrap()
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    pub(super) fn problem(&self) -> Problem {
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    /// Status, header and document all say the same.
+    pub(super) fn is(&self, status: u16, name: &str) {
+        let header = Header::parse(self.header("Gatehouse-Rejection").unwrap().as_bytes()).unwrap();
+        let problem = self.problem();
+        assert_eq!((self.status(), problem.status), (status, status), "{self:?}");
+        assert_eq!(format!("{}/{}", header.layer, header.reason), name);
+        assert_eq!(format!("{}/{}", problem.layer, problem.reason), name);
+        assert_eq!(header.id, problem.id);
+        assert_eq!(self.header("Content-Length"), Some(self.body.len().to_string().as_str()));
+    }
+}
