@@ -95,10 +95,11 @@ fn frame(source: IpAddr) -> Vec<u8> {
 }
 
 /// Who decides about `address`, entry by entry: the highest tier, in it the longest prefix, of
-/// equal ones the first list.
+/// equal ones the first list. An IPv4-mapped address is the IPv4 address.
 fn model(input: &PolicyInput, address: IpAddr) -> (Tier, Option<&str>, Option<IpNet>, Verdict) {
     let matching = input.lists.iter().enumerate().flat_map(|(number, list)| {
-        let with_address = list.entries.iter().filter(move |entry| entry.prefix.contains(&address));
+        let with_address =
+            list.entries.iter().filter(move |entry| entry.prefix.contains(&address.to_canonical()));
         with_address.map(move |entry| (list, number, entry.prefix))
     });
     let winner = matching.min_by_key(|(list, number, prefix)| {
@@ -175,6 +176,11 @@ fn addresses(numbers: &mut Numbers, input: &PolicyInput) -> BTreeSet<IpAddr> {
         all.insert(Ipv4Addr::from_bits(numbers.v4()).into());
         all.insert(Ipv6Addr::from_bits(numbers.v6()).into());
     }
+    let disguised = all.iter().filter_map(|address| match address {
+        IpAddr::V4(address) => Some(IpAddr::V6(address.to_ipv6_mapped())),
+        IpAddr::V6(_) => None,
+    });
+    all.extend(disguised.step_by(8).collect::<Vec<_>>());
     all.extend([0, u32::MAX].map(|bits| IpAddr::from(Ipv4Addr::from_bits(bits))));
     all.extend([0, u128::MAX].map(|bits| IpAddr::from(Ipv6Addr::from_bits(bits))));
     all

@@ -29,6 +29,8 @@ fn main() {
             a_denied_source_is_dropped_in_every_shape,
             a_source_in_no_list_passes_in_every_shape,
             what_is_not_ip_passes_and_neighbour_discovery_too,
+            neighbour_discovery_passes_in_both_scopes_behind_any_tags,
+            a_mapped_source_is_judged_as_the_ipv4_address_in_it,
             in_scope_mode_only_tcp_to_a_guarded_port_is_dropped,
             a_frame_cut_off_anywhere_is_judged_as_in_user_space,
             every_packet_is_counted_once,
