@@ -16,9 +16,6 @@ use super::model::{Config, Firewall, Limits, ListPattern, Listen, Mode, Ports};
 use super::{issuer, route};
 use crate::policy::Verdict;
 
-/// Ports that `[firewall] ports` can list: the XDP program compares each packet with all of them.
-const MAX_PORTS: usize = gateway_ebpf::MAX_PORTS;
-
 /// The file being checked, and what was found so far.
 pub(super) struct Checker<'a> {
     file: &'a Path,
@@ -228,9 +225,6 @@ impl<'a> Checker<'a> {
                 &form.span(),
                 "no port is named: the firewall would drop nothing; use \"all\" to drop everything",
             );
-        }
-        if ports.len() > MAX_PORTS {
-            self.fault(&form.span(), format!("more than {MAX_PORTS} ports: use \"all\""));
         }
         Ports::Only(ports)
     }
