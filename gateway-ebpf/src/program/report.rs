@@ -22,6 +22,7 @@ pub(super) fn dropped(context: &XdpContext, ip: &Ip, decision: Decision, generat
     let index = cpu << (bits & 31) | clients::slot_of(ip.source, bits);
     let (family, high, low) = clients::identity(ip.source);
     let number = generation::number(generation).unwrap_or(0);
+    #[expect(clippy::cast_possible_truncation, reason = "the kernel has it as 32 bits")]
     let interface = context.ingress_ifindex() as u32;
     // SAFETY: only this CPU writes to the slot, and nothing else runs here while an XDP program
     // does. The daemon only reads it.
