@@ -14,7 +14,7 @@ async fn a_request_without_a_token_is_challenged_without_an_error() {
     assert_eq!(answer.header("Connection"), Some("close"));
     assert_eq!(answer.header("Content-Type"), Some("application/problem+json"));
     assert_eq!(answer.problem().kind, "urn:gatehouse:rejection:credentials:missing");
-    assert!(scene.upstream_is_untouched().await);
+    assert!(scene.upstream_is_untouched());
 }
 
 #[tokio::test]
@@ -35,7 +35,7 @@ async fn each_fault_of_a_token_is_told_by_layer_and_challenge() {
         assert!(given.starts_with("Bearer ") && given.contains(challenge), "{given}");
         assert_eq!(given.contains("scope=\"chat:read\""), status == 403, "{given}");
     }
-    assert!(scene.upstream_is_untouched().await);
+    assert!(scene.upstream_is_untouched());
 }
 
 #[tokio::test]
