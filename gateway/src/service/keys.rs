@@ -64,6 +64,8 @@ impl Keys {
             };
             let mismatch = Issuer::new(issuer.clone(), Arc::clone(&keys)).mismatch();
             diagnostics.extend(mismatch.map(|message| Diagnostic::of_file(path(issuer), message).warning()));
+            // A key that was made just now has none from before.
+            let stamp = stamp.or_else(|| Stamp::of(path(issuer)).ok());
             all.push(Known { keys, error: None, stamp });
         }
         (Self { known: all }, diagnostics)
