@@ -116,7 +116,7 @@ fn a_key_added_to_the_key_file_is_in_force_without_a_restart() -> Result<()> {
     scene.rejects(Client::Raw, &attempt, (401, "credentials", "unknown_key"))?;
     let mark = scene.daemon.mark();
     scene.edit("keys.json", &jwk_set(&[&scene.key, &next]))?;
-    scene.daemon.wait_after(mark, "the new keys", PATIENCE, |entry| entry.says("keys were read anew"))?;
+    scene.daemon.wait_after(mark, "the new keys", PATIENCE, |entry| entry.says("anew"))?;
     scene.admits(Client::Raw, &attempt)?;
     scene.admits(Client::Raw, &Attempt::on("/chat").token(&scene.token()?))?;
     scene.end()
