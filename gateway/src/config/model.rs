@@ -53,10 +53,54 @@ pub struct Firewall {
     pub allow: Vec<ListPattern>,
     /// Prefixes that always pass, with the line of the configuration that has them.
     pub never_block: Vec<(IpNet, u32)>,
+    /// Addresses of the host itself that always pass, too.
+    pub protect: Vec<Protect>,
     /// The verdict on addresses in no list.
     pub default: Verdict,
     /// Rejected clients reported in full per second; the others are counted.
     pub reports_per_second: u32,
+}
+
+/// Addresses that the host needs, and that no list may take from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protect {
+    /// The addresses of its own interfaces.
+    Own,
+    /// The routers that it sends through.
+    Gateways,
+    /// The servers that it asks for names.
+    Resolvers,
+    /// 127.0.0.0/8 (RFC 1122 §3.2.1.3) and ::1 (RFC 4291 §2.5.3).
+    Loopback,
+    /// 169.254.0.0/16 (RFC 3927) and fe80::/10 (RFC 4291 §2.5.6).
+    LinkLocal,
+}
+
+impl Protect {
+    /// All of them: the default.
+    pub const ALL: [Self; 5] = [Self::Own, Self::Gateways, Self::Resolvers, Self::Loopback, Self::LinkLocal];
+
+    /// The name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Gateways => "gateways",
+            Self::Resolvers => "resolvers",
+            Self::Loopback => "loopback",
+            Self::LinkLocal => "link_local",
+        }
+    }
+
+    /// How lists of these addresses are called where a list is named.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Own => "the host's own addresses",
+            Self::Gateways => "the host's gateways",
+            Self::Resolvers => "the host's resolvers",
+            Self::Loopback => "loopback",
+            Self::LinkLocal => "link-local",
+        }
+    }
 }
 
 /// Which program mode to ask the driver for.

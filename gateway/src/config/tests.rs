@@ -52,6 +52,7 @@ fn a_good_file_becomes_the_model() {
     let firewall = config.firewall.expect("there is one");
     assert_eq!(firewall.ports, Ports::Only(vec![8080]));
     assert_eq!(firewall.mode, Mode::Auto);
+    assert_eq!(firewall.protect, Protect::ALL);
     assert_eq!(firewall.deny[0].pattern, "/etc/gatehouse/deny.d/*.list");
     assert_eq!((firewall.deny[0].line, firewall.deny[0].column), (8, 9));
     assert_eq!(firewall.never_block[1].0.to_string(), "::1/128");
@@ -95,6 +96,11 @@ fn faults_name_file_line_column_and_remedy() {
         "{ any = [\"chat:read\", \"chat:admin\"] }",
         "{ any = [] }",
         "g.toml:22:10: scopes is a list",
+    );
+    assert_fault(
+        "deny =",
+        "protect = [\"all\"]\ndeny =",
+        "g.toml:8:12: `all` is nothing that can be protected",
     );
     assert_fault("[[listen]]", "[[listen", "g.toml:2:");
 }

@@ -12,7 +12,7 @@ use toml::{Spanned, Value};
 
 use super::diagnostic::{Diagnostic, position};
 use super::form::{self, Form, Strings};
-use super::model::{Config, Firewall, Limits, ListPattern, Listen, Mode, Ports};
+use super::model::{Config, Firewall, Limits, ListPattern, Listen, Mode, Ports, Protect};
 use super::{issuer, route};
 use crate::policy::Verdict;
 
@@ -160,6 +160,7 @@ impl<'a> Checker<'a> {
             deny: self.patterns(&form.deny),
             allow: self.patterns(&form.allow),
             never_block: self.never_block(&form.never_block),
+            protect: form.protect.map_or(Protect::ALL.to_vec(), |names| self.protect(&names)),
             default,
             reports_per_second: form.reports_per_second.map_or(100, Spanned::into_inner),
         }
@@ -268,6 +269,24 @@ impl<'a> Checker<'a> {
             }
         }
         prefixes
+    }
+
+    fn protect(&mut self, forms: &Strings) -> Vec<Protect> {
+        let mut protect = Vec::new();
+        for form in forms {
+            match Protect::ALL.into_iter().find(|known| known.name() == form.get_ref()) {
+                Some(known) => protect.push(known),
+                None => {
+                    let names = Protect::ALL.map(Protect::name).join(", ");
+                    let message = format!(
+                        "`{}` is nothing that can be protected: choose among {names}",
+                        form.get_ref()
+                    );
+                    self.fault(&form.span(), message);
+                }
+            }
+        }
+        protect
     }
 
     fn limits(&mut self, form: &form::Limits) -> Limits {

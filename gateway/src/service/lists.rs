@@ -65,8 +65,8 @@ impl Lists {
         refreshed
     }
 
-    /// The policy that the lists and `firewall` make.
-    pub(super) fn policy(&self, config: &Config) -> PolicyInput {
+    /// The policy that the lists, `protected` ones before them, and `config` make.
+    pub(super) fn policy(&self, config: &Config, protected: impl Iterator<Item = Arc<List>>) -> PolicyInput {
         let own =
             config.firewall.iter().filter(|firewall| !firewall.never_block.is_empty()).map(|firewall| {
                 let entries = firewall.never_block.iter().map(|&(prefix, line)| ListEntry { prefix, line });
@@ -78,7 +78,7 @@ impl Lists {
             });
         PolicyInput {
             default: config.firewall.as_ref().map_or(Verdict::Pass, |firewall| firewall.default),
-            lists: own.chain(self.files.iter().map(|file| Arc::clone(&file.list))).collect(),
+            lists: own.chain(protected).chain(self.files.iter().map(|file| Arc::clone(&file.list))).collect(),
         }
     }
 
