@@ -47,9 +47,9 @@ pub struct Firewall {
     pub mode: Mode,
     /// Which traffic the verdicts apply to.
     pub ports: Ports,
-    /// Deny lists: files and globs, absolute.
+    /// Deny lists.
     pub deny: Vec<ListPattern>,
-    /// Allow lists: files and globs, absolute.
+    /// Allow lists.
     pub allow: Vec<ListPattern>,
     /// Prefixes that always pass, with the line of the configuration that has them.
     pub never_block: Vec<(IpNet, u32)>,
@@ -128,12 +128,26 @@ pub enum Ports {
 /// One entry of `deny` or `allow`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListPattern {
-    /// The absolute path or glob.
-    pub pattern: String,
+    /// The file, or the files.
+    pub files: ListFiles,
     /// Line of the configuration file, counted from 1.
     pub line: u32,
     /// Column of the configuration file, counted from 1.
     pub column: u32,
+}
+
+/// The files of one entry of `deny` or `allow`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListFiles {
+    /// This file, by its absolute path.
+    One(PathBuf),
+    /// Every file that matches.
+    Matching {
+        /// The absolute glob.
+        glob: String,
+        /// The folder before its first wildcard.
+        folder: PathBuf,
+    },
 }
 
 /// Someone whose tokens can be accepted.

@@ -12,7 +12,7 @@ use toml::{Spanned, Value};
 
 use super::diagnostic::{Diagnostic, position};
 use super::form::{self, Form, Strings};
-use super::model::{Config, Firewall, Limits, ListPattern, Listen, Mode, Ports, Protect};
+use super::model::{Config, Firewall, Limits, ListFiles, ListPattern, Listen, Mode, Ports, Protect};
 use super::{issuer, route};
 use crate::policy::Verdict;
 
@@ -241,15 +241,31 @@ impl<'a> Checker<'a> {
                 self.fault(&form.span(), message);
                 continue;
             }
-            let pattern = self.path(text).to_string_lossy().into_owned();
-            if let Err(error) = glob::Pattern::new(&pattern) {
-                self.fault(&form.span(), format!("`{text}` is not a valid glob: {error}"));
-                continue;
-            }
+            let files = match self.list_files(text) {
+                Ok(files) => files,
+                Err(error) => {
+                    self.fault(&form.span(), format!("`{text}` is not a valid glob: {error}"));
+                    continue;
+                }
+            };
             let (line, column) = position(self.text, form.span().start);
-            patterns.push(ListPattern { pattern, line, column });
+            patterns.push(ListPattern { files, line, column });
         }
         patterns
+    }
+
+    /// Whether something is a glob is decided by what was written: the folder of the configuration
+    /// can have any name.
+    fn list_files(&self, text: &str) -> Result<ListFiles, glob::PatternError> {
+        let Some(wildcard) = text.find(['*', '?', '[']) else {
+            return Ok(ListFiles::One(self.path(text)));
+        };
+        let fixed = text[..wildcard].rfind('/').map_or("", |slash| &text[..=slash]);
+        let folder = self.path(fixed);
+        let escaped = glob::Pattern::escape(&folder.to_string_lossy());
+        let glob = format!("{}/{}", escaped.trim_end_matches('/'), &text[fixed.len()..]);
+        glob::Pattern::new(&glob)?;
+        Ok(ListFiles::Matching { glob, folder })
     }
 
     fn never_block(&mut self, forms: &Strings) -> Vec<(IpNet, u32)> {

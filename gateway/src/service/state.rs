@@ -36,6 +36,8 @@ pub(super) struct Refreshed {
     pub policy: bool,
     /// Keys differ from before.
     pub keys: bool,
+    /// A file seems to be half written: it has to be looked at again soon.
+    pub unfinished: bool,
     /// What is wrong with files that have changed.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -68,7 +70,12 @@ impl State {
     pub(super) fn refresh(&mut self, config: &Config) -> Refreshed {
         let lists = self.lists.refresh(config);
         let keys = self.keys.refresh(config);
-        let mut refreshed = Refreshed { policy: false, keys: keys.changed, diagnostics: lists.diagnostics };
+        let mut refreshed = Refreshed {
+            policy: false,
+            keys: keys.changed,
+            unfinished: lists.unfinished,
+            diagnostics: lists.diagnostics,
+        };
         refreshed.diagnostics.extend(keys.diagnostics);
         // The host gets and loses addresses, gateways and resolvers, too.
         let protected = config.firewall.as_ref().is_some_and(|firewall| self.protected.refresh(firewall));
