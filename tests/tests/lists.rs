@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use gatehouse_tests::client::{Attempt, Client};
 use gatehouse_tests::daemon::verb;
 use gatehouse_tests::host::{CLIENT_V4, CLIENT_V6, DENIED_RANGE_V4, DENIED_V4, OTHER_CLIENT_V4};
+use gatehouse_tests::log::Entry;
 use gatehouse_tests::plan::Plan;
 use gatehouse_tests::process::PATIENCE;
 use gatehouse_tests::promises;
@@ -26,11 +27,16 @@ fn main() -> ExitCode {
     ])
 }
 
+/// Whether `entry` says that a generation is in force, at the card too.
+fn in_force_again(entry: &Entry) -> bool {
+    entry.line.contains(" is in force: ")
+}
+
 /// Does `edit`, and waits until its generation is in force.
 fn in_force(scene: &Scene, edit: impl FnOnce() -> Result<()>) -> Result<()> {
     let mark = scene.daemon.mark();
     edit()?;
-    scene.daemon.wait_after(mark, "the new generation", PROMPTLY, |entry| entry.says("generation"))?;
+    scene.daemon.wait_after(mark, "the new generation", PROMPTLY, in_force_again)?;
     Ok(())
 }
 
@@ -131,7 +137,7 @@ fn a_list_cannot_cut_the_host_off_from_its_gateway() -> Result<()> {
     let mark = scene.daemon.mark();
     scene.host.gate.ip(&routed)?;
     // Routes change without an event for files: the daemon looks every few seconds.
-    scene.daemon.wait_after(mark, "the protected gateway", PATIENCE, |entry| entry.says("generation"))?;
+    scene.daemon.wait_after(mark, "the protected gateway", PATIENCE, in_force_again)?;
 
     let mark = scene.daemon.mark();
     in_force(&scene, || scene.edit("deny.list", &format!("# all of the network\n{CLIENT_V4}/24\n")))?;
@@ -144,9 +150,7 @@ fn a_list_cannot_cut_the_host_off_from_its_gateway() -> Result<()> {
 
     let mark = scene.daemon.mark();
     scene.host.gate.ip(&routed.replace("add", "del"))?;
-    scene
-        .daemon
-        .wait_after(mark, "that it is no gateway any more", PATIENCE, |entry| entry.says("generation"))?;
+    scene.daemon.wait_after(mark, "that it is no gateway any more", PATIENCE, in_force_again)?;
     scene.drops(Client::Raw, &attempt)?;
     scene.end()
 }

@@ -27,6 +27,12 @@ fn every_promise_names_tests_that_are_there() -> Result<()> {
         ensure!(tests.contains('`'), "a promise without a test: {row}");
         for test in tests.split('`').filter(|name| !name.trim().is_empty()) {
             ensure!(sources.contains(&format!("fn {test}(")), "there is no test {test}: {row}");
+            let runs = sources.contains(&format!("    {test},\n"))
+                || sources.contains(&format!("#[test]\n    fn {test}("))
+                || sources.contains(&format!("#[test]\nfn {test}("))
+                || sources.contains(&format!("#[tokio::test]\nasync fn {test}("))
+                || sources.contains(&format!("[{test}]"));
+            ensure!(runs, "the test {test} is there, but no suite runs it: {row}");
             checked += 1;
         }
     }

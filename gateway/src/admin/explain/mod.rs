@@ -180,11 +180,11 @@ impl fmt::Display for Report {
             writeln!(f, "{mark} {:12} {}", step.layer, step.text)?;
         }
         match &self.rejection {
-            None => writeln!(f, "\nadmitted, as far as was asked"),
+            None => write!(f, "\nadmitted, as far as was asked"),
             Some(verdict) => {
                 writeln!(f, "\nrejected by {}: {} (HTTP {})", verdict.layer, verdict.reason, verdict.status)?;
                 writeln!(f, "  client:   {}", verdict.client_fix)?;
-                writeln!(f, "  operator: {}", verdict.operator_fix)
+                write!(f, "  operator: {}", verdict.operator_fix)
             }
         }
     }
