@@ -29,6 +29,8 @@ pub use v6::{
     v6_leaf, v6_node,
 };
 
+use crate::packet::Source;
+
 /// One cache line of a generation.
 pub type Block = [u64; 8];
 
@@ -75,6 +77,17 @@ pub trait Blocks {
 impl Blocks for [Block] {
     fn block(&self, index: u32) -> Option<&Block> {
         self.get(index as usize)
+    }
+}
+
+/// The decision on a source address. An IPv4-mapped one (`::ffff:a.b.c.d`, RFC 4291 §2.5.5.2) is
+/// the IPv4 address: Linux hands packets with such a source to services, and they take it for that.
+#[inline(always)]
+pub fn lookup<B: Blocks + ?Sized>(blocks: &B, source: Source) -> Decision {
+    match source {
+        Source::V4(address) => lookup_v4(blocks, address),
+        Source::V6(0, low) if low >> 32 == 0xffff => lookup_v4(blocks, low as u32),
+        Source::V6(high, low) => lookup_v6(blocks, high, low),
     }
 }
 

@@ -1,5 +1,7 @@
 //! From a frame to the source address of its IP packet, and nothing beyond it.
 
+use core::net::IpAddr;
+
 /// Reads from a frame; `None` past its end. Numbers are in network byte order in the frame and in
 /// host byte order here.
 pub trait Frame {
@@ -63,6 +65,19 @@ pub enum Source {
     V4(u32),
     /// IPv6: the first and the last 64 bits.
     V6(u64, u64),
+}
+
+impl From<IpAddr> for Source {
+    #[expect(clippy::cast_possible_truncation, reason = "an address is cut in two halves")]
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::V4(address.to_bits()),
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                Self::V6((bits >> 64) as u64, bits as u64)
+            }
+        }
+    }
 }
 
 /// VLAN tags (IEEE 802.1Q, 802.1ad) that are followed.

@@ -7,7 +7,7 @@ mod report;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::programs::XdpContext;
 use gateway_ebpf::counters::{Outcome, SOURCES as SOURCE_COUNT};
-use gateway_ebpf::generation::{Decision, lookup_v4, lookup_v6};
+use gateway_ebpf::generation::{Decision, lookup};
 use gateway_ebpf::packet::{Ip, Network, Source, is_neighbour_discovery, network};
 use gateway_ebpf::scope;
 use gateway_ebpf::transport::{Transport, transport};
@@ -29,10 +29,7 @@ pub(crate) fn judge(context: &XdpContext) -> u32 {
         Network::Other => return pass(&packet, Outcome::NotIp),
         Network::Malformed => return pass(&packet, Outcome::Malformed),
     };
-    let decision = match ip.source {
-        Source::V4(address) => lookup_v4(&generation, address),
-        Source::V6(high, low) => lookup_v6(&generation, high, low),
-    };
+    let decision = lookup(&generation, ip.source);
     if !decision.is_drop() {
         count(&packet, decision);
         return XDP_PASS;

@@ -136,7 +136,8 @@ impl SigningKey {
         jsonwebtoken::encode(&header, &payload, &EncodingKey::from_ed_der(&self.pkcs8))
     }
 
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    /// The key in `bytes`, the content of a file.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let block = pem::parse(bytes).ok().filter(|block| block.tag() == LABEL)?;
         let pair = Ed25519KeyPair::from_pkcs8(block.contents()).ok()?;
         let public = pair.public_key().as_ref().to_vec();

@@ -15,7 +15,7 @@ pub struct Diagnostic {
     pub column: u32,
     /// Whether the file can be used all the same.
     pub severity: Severity,
-    /// What is wrong, and the remedy.
+    /// What is wrong, and the remedy: in one line, without anything that a terminal obeys.
     pub message: String,
 }
 
@@ -31,7 +31,8 @@ pub enum Severity {
 impl Diagnostic {
     /// An error about a whole file.
     pub fn of_file(file: &Path, message: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), line: 0, column: 0, severity: Severity::Error, message: message.into() }
+        let message = plain(message.into());
+        Self { file: file.to_owned(), line: 0, column: 0, severity: Severity::Error, message }
     }
 
     /// An error about the bytes `span` of `text`, which is the content of `file`.
@@ -64,6 +65,22 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// `message`, which can repeat what stands in the file, with its control characters escaped.
+fn plain(message: String) -> String {
+    if !message.contains(char::is_control) {
+        return message;
+    }
+    let mut plain = String::with_capacity(message.len() + 8);
+    for character in message.chars() {
+        if character.is_control() {
+            plain.extend(character.escape_default());
+        } else {
+            plain.push(character);
+        }
+    }
+    plain
+}
+
 /// Line and column, both counted from 1, of the byte `offset` of `text`.
 pub(super) fn position(text: &str, offset: usize) -> (u32, u32) {
     let before = text.get(..offset).unwrap_or(text);
@@ -77,6 +94,12 @@ pub(super) fn position(text: &str, offset: usize) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        let diagnostic = Diagnostic::of_file(Path::new("a"), "`na\x1b[2Jt\u{9b}ive\n` is no mode \"ä\"");
+        assert_eq!(diagnostic.to_string(), r#"a: `na\u{1b}[2Jt\u{9b}ive\n` is no mode "ä""#);
+    }
 
     #[test]
     fn positions_count_characters_from_one() {

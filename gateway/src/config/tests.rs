@@ -129,6 +129,29 @@ fn an_audience_must_be_named() {
 }
 
 #[test]
+fn limits_that_no_client_could_meet_and_no_host_could_hold_are_faults() {
+    let fault = |limit: &str| {
+        let found = parse(Path::new("g.toml"), &format!("[limits]\n{limit}\n")).expect_err("a fault");
+        found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    for limit in ["handshake_timeout = \"0s\"", "upstream_timeout = \"0ms\""] {
+        let fault = fault(limit);
+        assert!(fault.starts_with("g.toml:2:") && fault.contains("nobody can be that fast"), "{fault}");
+    }
+    for (limit, range) in [
+        ("request_headers = 9223372036854775807", "8 to 4096"),
+        ("request_headers = 7", "8 to 4096"),
+        ("audit_queue = 9223372036854775807", "16 to 1048576"),
+        ("sessions = 0", "1 to 16777216"),
+    ] {
+        let fault = fault(limit);
+        assert!(fault.starts_with("g.toml:2:") && fault.contains(range), "{fault}");
+    }
+    // To cut sessions at once is a choice.
+    assert!(parse(Path::new("g.toml"), "[limits]\ndrain_timeout = \"0s\"\n").is_ok());
+}
+
+#[test]
 fn every_fault_is_found_in_one_go() {
     let text = GOOD.replace("eth0", "a/b").replace("127.0.0.1:8080", "x").replace("RS256", "RS1");
     let found = parse(Path::new("g.toml"), &text).expect_err("three faults");

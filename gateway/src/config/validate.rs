@@ -308,22 +308,23 @@ impl<'a> Checker<'a> {
     fn limits(&mut self, form: &form::Limits) -> Limits {
         let mut limits = Limits::default();
         let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
-        let counts: [(&Option<Spanned<u64>>, &mut usize, u64); 9] = [
-            (&form.sessions, &mut limits.sessions, 1),
-            (&form.sessions_per_address, &mut limits.sessions_per_address, 1),
-            (&form.sessions_per_subject, &mut limits.sessions_per_subject, 1),
-            (&form.request_head, &mut limits.request_head, 512),
-            (&form.request_headers, &mut limits.request_headers, 8),
-            (&form.prefixes, &mut limits.prefixes, 1),
-            (&form.policy_memory, &mut limits.policy_memory, 2 * 1024 * 1024),
-            (&form.audit_queue, &mut limits.audit_queue, 16),
-            (&form.key_file, &mut limits.key_file, 64),
+        // What is above could not even be reserved.
+        let counts = [
+            (&form.sessions, &mut limits.sessions, 1..=1 << 24),
+            (&form.sessions_per_address, &mut limits.sessions_per_address, 1..=1 << 24),
+            (&form.sessions_per_subject, &mut limits.sessions_per_subject, 1..=1 << 24),
+            (&form.request_head, &mut limits.request_head, 512..=1 << 20),
+            (&form.request_headers, &mut limits.request_headers, 8..=4096),
+            (&form.prefixes, &mut limits.prefixes, 1..=1 << 28),
+            (&form.policy_memory, &mut limits.policy_memory, 2 << 20..=256 << 30),
+            (&form.audit_queue, &mut limits.audit_queue, 16..=1 << 20),
+            (&form.key_file, &mut limits.key_file, 64..=1 << 30),
         ];
-        let mut low = Vec::new();
-        for (given, limit, least) in counts {
+        for (given, limit, range) in counts {
             if let Some(value) = given {
-                if *value.get_ref() < least {
-                    low.push((value.span(), least));
+                if !range.contains(value.get_ref()) {
+                    let message = format!("this limit is a number from {} to {}", range.start(), range.end());
+                    self.fault(&value.span(), message);
                 }
                 *limit = size(*value.get_ref());
             }
@@ -331,15 +332,16 @@ impl<'a> Checker<'a> {
         if let Some(value) = &form.list_size {
             limits.list_size = *value.get_ref();
         }
-        for (span, least) in low {
-            self.fault(&span, format!("this limit must be at least {least}"));
-        }
-        for (given, limit) in [
-            (&form.handshake_timeout, &mut limits.handshake_timeout),
-            (&form.upstream_timeout, &mut limits.upstream_timeout),
-            (&form.drain_timeout, &mut limits.drain_timeout),
+        for (given, limit, least) in [
+            (&form.handshake_timeout, &mut limits.handshake_timeout, Duration::from_millis(1)),
+            (&form.upstream_timeout, &mut limits.upstream_timeout, Duration::from_millis(1)),
+            (&form.drain_timeout, &mut limits.drain_timeout, Duration::ZERO),
         ] {
-            if let Some(duration) = given.as_ref().and_then(|text| self.duration(text)) {
+            let Some(text) = given else { continue };
+            if let Some(duration) = self.duration(text) {
+                if duration < least {
+                    self.fault(&text.span(), "nobody can be that fast: allow some seconds, such as \"10s\"");
+                }
                 *limit = duration;
             }
         }

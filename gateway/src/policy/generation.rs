@@ -5,7 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use gateway_ebpf::generation::{Block, Decision, lookup_v4, lookup_v6};
+use gateway_ebpf::generation::{Block, Decision, lookup};
+use gateway_ebpf::packet;
 use ipnet::IpNet;
 
 use super::fold::ListDecision;
@@ -75,15 +76,8 @@ impl Generation {
 
     /// Looks `address` up as the XDP program does. An IPv4-mapped address (`::ffff:a.b.c.d`), as
     /// sockets for both families have it, is the IPv4 address.
-    #[expect(clippy::cast_possible_truncation, reason = "an address is cut in two halves")]
     pub fn decide(&self, address: IpAddr) -> Decision {
-        match address.to_canonical() {
-            IpAddr::V4(address) => lookup_v4(self.blocks(), address.to_bits()),
-            IpAddr::V6(address) => {
-                let bits = address.to_bits();
-                lookup_v6(self.blocks(), (bits >> 64) as u64, bits as u64)
-            }
-        }
+        lookup(self.blocks(), packet::Source::from(address))
     }
 
     /// Says which rule decides about `address`: the source that [`Self::decide`] finds, and the

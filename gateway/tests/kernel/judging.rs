@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use gateway::config::Ports;
 use gateway::nic::{Card, Counter};
 use gateway::policy::Verdict::{self, Drop, Pass};
-use gateway_ebpf::generation::{lookup_v4, lookup_v6};
-use gateway_ebpf::packet::{Network, Source, is_neighbour_discovery, network};
+use gateway_ebpf::generation::lookup;
+use gateway_ebpf::packet::{Network, is_neighbour_discovery, network};
 use gateway_ebpf::{scope, transport};
 
 use crate::frames::{
@@ -50,9 +50,13 @@ fn shapes(v4: Ipv4Addr, v6: Ipv6Addr) -> Vec<Shape> {
     for (name, protocol) in [("UDP", UDP), ("ICMP", 1), ("GRE", 47), ("ESP", 50), ("SCTP", 132)] {
         add(&format!("IPv4 {name}"), IPV4, ipv4(v4, protocol, 0, 0, &guarded), Pass);
     }
+    add("IPv4 TCP in a jumbo frame", IPV4, ipv4(v4, TCP, 0, 0, &jumbo(&guarded)), Drop);
     add("IPv6 TCP", IPV6, ipv6(v6, TCP, 64, &guarded), Drop);
+    add("IPv6 TCP in a jumbo frame", IPV6, ipv6(v6, TCP, 64, &jumbo(&guarded)), Drop);
     add("IPv6 TCP to another port", IPV6, ipv6(v6, TCP, 64, &other), Pass);
     add("IPv6 UDP", IPV6, ipv6(v6, UDP, 64, &guarded), Pass);
+    add("IPv6 GRE", IPV6, ipv6(v6, 47, 64, &guarded), Pass);
+    add("IPv6 ESP", IPV6, ipv6(v6, 50, 64, &guarded), Pass);
     add("IPv6 no next header", IPV6, ipv6(v6, 59, 64, &[]), Pass);
     add("IPv6 echo request", IPV6, ipv6(v6, ICMPV6, 255, &[128, 0, 0, 0]), Pass);
     add("IPv6 neighbour solicitation from afar", IPV6, ipv6(v6, ICMPV6, 254, &[135, 0]), Pass);
@@ -80,6 +84,13 @@ fn shapes(v4: Ipv4Addr, v6: Ipv6Addr) -> Vec<Shape> {
     long.extend(&guarded);
     add("IPv6 TCP behind 2 KiB of options", IPV6, ipv6(v6, 60, 64, &long), Drop);
     shapes
+}
+
+/// `segment` with so much data that a frame with it has 9,000 bytes.
+fn jumbo(segment: &[u8]) -> Vec<u8> {
+    let mut long = segment.to_vec();
+    long.resize(8_940, 0x5a);
+    long
 }
 
 fn verdict(card: &Card, frame: &[u8]) -> Result<Verdict, gateway::nic::NicError> {
@@ -119,12 +130,15 @@ pub(crate) fn what_is_not_ip_passes_and_neighbour_discovery_too() -> Outcome {
     for (name, frame) in [
         ("ARP", ethernet(&[], ARP, &arp)),
         ("ARP in a VLAN", ethernet(&[QTAG], ARP, &arp)),
+        ("ARP in QinQ", ethernet(&[STAG, QTAG], ARP, &arp)),
         ("LLDP", ethernet(&[], 0x88cc, &[0; 46])),
+        // Linux does not look behind these tags either.
+        ("a tag of type 0x9100", ethernet(&[0x9100], IPV4, &ipv4(DENIED, TCP, 0, 0, &segment(GUARDED)))),
         ("a length instead of a type", ethernet(&[], 46, &[0; 46])),
     ] {
         expect(&card, name, &frame, Pass)?;
     }
-    assert_eq!(card.counters()?.not_ip, 4);
+    assert_eq!(card.counters()?.not_ip, 6);
     for kind in 132..=138u8 {
         let packet = ipv6(DENIED6, ICMPV6, 255, &[kind, 0, 0, 0]);
         let expected = if (133..=137).contains(&kind) { Pass } else { Drop };
@@ -143,6 +157,33 @@ pub(crate) fn what_is_not_ip_passes_and_neighbour_discovery_too() -> Outcome {
     Ok(())
 }
 
+pub(crate) fn neighbour_discovery_passes_in_both_scopes_behind_any_tags() -> Outcome {
+    for ports in [Ports::All, Ports::Only(vec![GUARDED])] {
+        let card = card(ports, 100)?;
+        for tags in [&[][..], &[QTAG], &[STAG, QTAG]] {
+            let solicitation = ipv6(DENIED6, ICMPV6, 255, &[135, 0, 0, 0]);
+            expect(&card, &format!("behind {tags:x?}"), &ethernet(tags, IPV6, &solicitation), Pass)?;
+        }
+        assert_eq!(card.counters()?.neighbour_discovery, 3);
+    }
+    Ok(())
+}
+
+pub(crate) fn a_mapped_source_is_judged_as_the_ipv4_address_in_it() -> Outcome {
+    let mapped =
+        |source: Ipv4Addr, port| ethernet(&[], IPV6, &ipv6(source.to_ipv6_mapped(), TCP, 64, &segment(port)));
+    for (ports, other) in [(Ports::All, Drop), (Ports::Only(vec![GUARDED]), Pass)] {
+        let mut card = card(ports, 100)?;
+        expect(&card, "denied", &mapped(DENIED, GUARDED), Drop)?;
+        expect(&card, "denied, to another port", &mapped(DENIED, 22), other)?;
+        expect(&card, "in no list", &mapped(FREE, GUARDED), Pass)?;
+        // What says nothing about IPv4 says nothing about an IPv4 address in disguise.
+        card.publish(generation(8, &["::/64"])?.blocks(), 8)?;
+        expect(&card, "in an IPv6 network that is denied", &mapped(DENIED, GUARDED), Pass)?;
+    }
+    Ok(())
+}
+
 pub(crate) fn in_scope_mode_only_tcp_to_a_guarded_port_is_dropped() -> Outcome {
     let card = card(Ports::Only(vec![443, GUARDED, 65_535, 0]), 100)?;
     for shape in shapes(DENIED, DENIED6) {
@@ -158,10 +199,7 @@ pub(crate) fn in_scope_mode_only_tcp_to_a_guarded_port_is_dropped() -> Outcome {
 /// The same judgement from the library's parts, in user space.
 fn model(blocks: &[gateway_ebpf::generation::Block], frame: &[u8], scoped: bool) -> Verdict {
     let Network::Ip(ip) = network(frame) else { return Pass };
-    let decision = match ip.source {
-        Source::V4(address) => lookup_v4(blocks, address),
-        Source::V6(high, low) => lookup_v6(blocks, high, low),
-    };
+    let decision = lookup(blocks, ip.source);
     let applies = !scoped || scope::applies(transport::transport(frame, &ip), |port| port == GUARDED);
     if decision.is_drop() && !is_neighbour_discovery(frame, &ip) && applies { Drop } else { Pass }
 }

@@ -1,10 +1,12 @@
 //! Promises about the XDP program, in the running kernel. They need root: without it they are
 //! listed as ignored.
 
+mod agreement;
 mod attaching;
 mod foreign;
 mod frames;
 mod judging;
+mod numbers;
 mod reporting;
 mod world;
 
@@ -27,6 +29,8 @@ fn main() {
             a_denied_source_is_dropped_in_every_shape,
             a_source_in_no_list_passes_in_every_shape,
             what_is_not_ip_passes_and_neighbour_discovery_too,
+            neighbour_discovery_passes_in_both_scopes_behind_any_tags,
+            a_mapped_source_is_judged_as_the_ipv4_address_in_it,
             in_scope_mode_only_tcp_to_a_guarded_port_is_dropped,
             a_frame_cut_off_anywhere_is_judged_as_in_user_space,
             every_packet_is_counted_once,
@@ -34,6 +38,7 @@ fn main() {
             a_new_generation_replaces_the_old_one_whole,
             blocks_that_are_no_generation_leave_the_old_one_in_force,
         ][..],
+        &promises![agreement: the_kernel_decides_every_address_as_user_space_explains_it][..],
         &promises![reporting:
             the_first_drop_of_a_client_is_told_with_all_its_circumstances,
             drops_that_follow_are_told_as_growth,

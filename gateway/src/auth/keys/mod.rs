@@ -50,9 +50,6 @@ impl KeySet {
     /// The file, the line and column where there is one, what is wrong and what to do about it.
     pub fn load(source: &KeySource, limit: usize) -> Result<Loaded, Diagnostic> {
         match source {
-            KeySource::JwkSet(path) => jwk::parse(path, &text(path, limit)?),
-            KeySource::Pem(path) => pem::parse(path, &text(path, limit)?),
-            KeySource::Secret(path) => secret(path, limit),
             KeySource::SigningKey(path) if is_absent(path) => {
                 let warning = "does not exist yet: it is made when the gate starts".to_owned();
                 Ok(Loaded {
@@ -60,13 +57,33 @@ impl KeySet {
                     warnings: vec![Diagnostic::of_file(path, warning).warning()],
                 })
             }
-            KeySource::SigningKey(path) => {
-                let (key, warnings) = SigningKey::load(path, limit)?;
-                let verifier = Key::ed25519(key.public()).map_err(|fault| at(path, &fault))?;
-                let verifier = verifier.with_id(Some(key.id().to_owned()));
-                Ok(Loaded { keys: Self { keys: vec![verifier] }, warnings })
+            KeySource::JwkSet(path) | KeySource::Pem(path) => Self::parse(source, read(path, limit)?.bytes),
+            KeySource::Secret(path) | KeySource::SigningKey(path) => {
+                let (bytes, mut warnings) = read(path, limit)?.private(path);
+                let loaded = Self::parse(source, bytes)?;
+                warnings.extend(loaded.warnings);
+                Ok(Loaded { warnings, ..loaded })
             }
         }
+    }
+
+    /// The keys in `bytes`, the content of the file of `source`. Reads nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load).
+    pub fn parse(source: &KeySource, bytes: Vec<u8>) -> Result<Loaded, Diagnostic> {
+        match source {
+            KeySource::JwkSet(path) => jwk::parse(path, &text(path, bytes)?),
+            KeySource::Pem(path) => pem::parse(path, &text(path, bytes)?),
+            KeySource::Secret(path) => Self::of_one(path, secret(&bytes)),
+            KeySource::SigningKey(path) => Self::of_one(path, signing_key(&bytes)),
+        }
+    }
+
+    fn of_one(path: &Path, key: Result<Key, Fault>) -> Result<Loaded, Diagnostic> {
+        let key = key.map_err(|fault| Diagnostic::of_file(path, fault.to_string()))?;
+        Ok(Loaded { keys: Self { keys: vec![key] }, warnings: Vec::new() })
     }
 
     /// The same, but a signing key that does not exist is made (see [`SigningKey::create`]).
@@ -129,12 +146,15 @@ impl KeySet {
 
 /// An HMAC secret: the bytes of the file as they are, less one newline at the end, which editors
 /// and `openssl rand` add.
-fn secret(path: &Path, limit: usize) -> Result<Loaded, Diagnostic> {
-    let (bytes, warnings) = read(path, limit)?.private(path);
-    let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
-    let key = Key::hmac(secret).map_err(|fault| at(path, &fault))?;
-    Ok(Loaded { keys: KeySet { keys: vec![key] }, warnings })
+fn secret(bytes: &[u8]) -> Result<Key, Fault> {
+    let secret = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    Key::hmac(secret.strip_suffix(b"\r").unwrap_or(secret))
+}
+
+/// The public half of a key that signs.
+fn signing_key(bytes: &[u8]) -> Result<Key, Fault> {
+    let key = SigningKey::parse(bytes).ok_or(Fault::NotSigningKey)?;
+    Ok(Key::ed25519(key.public())?.with_id(Some(key.id().to_owned())))
 }
 
 /// Surely absent. A folder that may not be searched is another fault, and reading reports it.
@@ -142,10 +162,6 @@ fn is_absent(path: &Path) -> bool {
     matches!(path.try_exists(), Ok(false))
 }
 
-fn text(path: &Path, limit: usize) -> Result<String, Diagnostic> {
-    String::from_utf8(read(path, limit)?.bytes).map_err(|_| at(path, &Fault::NotText))
-}
-
-fn at(path: &Path, fault: &Fault) -> Diagnostic {
-    Diagnostic::of_file(path, fault.to_string())
+fn text(path: &Path, bytes: Vec<u8>) -> Result<String, Diagnostic> {
+    String::from_utf8(bytes).map_err(|_| Diagnostic::of_file(path, Fault::NotText.to_string()))
 }

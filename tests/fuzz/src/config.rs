@@ -1,0 +1,66 @@
+//! The configuration file: what is accepted needs no further validation, and what is not is
+//! explained in place.
+
+use std::path::Path;
+
+use gateway::config::{Config, Diagnostic, Ports, ScopeRule, parse};
+
+pub(crate) fn run(input: &[u8]) {
+    // `load` refuses other files before it parses them.
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let file = Path::new("/etc/gatehouse/gatehouse.toml");
+    match parse(file, text) {
+        Ok((config, warnings)) => {
+            are_in_place(&warnings, text);
+            is_valid(&config);
+        }
+        Err(faults) => {
+            assert!(!faults.is_empty(), "a configuration is refused for no reason");
+            are_in_place(&faults, text);
+        }
+    }
+}
+
+fn are_in_place(diagnostics: &[Diagnostic], text: &str) {
+    let lines = text.matches('\n').count() + 1;
+    for diagnostic in diagnostics {
+        assert!(diagnostic.line as usize <= lines, "{diagnostic}");
+        assert!(crate::is_one_plain_line(&diagnostic.to_string()), "{diagnostic:?}");
+    }
+}
+
+/// What the rest of the program relies on.
+fn is_valid(config: &Config) {
+    assert!(config.routes.is_empty() || !config.listen.is_empty());
+    for route in &config.routes {
+        assert!(route.path.starts_with('/') && !route.issuers.is_empty());
+        assert_eq!(config.routes.iter().filter(|other| other.path == route.path).count(), 1);
+        let known = |name: &String| config.issuers.iter().any(|issuer| &issuer.name == name);
+        assert!(route.issuers.iter().all(known), "{route:?}");
+        let (ScopeRule::All(scopes) | ScopeRule::Any(scopes)) = &route.scopes;
+        assert!(!(scopes.is_empty() && matches!(route.scopes, ScopeRule::Any(_))));
+        // A `scope-token` of RFC 6749 §3.3 has no blank, which would make it two.
+        assert!(scopes.iter().all(|scope| !scope.is_empty() && !scope.contains(' ')), "{route:?}");
+        let host = &route.upstream.host;
+        assert!(!host.is_empty() && !host.contains(char::is_whitespace), "{route:?}");
+        assert!(route.upstream.path.as_ref().is_none_or(|path| path.starts_with('/')), "{route:?}");
+    }
+    for issuer in &config.issuers {
+        assert!(!issuer.algorithms.is_empty() && !issuer.audience.is_empty(), "{issuer:?}");
+        assert_eq!(config.issuers.iter().filter(|other| other.name == issuer.name).count(), 1);
+    }
+    if let Some(firewall) = &config.firewall {
+        let patterns = firewall.deny.iter().chain(&firewall.allow);
+        assert!(patterns.into_iter().all(|list| list.pattern.starts_with('/') && list.line >= 1));
+        if let Ports::Only(ports) = &firewall.ports {
+            assert!(ports.len() <= gateway_ebpf::MAX_PORTS, "{ports:?}");
+        }
+    }
+    let limits = &config.limits;
+    assert!(limits.sessions > 0 && limits.request_head > 0);
+    // This much is reserved at once.
+    assert!((1..=4096).contains(&limits.request_headers) && (1..=1 << 20).contains(&limits.audit_queue));
+    assert!(!limits.handshake_timeout.is_zero() && !limits.upstream_timeout.is_zero());
+}
