@@ -46,6 +46,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Maps are declared by their BTF.
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
+        // The same program wherever it is built.
+        format!("--remap-path-prefix={}=.", workspace.display()),
     ];
     cargo
         .current_dir(&workspace)

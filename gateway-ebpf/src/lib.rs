@@ -18,6 +18,3 @@ pub mod transport;
 /// Version of everything in this crate that crosses the border. A daemon that finds a pinned
 /// program of another version replaces it instead of adopting it.
 pub const ABI_VERSION: u32 = 1;
-
-/// TCP ports that the verdicts can be limited to.
-pub const MAX_PORTS: usize = 64;

@@ -8,7 +8,7 @@ use gatehouse_tests::host::{CLIENT_V4, CLIENT_V6};
 use gatehouse_tests::plan::{AUDIENCE, ISSUER, Plan, good_token, issuer};
 use gatehouse_tests::process::PATIENCE;
 use gatehouse_tests::scene::Scene;
-use gatehouse_tests::token::{Key, Token};
+use gatehouse_tests::token::{Key, Token, jwk_set};
 use gatehouse_tests::upstream::{Conversation, Frame};
 use gatehouse_tests::{promises, tools};
 use serde_json::json;
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         eddsa_is_admitted,
         hs256_is_admitted,
         a_pem_key_is_as_good_as_a_jwk_set,
+        a_key_added_to_the_key_file_is_in_force_without_a_restart,
         scopes_may_stand_in_scp_as_text_or_as_an_array,
         any_of_several_scopes_is_enough_where_the_route_says_so,
         the_upstream_gets_the_identity_but_not_the_token,
@@ -105,6 +106,20 @@ fn eddsa_is_admitted() -> Result<()> {
 
 fn hs256_is_admitted() -> Result<()> {
     admits_algorithm("HS256")
+}
+
+fn a_key_added_to_the_key_file_is_in_force_without_a_restart() -> Result<()> {
+    let scene = Scene::usual()?;
+    let next = Key::generate("ES256", "key-2")?;
+    let token = good_token()?.sign(&next)?;
+    let attempt = Attempt::on("/chat").token(&token);
+    scene.rejects(Client::Raw, &attempt, (401, "credentials", "unknown_key"))?;
+    let mark = scene.daemon.mark();
+    scene.edit("keys.json", &jwk_set(&[&scene.key, &next]))?;
+    scene.daemon.wait_after(mark, "the new keys", PATIENCE, |entry| entry.says("anew"))?;
+    scene.admits(Client::Raw, &attempt)?;
+    scene.admits(Client::Raw, &Attempt::on("/chat").token(&scene.token()?))?;
+    scene.end()
 }
 
 fn a_pem_key_is_as_good_as_a_jwk_set() -> Result<()> {

@@ -7,7 +7,9 @@ use anyhow::{Result, ensure};
 use gatehouse_tests::client::{Attempt, Client};
 use gatehouse_tests::daemon::verb;
 use gatehouse_tests::host::{CLIENT_V4, CLIENT_V6, DENIED_RANGE_V4, DENIED_V4, OTHER_CLIENT_V4};
+use gatehouse_tests::log::Entry;
 use gatehouse_tests::plan::Plan;
+use gatehouse_tests::process::PATIENCE;
 use gatehouse_tests::promises;
 use gatehouse_tests::raw::Session;
 use gatehouse_tests::scene::{PROMPTLY, SILENCE, Scene, names_rule};
@@ -21,14 +23,20 @@ fn main() -> ExitCode {
         a_broken_line_keeps_the_last_good_list_and_is_reported_with_its_place,
         explain_answers_with_the_live_lists_of_the_daemon,
         scores_comments_and_blank_lines_are_read_as_lists_have_them,
+        a_list_cannot_cut_the_host_off_from_its_gateway,
     ])
+}
+
+/// Whether `entry` says that a generation is in force, at the card too.
+fn in_force_again(entry: &Entry) -> bool {
+    entry.line.contains(" is in force: ")
 }
 
 /// Does `edit`, and waits until its generation is in force.
 fn in_force(scene: &Scene, edit: impl FnOnce() -> Result<()>) -> Result<()> {
     let mark = scene.daemon.mark();
     edit()?;
-    scene.daemon.wait_after(mark, "the new generation", PROMPTLY, |entry| entry.says("generation"))?;
+    scene.daemon.wait_after(mark, "the new generation", PROMPTLY, in_force_again)?;
     Ok(())
 }
 
@@ -119,5 +127,30 @@ fn explain_answers_with_the_live_lists_of_the_daemon() -> Result<()> {
     let rule = &rejection["rule"];
     ensure!(rule["list"] == scene.file("deny.list").display().to_string() && rule["line"] == 2, "{report:#}");
     ensure!(rule["generation"] == scene.daemon.status()?["policy"]["generation"], "{report:#}");
+    scene.end()
+}
+
+fn a_list_cannot_cut_the_host_off_from_its_gateway() -> Result<()> {
+    let scene = Scene::usual()?;
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    let routed = format!("route add 192.0.2.0/24 via {CLIENT_V4}");
+    let mark = scene.daemon.mark();
+    scene.host.gate.ip(&routed)?;
+    // Routes change without an event for files: the daemon looks every few seconds.
+    scene.daemon.wait_after(mark, "the protected gateway", PATIENCE, in_force_again)?;
+
+    let mark = scene.daemon.mark();
+    in_force(&scene, || scene.edit("deny.list", &format!("# all of the network\n{CLIENT_V4}/24\n")))?;
+    let place = format!("{}:2:", scene.file("deny.list").display());
+    scene.daemon.wait_after(mark, "the report", PATIENCE, |entry| {
+        entry.line.contains(&place) && entry.says("protected")
+    })?;
+    scene.admits(Client::Raw, &attempt)?;
+    scene.drops(Client::Raw, &attempt.clone().from(OTHER_CLIENT_V4))?;
+
+    let mark = scene.daemon.mark();
+    scene.host.gate.ip(&routed.replace("add", "del"))?;
+    scene.daemon.wait_after(mark, "that it is no gateway any more", PATIENCE, in_force_again)?;
+    scene.drops(Client::Raw, &attempt)?;
     scene.end()
 }

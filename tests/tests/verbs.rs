@@ -18,6 +18,7 @@ const EX_CONFIG: i32 = 78;
 fn main() -> ExitCode {
     gatehouse_tests::run_unprivileged(promises![
         check_accepts_a_good_configuration,
+        check_accepts_a_list_of_real_size_and_form,
         check_names_the_place_of_a_fault_in_the_configuration,
         check_names_the_place_of_a_fault_in_a_list,
         check_names_a_key_file_that_is_missing,
@@ -87,6 +88,19 @@ fn refused(setting: &Setting, start: &str) -> Result<()> {
         let named = answer.stderr.lines().any(|line| line.starts_with(start) && line.len() > start.len());
         ensure!(named, "{verb} does not say {start}: {answer:#?}");
     }
+    Ok(())
+}
+
+/// As ipsum publishes them: comments, then address, tab and score.
+fn check_accepts_a_list_of_real_size_and_form() -> Result<()> {
+    let mut text = String::from("# IPsum\n# Last update: never\n#\n# IP\tnumber of lists\n");
+    for number in 0..120_430u32 {
+        let [_, a, b, c] = number.wrapping_mul(139).to_be_bytes();
+        text += &format!("203.{a}.{b}.{c}\t{}\n", 10 - number % 10);
+    }
+    let answer = Setting::new(|plan| plan.file("deny.list", text))?.run("check", "")?;
+    ensure!(answer.code == Some(0) && answer.stderr.is_empty(), "{answer:#?}");
+    ensure!(answer.stdout.contains(" 1 lists with 120430 prefixes "), "{answer:#?}");
     Ok(())
 }
 

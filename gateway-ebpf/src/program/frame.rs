@@ -41,6 +41,7 @@ impl Packet {
     /// Some drivers leave the first buffer of a fragmented frame empty. Past the end of the whole
     /// frame, the helper refuses.
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "offsets and sizes of headers are small")]
     fn read_fragment<T: Copy>(&self, at: usize) -> Option<T> {
         let mut value = MaybeUninit::<T>::zeroed();
         let (to, size) = (value.as_mut_ptr().cast(), size_of::<T>() as u32);

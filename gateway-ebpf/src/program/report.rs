@@ -22,6 +22,7 @@ pub(super) fn dropped(context: &XdpContext, ip: &Ip, decision: Decision, generat
     let index = cpu << (bits & 31) | clients::slot_of(ip.source, bits);
     let (family, high, low) = clients::identity(ip.source);
     let number = generation::number(generation).unwrap_or(0);
+    #[expect(clippy::cast_possible_truncation, reason = "the kernel has it as 32 bits")]
     let interface = context.ingress_ifindex() as u32;
     // SAFETY: only this CPU writes to the slot, and nothing else runs here while an XDP program
     // does. The daemon only reads it.
@@ -36,19 +37,22 @@ pub(super) fn dropped(context: &XdpContext, ip: &Ip, decision: Decision, generat
             publish(slot, slot.count + 1, number);
             return;
         }
-        let tenant = Slot {
-            count: Count(slot.count).next_tenant().0,
-            generation: number,
-            high,
-            low,
-            decision: decision.bits(),
-            family,
-            interface,
-            transport: above_ip(context, ip).bits(),
-            padding: [0; 5],
-        };
-        if take_over(index, slot, &tenant) {
-            return;
+        // The budget comes first: under a flood of new clients it is what most packets end at.
+        if within_budget() {
+            let tenant = Slot {
+                count: Count(slot.count).next_tenant().0,
+                generation: number,
+                high,
+                low,
+                decision: decision.bits(),
+                family,
+                interface,
+                transport: above_ip(context, ip).bits(),
+                padding: [0; 5],
+            };
+            if take_over(index, slot, &tenant) {
+                return;
+            }
         }
     }
     if let Some(reporting) = reporting() {
@@ -59,9 +63,6 @@ pub(super) fn dropped(context: &XdpContext, ip: &Ip, decision: Decision, generat
 /// Gives the slot to a new tenant; `false`, and nothing happened, when that cannot be reported.
 #[inline(always)]
 fn take_over(index: u32, slot: &mut Slot, tenant: &Slot) -> bool {
-    if !within_budget() {
-        return false;
-    }
     let Some(mut event) = EVENTS.reserve(0) else {
         return false;
     };
@@ -72,6 +73,7 @@ fn take_over(index: u32, slot: &mut Slot, tenant: &Slot) -> bool {
     slot.decision = tenant.decision;
     slot.family = tenant.family;
     slot.interface = tenant.interface;
+    slot.transport = tenant.transport;
     event.submit(0);
     true
 }

@@ -134,10 +134,11 @@ fn dropped(dropped: &Dropped) -> Record {
         (None, _) => "the default".to_owned(),
     };
     let message = format!(
-        "dropped {} at the card: {reason}: {}: {place}; {} packets",
+        "dropped {} at the card: {reason}: {}: {place}; {} {}",
         dropped.client,
         reason.title(),
-        dropped.packets
+        dropped.packets,
+        if dropped.packets == 1 { "packet" } else { "packets" }
     );
     let (protocol, port) = dropped.sample.map_or((None, None), |(protocol, port)| (Some(protocol), port));
     Record::new(Level::Warn, &reason.to_string(), message)

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
 
 use super::entry::Entry;
 use super::record::Record;
@@ -28,10 +28,12 @@ impl Trail {
         let (sender, receiver) = sync_channel(queue);
         let lost = Arc::new(AtomicU64::new(0));
         let trail = Self { queue: sender, lost: Arc::clone(&lost) };
-        let thread = std::thread::Builder::new()
-            .name("audit".to_owned())
-            .spawn(move || write_all(&receiver, sink.as_mut(), &lost))?;
-        Ok((trail, Writer { thread }))
+        let (running, done) = sync_channel(0);
+        std::thread::Builder::new().name("audit".to_owned()).spawn(move || {
+            let _running: SyncSender<()> = running;
+            write_all(&receiver, sink.as_mut(), &lost);
+        })?;
+        Ok((trail, Writer { done }))
     }
 
     /// Entries lost since the start and not yet reported in the trail itself.
@@ -52,14 +54,15 @@ impl AuditSink for Trail {
 /// The writing thread.
 #[derive(Debug)]
 pub struct Writer {
-    thread: JoinHandle<()>,
+    done: Receiver<()>,
 }
 
 impl Writer {
-    /// Waits until everything recorded is written. All clones of the trail must be gone.
-    pub fn finish(self) {
-        // The thread holds nothing that could be poisoned; a panic in it has been printed.
-        let _ = self.thread.join();
+    /// Waits until everything recorded is written, for `patience` at most; whether it was. All
+    /// clones of the trail must be gone.
+    pub fn finish(self, patience: Duration) -> bool {
+        // The thread never sends: it hangs up when it ends.
+        self.done.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected)
     }
 }
 
@@ -95,6 +98,16 @@ mod tests {
     }
 
     #[test]
+    fn a_sink_that_blocks_for_ever_does_not_keep_the_daemon_from_ending() {
+        let (sender, records) = sync_channel(0);
+        let (trail, writer) = Trail::start(Box::new(Slow(sender)), 4).expect("a thread");
+        trail.record(Entry::DroppedUnreported { reports: 1, packets: 1 });
+        drop(trail);
+        assert!(!writer.finish(Duration::from_millis(10)));
+        drop(records);
+    }
+
+    #[test]
     fn a_full_queue_loses_entries_counts_them_and_says_so() {
         let (sender, records) = sync_channel(0);
         let (trail, writer) = Trail::start(Box::new(Slow(sender)), 4).expect("a thread");
@@ -105,7 +118,7 @@ mod tests {
         assert!(trail.lost() >= 5);
         drop(trail);
         let all: Vec<Record> = records.iter().collect();
-        writer.finish();
+        assert!(writer.finish(Duration::from_secs(5)));
         let said: u64 = all
             .iter()
             .flat_map(|record| &record.fields)

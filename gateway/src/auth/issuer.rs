@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::keys::KeySet;
+use super::keys::{KeySet, TRIES};
 use crate::config::{self, ScopeRule};
 
 /// Someone whose tokens can be accepted: the rules for its tokens and its keys.
@@ -21,6 +21,18 @@ impl Issuer {
     /// The name in the configuration.
     pub fn name(&self) -> &str {
         &self.rules.name
+    }
+
+    /// What may keep some tokens of this issuer out although their key is there: more keys for one
+    /// of the accepted algorithms than are tried for a token that does not name its key.
+    pub fn crowd(&self) -> Option<String> {
+        let (algorithm, count) =
+            self.keys.crowds().find(|(algorithm, _)| self.rules.algorithms.contains(algorithm))?;
+        Some(format!(
+            "{count} keys of the issuer `{}` are for {algorithm:?}: of a token without `kid`, only the first {TRIES} \
+             are tried. Remove old keys, or let the issuer name the key in its tokens",
+            self.rules.name
+        ))
     }
 
     /// What keeps every token of this issuer out, although each part is valid: no key verifies

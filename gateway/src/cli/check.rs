@@ -23,7 +23,7 @@ impl Check {
         match service::check(&config) {
             Ok(summary) => {
                 print_diagnostics(&summary.warnings);
-                println!("{summary}");
+                out!("{summary}");
                 ExitCode::SUCCESS
             }
             Err(faults) => {

@@ -53,7 +53,7 @@ impl Connect {
         for number in 1..=self.sessions {
             match client::connect(&self.url, token.as_deref(), self.source, self.timeout).await {
                 Ok(mut session) => {
-                    println!(
+                    out!(
                         "admitted{}",
                         if self.sessions > 1 { format!(" ({number})") } else { String::new() }
                     );
@@ -82,15 +82,15 @@ async fn echo(
 ) -> Result<(), Box<dyn std::error::Error>> {
     session.send(Message::Text(Utf8Bytes::from(text))).await?;
     match tokio::time::timeout(timeout, session.next()).await? {
-        Some(message) => println!("received: {}", message?),
-        None => println!("the service closed the session"),
+        Some(message) => out!("received: {}", message?),
+        None => out!("the service closed the session"),
     }
     Ok(())
 }
 
 fn rejected(error: &ConnectError) -> ExitCode {
     match error {
-        ConnectError::Rejected(answer) => println!("{answer}"),
+        ConnectError::Rejected(answer) => out!("{answer}"),
         other => return failed(other),
     }
     ExitCode::from(FAILED)

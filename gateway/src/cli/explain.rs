@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConfigFile, FAILED, failed};
+use super::{ConfigFile, FAILED, UNAVAILABLE, failed};
 use crate::admin::control::{self, Request};
 use crate::admin::explain::{Query, Report};
 use crate::config::Config;
@@ -18,7 +18,8 @@ const MAX_TOKEN: u64 = 64 * 1024;
 /// Say which layer would reject a client, why, and what would fix it
 ///
 /// Asks the running daemon where there is one, and else the configuration alone. Exit code 0:
-/// admitted as far as was asked; 1: rejected.
+/// admitted as far as was asked; 1: rejected; 69: the
+/// daemon cannot be asked.
 #[derive(Args, Debug)]
 pub(super) struct Explain {
     #[command(flatten)]
@@ -89,7 +90,7 @@ impl Explain {
                 return printed;
             }
         } else {
-            print!("{report}");
+            out!("{report}");
         }
         if report.rejection.is_some() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
     }
@@ -100,7 +101,13 @@ fn ask(config: &Config, query: &Query) -> Result<Report, ExitCode> {
         match control::ask(socket, &Request::Explain(query.clone())) {
             Ok(Some(report)) => return Ok(report),
             Ok(None) => {}
-            Err(error) => return Err(failed(&error)),
+            Err(error) => {
+                complain!(
+                    "gatehouse: the daemon at {} cannot be asked ({error}): run this as the user of the daemon or as root",
+                    socket.display()
+                );
+                return Err(ExitCode::from(UNAVAILABLE));
+            }
         }
     }
     service::explain(config, query).map_err(|faults| {

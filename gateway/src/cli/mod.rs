@@ -1,5 +1,14 @@
 //! The command line: one file per verb.
-#![allow(clippy::print_stdout, reason = "answers of a command go to standard output")]
+
+/// Prints a line of the answer.
+macro_rules! out {
+    ($($text:tt)*) => { $crate::cli::write(std::io::stdout(), format_args!("{}\n", format_args!($($text)*))) };
+}
+
+/// Prints a line that is not part of the answer.
+macro_rules! complain {
+    ($($text:tt)*) => { $crate::cli::write(std::io::stderr(), format_args!("{}\n", format_args!($($text)*))) };
+}
 
 mod check;
 mod connect;
@@ -9,6 +18,8 @@ mod run;
 mod status;
 mod token;
 
+use std::fmt;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,6 +31,8 @@ use crate::config::{self, Config, Diagnostic};
 const OK: u8 = 0;
 /// The verb did its work and the answer is no, or it could not do its work.
 const FAILED: u8 = 1;
+/// `EX_UNAVAILABLE` of sysexits(3): there is no answer.
+const UNAVAILABLE: u8 = 69;
 /// `EX_USAGE` of sysexits(3).
 const USAGE: u8 = 64;
 /// `EX_CONFIG` of sysexits(3).
@@ -101,19 +114,20 @@ fn load(file: &Path) -> Result<Config, ExitCode> {
 
 fn print_diagnostics(diagnostics: &[Diagnostic]) {
     for diagnostic in diagnostics {
-        eprintln!("{diagnostic}");
+        complain!("{diagnostic}");
     }
 }
 
 /// Prints `error` with its causes, and the exit code for it.
 fn failed(error: &dyn std::error::Error) -> ExitCode {
-    eprint!("gatehouse: {error}");
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        eprint!(": {error}");
+        text.push_str(": ");
+        text.push_str(&error.to_string());
         cause = error.source();
     }
-    eprintln!();
+    complain!("gatehouse: {text}");
     ExitCode::from(FAILED)
 }
 
@@ -121,9 +135,21 @@ fn failed(error: &dyn std::error::Error) -> ExitCode {
 fn print_json(value: &impl serde::Serialize) -> ExitCode {
     match serde_json::to_string_pretty(value) {
         Ok(text) => {
-            println!("{text}");
+            out!("{text}");
             ExitCode::SUCCESS
         }
         Err(error) => failed(&error),
+    }
+}
+
+/// Writes `text`. A reader that went away has read enough; any other fault ends the command, for
+/// an answer that is not there must not look like one.
+fn write(mut to: impl Write, text: fmt::Arguments<'_>) {
+    if let Err(error) = to.write_fmt(text).and_then(|()| to.flush())
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        // Where standard error is at fault, there is nobody left to tell.
+        let _ = writeln!(io::stderr(), "gatehouse: the answer cannot be written: {error}");
+        std::process::exit(FAILED.into());
     }
 }

@@ -12,7 +12,7 @@ pub(super) struct Reasons {}
 
 impl Reasons {
     pub(super) fn run(&self) -> ExitCode {
-        print!("{}", manual());
+        out!("{}", manual().trim_end());
         ExitCode::SUCCESS
     }
 }

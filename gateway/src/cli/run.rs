@@ -1,5 +1,6 @@
 //! `gatehouse run`: the daemon, in the foreground.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -31,7 +32,8 @@ impl Run {
         };
         let ready = |config: &Config| {
             if self.examples {
-                println!("{}", examples(config));
+                // They are a courtesy: the daemon runs without them.
+                let _ = writeln!(std::io::stdout(), "{}", examples(config));
             }
         };
         match service::run(config, self.log, ready) {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConfigFile, FAILED, failed};
+use super::{ConfigFile, FAILED, UNAVAILABLE, failed};
 use crate::admin::control::{self, Request};
 use crate::admin::status::Status as Answer;
 
@@ -25,7 +25,7 @@ impl Status {
             Err(code) => return code,
         };
         let Some(socket) = config.control else {
-            eprintln!(
+            complain!(
                 "gatehouse: {} has no [control] socket: add one, and restart the daemon",
                 config.file.display()
             );
@@ -34,12 +34,12 @@ impl Status {
         match control::ask::<Answer>(&socket, &Request::Status) {
             Ok(Some(status)) if self.json => super::print_json(&status),
             Ok(Some(status)) => {
-                print!("{status}");
+                out!("{status}");
                 ExitCode::SUCCESS
             }
             Ok(None) => {
-                eprintln!("gatehouse: no daemon answers at {}: it is not running", socket.display());
-                ExitCode::from(FAILED)
+                complain!("gatehouse: no daemon answers at {}: it is not running", socket.display());
+                ExitCode::from(UNAVAILABLE)
             }
             Err(error) => failed(&error),
         }

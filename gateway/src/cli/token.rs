@@ -49,7 +49,7 @@ impl Token {
         };
         match sign(key, &claims, SystemTime::now()) {
             Ok(token) => {
-                println!("{token}");
+                out!("{token}");
                 ExitCode::SUCCESS
             }
             Err(fault) => {
@@ -69,14 +69,14 @@ impl Token {
             None => {
                 let first = signers.next();
                 if signers.next().is_some() {
-                    eprintln!("gatehouse: several issuers have a signing_key: choose one with --issuer");
+                    complain!("gatehouse: several issuers have a signing_key: choose one with --issuer");
                     return None;
                 }
                 first
             }
         };
         if found.is_none() {
-            eprintln!("gatehouse: {} has no such issuer with a signing_key", config.file.display());
+            complain!("gatehouse: {} has no such issuer with a signing_key", config.file.display());
         }
         found
     }

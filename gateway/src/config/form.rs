@@ -42,6 +42,7 @@ pub(super) struct Firewall {
     pub(super) allow: Strings,
     #[serde(default)]
     pub(super) never_block: Strings,
+    pub(super) protect: Option<Strings>,
     pub(super) default: Option<Spanned<String>>,
     pub(super) reports_per_second: Option<Spanned<u32>>,
 }

@@ -47,16 +47,60 @@ pub struct Firewall {
     pub mode: Mode,
     /// Which traffic the verdicts apply to.
     pub ports: Ports,
-    /// Deny lists: files and globs, absolute.
+    /// Deny lists.
     pub deny: Vec<ListPattern>,
-    /// Allow lists: files and globs, absolute.
+    /// Allow lists.
     pub allow: Vec<ListPattern>,
     /// Prefixes that always pass, with the line of the configuration that has them.
     pub never_block: Vec<(IpNet, u32)>,
+    /// Addresses of the host itself that always pass, too.
+    pub protect: Vec<Protect>,
     /// The verdict on addresses in no list.
     pub default: Verdict,
     /// Rejected clients reported in full per second; the others are counted.
     pub reports_per_second: u32,
+}
+
+/// Addresses that the host needs, and that no list may take from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protect {
+    /// The addresses of its own interfaces.
+    Own,
+    /// The routers that it sends through.
+    Gateways,
+    /// The servers that it asks for names.
+    Resolvers,
+    /// 127.0.0.0/8 (RFC 1122 §3.2.1.3) and ::1 (RFC 4291 §2.5.3).
+    Loopback,
+    /// 169.254.0.0/16 (RFC 3927) and fe80::/10 (RFC 4291 §2.5.6).
+    LinkLocal,
+}
+
+impl Protect {
+    /// All of them: the default.
+    pub const ALL: [Self; 5] = [Self::Own, Self::Gateways, Self::Resolvers, Self::Loopback, Self::LinkLocal];
+
+    /// The name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Gateways => "gateways",
+            Self::Resolvers => "resolvers",
+            Self::Loopback => "loopback",
+            Self::LinkLocal => "link_local",
+        }
+    }
+
+    /// How lists of these addresses are called where a list is named.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Own => "the host's own addresses",
+            Self::Gateways => "the host's gateways",
+            Self::Resolvers => "the host's resolvers",
+            Self::Loopback => "loopback",
+            Self::LinkLocal => "link-local",
+        }
+    }
 }
 
 /// Which program mode to ask the driver for.
@@ -84,12 +128,26 @@ pub enum Ports {
 /// One entry of `deny` or `allow`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListPattern {
-    /// The absolute path or glob.
-    pub pattern: String,
+    /// The file, or the files.
+    pub files: ListFiles,
     /// Line of the configuration file, counted from 1.
     pub line: u32,
     /// Column of the configuration file, counted from 1.
     pub column: u32,
+}
+
+/// The files of one entry of `deny` or `allow`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListFiles {
+    /// This file, by its absolute path.
+    One(PathBuf),
+    /// Every file that matches.
+    Matching {
+        /// The absolute glob.
+        glob: String,
+        /// The folder before its first wildcard.
+        folder: PathBuf,
+    },
 }
 
 /// Someone whose tokens can be accepted.

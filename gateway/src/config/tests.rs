@@ -52,7 +52,10 @@ fn a_good_file_becomes_the_model() {
     let firewall = config.firewall.expect("there is one");
     assert_eq!(firewall.ports, Ports::Only(vec![8080]));
     assert_eq!(firewall.mode, Mode::Auto);
-    assert_eq!(firewall.deny[0].pattern, "/etc/gatehouse/deny.d/*.list");
+    assert_eq!(firewall.protect, Protect::ALL);
+    let folder = "/etc/gatehouse/deny.d/".into();
+    let glob = "/etc/gatehouse/deny.d/*.list".to_owned();
+    assert_eq!(firewall.deny[0].files, ListFiles::Matching { glob, folder });
     assert_eq!((firewall.deny[0].line, firewall.deny[0].column), (8, 9));
     assert_eq!(firewall.never_block[1].0.to_string(), "::1/128");
     assert_eq!(config.issuers[0].keys, KeySource::JwkSet("/etc/gatehouse/jwks.json".into()));
@@ -95,6 +98,11 @@ fn faults_name_file_line_column_and_remedy() {
         "{ any = [\"chat:read\", \"chat:admin\"] }",
         "{ any = [] }",
         "g.toml:22:10: scopes is a list",
+    );
+    assert_fault(
+        "deny =",
+        "protect = [\"all\"]\ndeny =",
+        "g.toml:8:12: `all` is nothing that can be protected",
     );
     assert_fault("[[listen]]", "[[listen", "g.toml:2:");
 }
@@ -157,4 +165,18 @@ fn a_file_that_is_not_utf_8_is_refused_with_the_place() {
     std::fs::write(&file, b"[echo]\nlisten = \"\xff\"").expect("written");
     let found = load(&file).expect_err("not UTF-8");
     assert_eq!((found[0].line, found[0].column), (2, 11));
+}
+
+#[test]
+fn a_folder_with_wildcards_in_its_name_makes_no_list_a_glob() {
+    let files = |list: &str| {
+        let text = format!("[firewall]\nmode = \"off\"\ndeny = [\"{list}\"]\n");
+        let config = parse(Path::new("/srv/a[b]*/g.toml"), &text).expect("valid").0;
+        config.firewall.expect("there is one").deny[0].files.clone()
+    };
+    assert_eq!(files("deny.list"), ListFiles::One("/srv/a[b]*/deny.list".into()));
+    let ListFiles::Matching { glob, folder } = files("*.list") else { panic!("a glob") };
+    assert_eq!(folder, Path::new("/srv/a[b]*/"));
+    let glob = glob::Pattern::new(&glob).expect("valid");
+    assert!(glob.matches("/srv/a[b]*/x.list") && !glob.matches("/srv/ab/x.list"));
 }

@@ -12,12 +12,9 @@ use toml::{Spanned, Value};
 
 use super::diagnostic::{Diagnostic, position};
 use super::form::{self, Form, Strings};
-use super::model::{Config, Firewall, Limits, ListPattern, Listen, Mode, Ports};
+use super::model::{Config, Firewall, Limits, ListFiles, ListPattern, Listen, Mode, Ports, Protect};
 use super::{issuer, route};
 use crate::policy::Verdict;
-
-/// Ports that `[firewall] ports` can list: the XDP program compares each packet with all of them.
-const MAX_PORTS: usize = gateway_ebpf::MAX_PORTS;
 
 /// The file being checked, and what was found so far.
 pub(super) struct Checker<'a> {
@@ -163,6 +160,7 @@ impl<'a> Checker<'a> {
             deny: self.patterns(&form.deny),
             allow: self.patterns(&form.allow),
             never_block: self.never_block(&form.never_block),
+            protect: form.protect.map_or(Protect::ALL.to_vec(), |names| self.protect(&names)),
             default,
             reports_per_second: form.reports_per_second.map_or(100, Spanned::into_inner),
         }
@@ -229,9 +227,6 @@ impl<'a> Checker<'a> {
                 "no port is named: the firewall would drop nothing; use \"all\" to drop everything",
             );
         }
-        if ports.len() > MAX_PORTS {
-            self.fault(&form.span(), format!("more than {MAX_PORTS} ports: use \"all\""));
-        }
         Ports::Only(ports)
     }
 
@@ -246,15 +241,31 @@ impl<'a> Checker<'a> {
                 self.fault(&form.span(), message);
                 continue;
             }
-            let pattern = self.path(text).to_string_lossy().into_owned();
-            if let Err(error) = glob::Pattern::new(&pattern) {
-                self.fault(&form.span(), format!("`{text}` is not a valid glob: {error}"));
-                continue;
-            }
+            let files = match self.list_files(text) {
+                Ok(files) => files,
+                Err(error) => {
+                    self.fault(&form.span(), format!("`{text}` is not a valid glob: {error}"));
+                    continue;
+                }
+            };
             let (line, column) = position(self.text, form.span().start);
-            patterns.push(ListPattern { pattern, line, column });
+            patterns.push(ListPattern { files, line, column });
         }
         patterns
+    }
+
+    /// Whether something is a glob is decided by what was written: the folder of the configuration
+    /// can have any name.
+    fn list_files(&self, text: &str) -> Result<ListFiles, glob::PatternError> {
+        let Some(wildcard) = text.find(['*', '?', '[']) else {
+            return Ok(ListFiles::One(self.path(text)));
+        };
+        let fixed = text[..wildcard].rfind('/').map_or("", |slash| &text[..=slash]);
+        let folder = self.path(fixed);
+        let escaped = glob::Pattern::escape(&folder.to_string_lossy());
+        let glob = format!("{}/{}", escaped.trim_end_matches('/'), &text[fixed.len()..]);
+        glob::Pattern::new(&glob)?;
+        Ok(ListFiles::Matching { glob, folder })
     }
 
     fn never_block(&mut self, forms: &Strings) -> Vec<(IpNet, u32)> {
@@ -274,6 +285,24 @@ impl<'a> Checker<'a> {
             }
         }
         prefixes
+    }
+
+    fn protect(&mut self, forms: &Strings) -> Vec<Protect> {
+        let mut protect = Vec::new();
+        for form in forms {
+            match Protect::ALL.into_iter().find(|known| known.name() == form.get_ref()) {
+                Some(known) => protect.push(known),
+                None => {
+                    let names = Protect::ALL.map(Protect::name).join(", ");
+                    let message = format!(
+                        "`{}` is nothing that can be protected: choose among {names}",
+                        form.get_ref()
+                    );
+                    self.fault(&form.span(), message);
+                }
+            }
+        }
+        protect
     }
 
     fn limits(&mut self, form: &form::Limits) -> Limits {

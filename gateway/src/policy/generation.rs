@@ -10,7 +10,7 @@ use gateway_ebpf::packet;
 use ipnet::IpNet;
 
 use super::fold::ListDecision;
-use super::rules::{Address, Rules};
+use super::rules::{Address, Rule, Rules};
 use super::source::Source;
 use super::{MatchedRule, Tier, Verdict};
 
@@ -33,6 +33,17 @@ pub struct ListSummary {
     /// Entries, with those that other entries repeat.
     pub entries: usize,
     pub(super) decision: ListDecision,
+}
+
+/// An entry that has addresses in common with a prefix that was asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// The entry's prefix.
+    pub prefix: IpNet,
+    /// The list that it is in.
+    pub list: Arc<str>,
+    /// Its line; 0 when the list has no lines.
+    pub line: u32,
 }
 
 impl ListSummary {
@@ -87,6 +98,32 @@ impl Generation {
             line,
             generation: self.number,
         }
+    }
+
+    /// The entries of lists of `tier` that have addresses in common with `prefix`.
+    pub fn overlapping(&self, prefix: IpNet, tier: Tier) -> impl Iterator<Item = Overlap> {
+        let wanted = move |list: u16| self.lists.get(usize::from(list)).is_some_and(|own| own.tier() == tier);
+        let (v4, v6) = match prefix {
+            IpNet::V4(v4) => (Some(v4), None),
+            IpNet::V6(v6) => (None, Some(v6)),
+        };
+        let v4 = v4.into_iter().flat_map(move |prefix| {
+            let rules = self.v4.overlapping(prefix.addr().to_bits(), prefix.prefix_len(), wanted);
+            rules.filter_map(|rule| self.overlap(rule))
+        });
+        let v6 = v6.into_iter().flat_map(move |prefix| {
+            let rules = self.v6.overlapping(prefix.addr().to_bits(), prefix.prefix_len(), wanted);
+            rules.filter_map(|rule| self.overlap(rule))
+        });
+        v4.chain(v6)
+    }
+
+    fn overlap<A: Address>(&self, rule: Rule<A>) -> Option<Overlap> {
+        Some(Overlap {
+            prefix: IpNet::new(rule.first.to_ip(), rule.length).ok()?,
+            list: Arc::clone(&self.lists.get(usize::from(rule.list))?.name),
+            line: rule.line,
+        })
     }
 
     /// The (tier, list) that decisions name by `index`; `None` when this generation has none.

@@ -14,7 +14,7 @@ mod tests;
 use ipnet::IpNet;
 
 pub use compile::{CompileError, CompileLimits, List, PolicyInput, compile};
-pub use generation::{Generation, ListSummary};
+pub use generation::{Generation, ListSummary, Overlap};
 pub use list::{Diagnostic, Diagnostics, ListEntry, ParseOptions, ParsedList, parse_list};
 pub use source::{Source, SourceTable};
 

@@ -106,14 +106,32 @@ impl<A: Address> Rules<A> {
     /// The longest prefix with `address` in a list that `wanted` accepts.
     pub(super) fn longest_match(&self, address: A, wanted: impl Fn(u16) -> bool) -> Option<Rule<A>> {
         (0..=A::BITS).rev().find_map(|length| {
-            let prefix = (address.first(length), length);
-            let from = self.0.partition_point(|rule| (rule.first, rule.length) < prefix);
-            self.0[from..]
-                .iter()
-                .take_while(|rule| (rule.first, rule.length) == prefix)
-                .find(|rule| wanted(rule.list))
-                .copied()
+            self.exactly(address.first(length), length).find(|rule| wanted(rule.list)).copied()
         })
+    }
+
+    /// The prefixes that have addresses in common with the prefix of `length` bits that has
+    /// `address`, in lists that `wanted` accepts: first those around it, shortest first, then those
+    /// inside it.
+    pub(super) fn overlapping<'a>(
+        &'a self,
+        address: A,
+        length: u8,
+        wanted: impl Fn(u16) -> bool + 'a,
+    ) -> impl Iterator<Item = Rule<A>> + 'a {
+        let around = (0..=length).flat_map(move |length| self.exactly(address.first(length), length));
+        let (first, last) = (address.first(length), address.last(length));
+        let from = self.0.partition_point(|rule| { rule.first } < first);
+        let inside = self.0[from..].iter().take_while(move |rule| { rule.first } <= last);
+        let inside = inside.filter(move |rule| rule.length > length);
+        around.chain(inside).filter(move |rule| wanted(rule.list)).copied()
+    }
+
+    /// The rules of exactly one prefix.
+    fn exactly(&self, first: A, length: u8) -> impl Iterator<Item = &Rule<A>> {
+        let prefix = (first, length);
+        let from = self.0.partition_point(|rule| (rule.first, rule.length) < prefix);
+        self.0[from..].iter().take_while(move |rule| (rule.first, rule.length) == prefix)
     }
 
     /// Bytes held.

@@ -9,7 +9,9 @@ pub fn manual() -> String {
     let mut page = String::from(
         "# Why was I rejected?\n\n\
          Every client that Gatehouse turns away is told the layer that rejected it and the reason. \
-         This page lists them all, in the order of the checks. It is printed by `gatehouse reasons`.\n",
+         This page lists them all, in the order of the checks. It is printed by `gatehouse reasons`.\n\n\
+         Close codes are reserved for sessions that the gate ends. It ends none by itself so far: a \
+         session that was admitted outlives its token.\n",
     );
     for layer in Layer::ALL {
         // Writing to a string does not fail.

@@ -159,10 +159,6 @@ registry! {
         "The client's address is banned for a while",
         client: "Stop the requests that led to the ban and wait until it ends, or ask the operator to lift it.",
         operator: "Lift the ban, or wait until it expires.";
-    FirewallFlood = Firewall / "flood", 403, true,
-        "The client's address sends too much",
-        client: "Send less, and try again later.",
-        operator: "Raise the flood limit if this client's load is legitimate.";
 
     HandshakeMalformed = Handshake / "malformed", 400, false,
         "The request is not valid HTTP/1.1",
@@ -249,23 +245,11 @@ registry! {
         "The token is not valid yet",
         client: "Wait until the token's nbf, and check that your clock is right.",
         operator: "Compare the clocks of the issuer and of this host.";
-    CredentialsRevoked = Credentials / "revoked", 401, false,
-        "The token was revoked",
-        client: "Sign in again.",
-        operator: "The token or its subject is in the revocation set.";
-    CredentialsInactive = Credentials / "inactive", 401, false,
-        "The issuer says that the token is not active",
-        client: "Sign in again.",
-        operator: "The issuer's introspection endpoint answered active: false.";
 
     ExpiryExpired = Expiry / "expired", 401, false,
         "The token has expired",
         client: "Renew the token, then connect again.",
         operator: "Nothing to do unless the client cannot renew, or the clocks differ.";
-    ExpirySessionExpired = Expiry / "session_expired", 401, false,
-        "The token expired during the session",
-        client: "Renew the token, then connect again.",
-        operator: "Nothing to do unless sessions should outlive the token.";
 
     ScopeInsufficient = Scope / "insufficient_scope", 403, false,
         "The token does not have the scope that this route needs",
@@ -276,14 +260,6 @@ registry! {
         "The keys of the token's issuer are not available",
         client: "Your credentials were not judged. Wait and try again; nothing needs to change on your side.",
         operator: "The issuer's key set is empty or could not be loaded: see the errors of this issuer.";
-    AuthSystemKeysStale = AuthSystem / "keys_stale", 503, true,
-        "The keys of the token's issuer are too old",
-        client: "Your credentials were not judged. Wait and try again; nothing needs to change on your side.",
-        operator: "The issuer has not answered for too long: restore the connection to it.";
-    AuthSystemIntrospectionUnavailable = AuthSystem / "introspection_unavailable", 503, true,
-        "The token's issuer cannot be asked",
-        client: "Your credentials were not judged. Wait and try again; nothing needs to change on your side.",
-        operator: "The issuer's introspection endpoint does not answer: restore the connection to it.";
 
     LimitAddressSessions = Limit / "address_sessions", 429, true,
         "Too many sessions from this address",
@@ -293,10 +269,6 @@ registry! {
         "Too many sessions of this subject",
         client: "Close sessions that you no longer need, then connect again.",
         operator: "Raise [limits] sessions_per_subject if the load is legitimate.";
-    LimitAddressRate = Limit / "address_rate", 429, true,
-        "Too many handshakes from this address",
-        client: "Wait before connecting again, and back off with jitter.",
-        operator: "Raise the rate limit if the load is legitimate.";
     LimitCapacity = Limit / "capacity", 503, true,
         "The gate is full",
         client: "Wait and try again; nothing needs to change on your side.",

@@ -98,7 +98,11 @@ impl CardTask {
         // Whoever asked may have given up; the order is carried out all the same.
         match order {
             Order::Publish(generation, reply) => {
-                let _ = reply.send(self.card.publish(generation.blocks(), generation.number()));
+                // The kernel waits until no packet uses the last generation any more.
+                let card = &mut self.card;
+                let published =
+                    tokio::task::block_in_place(|| card.publish(generation.blocks(), generation.number()));
+                let _ = reply.send(published);
             }
             Order::Counters(reply) => {
                 let _ = reply.send(self.card.counters());

@@ -27,6 +27,9 @@ use crate::session::echo::echo;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
+/// How long the last entries of the audit trail may take.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
 /// The daemon could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -64,7 +67,7 @@ impl From<StateError> for StartError {
     }
 }
 
-/// Runs the daemon until SIGTERM or SIGINT. `ready` is called once clients can connect.
+/// Runs the daemon until SIGTERM, SIGINT or SIGHUP. `ready` is called once clients can connect.
 pub fn run(config: Config, log: Destination, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
     let sink = log.open().map_err(StartError::Log)?;
     let (trail, writer) = Trail::start(sink, config.limits.audit_queue).map_err(StartError::Log)?;
@@ -73,7 +76,9 @@ pub fn run(config: Config, log: Destination, ready: impl FnOnce(&Config)) -> Res
     let result = runtime.block_on(serve(config, trail, ready));
     // Tasks hold clones of the trail; they end with the runtime.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    writer.finish();
+    if !writer.finish(LAST_WORDS) {
+        log::error!("the last entries of the audit trail were not taken in time");
+    }
     result
 }
 
@@ -136,13 +141,19 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     announce(&config);
     ready(&config);
     stopping.wait().await;
-    log::info!("stopping");
     stop.cancel();
     tasks.close();
+    // On a thread of its own: a log that nobody reads must not keep the daemon from stopping.
+    tokio::task::spawn_blocking(|| log::info!("stopping"));
     // Sessions are cut by the edge after drain_timeout; one second more for everything else.
-    if tokio::time::timeout(config.limits.drain_timeout + Duration::from_secs(1), tasks.wait()).await.is_err()
-    {
-        log::warn!("some tasks did not end in time");
+    let patience = config.limits.drain_timeout + Duration::from_secs(1);
+    let ended = tokio::select! {
+        ended = tokio::time::timeout(patience, tasks.wait()) => ended.is_ok(),
+        // Whoever asks twice does not want to wait.
+        () = stopping.wait() => false,
+    };
+    if !ended {
+        tokio::task::spawn_blocking(|| log::warn!("some tasks did not end in time"));
     }
     Ok(())
 }
@@ -185,21 +196,28 @@ fn attach(firewall: &Firewall, state: &State) -> Result<(Card, Vec<Attachment>),
     Ok((card, attachments))
 }
 
-/// SIGTERM and SIGINT, caught from the very start so that an early one is not lost.
+/// The orders to stop, caught from the very start so that an early one is not lost.
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    /// The terminal is gone.
+    hangup: tokio::signal::unix::Signal,
 }
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
     async fn wait(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = self.hangup.recv() => {}
         }
     }
 }

@@ -62,8 +62,9 @@ impl Keys {
                     Arc::default()
                 }
             };
-            let mismatch = Issuer::new(issuer.clone(), Arc::clone(&keys)).mismatch();
-            diagnostics.extend(mismatch.map(|message| Diagnostic::of_file(path(issuer), message).warning()));
+            diagnostics.extend(oddities(issuer, &keys));
+            // A key that was made just now has none from before.
+            let stamp = stamp.or_else(|| Stamp::of(path(issuer)).ok());
             all.push(Known { keys, error: None, stamp });
         }
         (Self { known: all }, diagnostics)
@@ -90,6 +91,7 @@ impl Keys {
                 Ok(loaded) => {
                     refreshed.diagnostics.extend(loaded.warnings);
                     known.keys = Arc::new(loaded.keys);
+                    refreshed.diagnostics.extend(oddities(issuer, &known.keys));
                     known.error = None;
                     refreshed.changed = true;
                 }
@@ -118,6 +120,14 @@ impl Keys {
         });
         status.collect()
     }
+}
+
+/// What is odd about the keys of `issuer`, though each is valid.
+fn oddities(issuer: &config::Issuer, keys: &Arc<KeySet>) -> impl Iterator<Item = Diagnostic> {
+    let file = path(issuer).to_owned();
+    let issuer = Issuer::new(issuer.clone(), Arc::clone(keys));
+    let messages = [issuer.mismatch(), issuer.crowd()].into_iter().flatten();
+    messages.map(move |message| Diagnostic::of_file(&file, message).warning())
 }
 
 /// The folders in which key files are.
@@ -190,6 +200,20 @@ mod tests {
         folder.write(ONE_KEY);
         assert!(keys.refresh(&folder.config).changed);
         assert!(keys.status(&folder.config)[0].error.is_none());
+    }
+
+    #[test]
+    fn more_keys_than_are_tried_for_a_token_are_warned_about() {
+        let key = |number: u8| {
+            // Any 32 bytes that are a point of the curve would do; the same one serves.
+            format!(
+                r#"{{"kty":"OKP","crv":"Ed25519","kid":"{number}","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}}"#
+            )
+        };
+        let set = |count| format!("{{\"keys\":[{}]}}", (0..count).map(key).collect::<Vec<_>>().join(","));
+        assert!(Keys::load(&Folder::new(&set(16)).config, Missing::Leave).1.is_empty());
+        let warnings = Keys::load(&Folder::new(&set(17)).config, Missing::Leave).1;
+        assert!(warnings.len() == 1 && warnings[0].message.starts_with("17 keys"), "{warnings:?}");
     }
 
     #[test]

@@ -6,15 +6,22 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use super::stamp::Stamp;
-use crate::config::{Config, Diagnostic, Firewall, Limits, ListPattern};
+use crate::config::{Config, Diagnostic, Firewall, Limits, ListFiles, ListPattern, Severity};
 use crate::policy::{self, List, ListEntry, ParseOptions, PolicyInput, Tier, Verdict};
+
+/// For how long a list without a final line feed must not have changed. Half of the second in
+/// which an edit has to be in force.
+const SETTLED: Duration = Duration::from_millis(500);
 
 /// All lists of the configuration, in the order in which it names them.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     files: Vec<ListFile>,
+    /// What is wrong with globs, so that it is said once.
+    faults: Vec<Diagnostic>,
 }
 
 /// One list file.
@@ -35,6 +42,8 @@ pub(super) struct Refreshed {
     pub changed: bool,
     /// Errors and warnings about files that are new or have changed.
     pub diagnostics: Vec<Diagnostic>,
+    /// A list seems to be half written: it has to be looked at again soon.
+    pub unfinished: bool,
 }
 
 impl Lists {
@@ -50,8 +59,15 @@ impl Lists {
             return refreshed;
         };
         let mut before = std::mem::take(&mut self.files);
+        let mut faults = Vec::new();
         for (tier, pattern) in patterns(firewall) {
-            for path in expand(config, pattern, &mut refreshed.diagnostics) {
+            let Expanded { paths, faults: found } = expand(&pattern.files);
+            // With an error the files that are not found may be there all the same.
+            let broken = found.iter().any(|fault| fault.severity == Severity::Error);
+            let unseen = before.iter().filter(|file| broken && file.belongs(tier, &pattern.files));
+            let unseen: Vec<PathBuf> = unseen.map(|file| file.path.clone()).collect();
+            faults.extend(found);
+            for path in paths.into_iter().chain(unseen) {
                 if self.files.iter().any(|file| file.is(tier, &path)) {
                     continue;
                 }
@@ -60,13 +76,16 @@ impl Lists {
                 self.files.push(read(tier, &path, known, &config.limits, &mut refreshed));
             }
         }
+        let news = faults.iter().filter(|fault| !self.faults.contains(fault));
+        refreshed.diagnostics.extend(news.cloned());
+        self.faults = faults;
         // What is left has gone from the configuration's globs.
         refreshed.changed |= before.iter().any(|file| !file.list.entries.is_empty());
         refreshed
     }
 
-    /// The policy that the lists and `firewall` make.
-    pub(super) fn policy(&self, config: &Config) -> PolicyInput {
+    /// The policy that the lists, `protected` ones before them, and `config` make.
+    pub(super) fn policy(&self, config: &Config, protected: impl Iterator<Item = Arc<List>>) -> PolicyInput {
         let own =
             config.firewall.iter().filter(|firewall| !firewall.never_block.is_empty()).map(|firewall| {
                 let entries = firewall.never_block.iter().map(|&(prefix, line)| ListEntry { prefix, line });
@@ -78,14 +97,14 @@ impl Lists {
             });
         PolicyInput {
             default: config.firewall.as_ref().map_or(Verdict::Pass, |firewall| firewall.default),
-            lists: own.chain(self.files.iter().map(|file| Arc::clone(&file.list))).collect(),
+            lists: own.chain(protected).chain(self.files.iter().map(|file| Arc::clone(&file.list))).collect(),
         }
     }
 
     /// The folders in which lists are, or may appear.
     pub(super) fn folders(config: &Config) -> BTreeSet<PathBuf> {
         let patterns = config.firewall.iter().flat_map(patterns);
-        patterns.filter_map(|(_, pattern)| fixed_folder(&pattern.pattern)).collect()
+        patterns.map(|(_, pattern)| folder(&pattern.files)).collect()
     }
 }
 
@@ -93,6 +112,16 @@ impl ListFile {
     fn new(tier: Tier, path: &Path) -> Self {
         let list = Arc::new(List { tier, name: path.to_string_lossy().into(), entries: Vec::new() });
         Self { list, error: None, path: path.to_owned(), stamp: None }
+    }
+
+    fn belongs(&self, tier: Tier, files: &ListFiles) -> bool {
+        self.list.tier == tier
+            && match files {
+                ListFiles::One(path) => self.path == *path,
+                ListFiles::Matching { glob, .. } => {
+                    glob::Pattern::new(glob).is_ok_and(|glob| glob.matches_path(&self.path))
+                }
+            }
     }
 
     fn is(&self, tier: Tier, path: &Path) -> bool {
@@ -105,42 +134,52 @@ fn patterns(firewall: &Firewall) -> impl Iterator<Item = (Tier, &ListPattern)> {
     allow.chain(firewall.deny.iter().map(|pattern| (Tier::Deny, pattern)))
 }
 
-/// The longest folder of `pattern` without wildcards.
-fn fixed_folder(pattern: &str) -> Option<PathBuf> {
-    let fixed = pattern.find(['*', '?', '[']).map_or(pattern, |wildcard| &pattern[..wildcard]);
-    let folder = if fixed.ends_with('/') { Path::new(fixed) } else { Path::new(fixed).parent()? };
-    Some(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() })
+/// The folder in which `files` are, or may appear.
+fn folder(files: &ListFiles) -> PathBuf {
+    match files {
+        ListFiles::One(path) => path.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned),
+        ListFiles::Matching { folder, .. } => folder.clone(),
+    }
 }
 
-/// The files that `pattern` stands for, sorted. A plain path stands for itself, there or not.
-fn expand(config: &Config, pattern: &ListPattern, found: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
-    let text = &pattern.pattern;
-    if !text.contains(['*', '?', '[']) {
-        return vec![PathBuf::from(text)];
-    }
+/// The files of one entry of the configuration, and why there may be more.
+struct Expanded {
+    paths: Vec<PathBuf>,
+    faults: Vec<Diagnostic>,
+}
+
+/// The files that `files` stands for, sorted. A plain path stands for itself, there or not.
+fn expand(files: &ListFiles) -> Expanded {
+    let (glob, folder) = match files {
+        ListFiles::One(path) => return Expanded { paths: vec![path.clone()], faults: Vec::new() },
+        ListFiles::Matching { glob, folder } => (glob, folder),
+    };
     let mut paths = Vec::new();
-    match glob::glob(text) {
+    let mut faults = Vec::new();
+    if let Err(error) = std::fs::read_dir(folder) {
+        let message = format!("cannot be read ({error}): check the path and its permissions");
+        faults.push(Diagnostic::of_file(folder, message));
+    }
+    match glob::glob(glob) {
         Ok(matches) => {
             for entry in matches {
                 match entry {
                     Ok(path) => paths.push(path),
+                    Err(error) if error.path() == folder => {}
                     Err(error) => {
-                        found.push(Diagnostic::of_file(
-                            error.path(),
-                            format!("cannot be read: {}", error.error()),
-                        ));
+                        let message = format!("cannot be read ({}): check its permissions", error.error());
+                        faults.push(Diagnostic::of_file(error.path(), message));
                     }
                 }
             }
         }
         // The configuration was checked; say it all the same.
-        Err(error) => found.push(Diagnostic {
-            line: pattern.line,
-            column: pattern.column,
-            ..Diagnostic::of_file(&config.file, format!("not a valid glob: {error}"))
-        }),
+        Err(error) => faults.push(Diagnostic::of_file(folder, format!("not a valid glob: {error}"))),
     }
-    paths
+    if paths.is_empty() && faults.is_empty() {
+        faults.push(Diagnostic::of_file(folder, format!("no file matches {glob}")).warning());
+    }
+    Expanded { paths, faults }
 }
 
 fn read(
@@ -152,6 +191,20 @@ fn read(
 ) -> ListFile {
     let mut file = known.unwrap_or_else(|| ListFile::new(tier, path));
     let (stamp, text) = match open(path, file.stamp, limits.list_size) {
+        // Known files only: at the start there is nothing better than what is there.
+        Ok(Some((stamp, text))) if file.stamp.is_some() && unfinished(&stamp, &text) => {
+            refreshed.unfinished = true;
+            return file;
+        }
+        Ok(Some((stamp, text))) if text.is_empty() && !file.list.entries.is_empty() => {
+            let message = "is empty, as a failed download leaves it: the last good content stays in force. \
+                           To empty the list, leave a comment line in it";
+            let fault = Diagnostic::of_file(path, message);
+            file.error = Some(fault.to_string());
+            file.stamp = Some(stamp);
+            refreshed.diagnostics.push(fault);
+            return file;
+        }
         Ok(Some(content)) => content,
         Ok(None) => return file,
         Err(error) => {
@@ -181,6 +234,12 @@ fn read(
         }
     }
     file
+}
+
+/// Whether `text` ends within a line and was written just now: then the rest of the line is
+/// probably on its way, and `10.0.0.0/1` is about to become `10.0.0.0/16`.
+fn unfinished(stamp: &Stamp, text: &[u8]) -> bool {
+    text.last().is_some_and(|byte| *byte != b'\n') && stamp.age(SystemTime::now()) < SETTLED
 }
 
 fn located(path: &Path, found: policy::Diagnostics, what: &str) -> Vec<Diagnostic> {
@@ -305,6 +364,58 @@ mod tests {
         assert_eq!(faults.len(), 2, "{faults:?}");
         assert!(faults[0].message.contains("list_size"), "{}", faults[0]);
         assert!(faults[1].message.contains("not a regular file"), "{}", faults[1]);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_takes_no_list_out_of_force_and_is_said_once() {
+        let folder = Folder::new();
+        folder.write("deny.d/a.list", "203.0.113.1\n");
+        let mut lists = Lists::default();
+        lists.refresh(&folder.config);
+        let (there, gone) = (folder.folder.path().join("deny.d"), folder.folder.path().join("elsewhere"));
+        std::fs::rename(&there, &gone).expect("renamed");
+        let refreshed = lists.refresh(&folder.config);
+        assert!(!refreshed.changed);
+        assert!(
+            refreshed.diagnostics.iter().any(|fault| fault.to_string().contains("deny.d/: cannot be read"))
+        );
+        assert_eq!(lists.refresh(&folder.config).diagnostics, []);
+        assert!(prefixes(&lists).contains(&"203.0.113.1/32".to_owned()));
+
+        std::fs::rename(&gone, &there).expect("renamed");
+        std::fs::remove_file(there.join("a.list")).expect("removed");
+        assert!(lists.refresh(&folder.config).changed, "a file that is really gone is let go");
+    }
+
+    #[test]
+    fn a_line_that_is_still_being_written_is_awaited() {
+        let folder = Folder::new();
+        let mut lists = Lists::default();
+        lists.refresh(&folder.config);
+        folder.write("own.list", "10.0.0.0/1");
+        let refreshed = lists.refresh(&folder.config);
+        assert!(refreshed.unfinished && !refreshed.changed);
+        assert_eq!(prefixes(&lists), ["192.0.2.7/32", "192.0.2.0/24"]);
+        folder.write("own.list", "10.0.0.0/16\n");
+        let refreshed = lists.refresh(&folder.config);
+        assert!(!refreshed.unfinished && refreshed.changed);
+        assert_eq!(prefixes(&lists), ["192.0.2.7/32", "10.0.0.0/16"]);
+    }
+
+    #[test]
+    fn an_emptied_list_stays_in_force_and_a_comment_empties_it() {
+        let folder = Folder::new();
+        let mut lists = Lists::default();
+        lists.refresh(&folder.config);
+        folder.write("own.list", "");
+        let refreshed = lists.refresh(&folder.config);
+        assert!(!refreshed.changed);
+        assert_eq!(refreshed.diagnostics.len(), 1);
+        assert_eq!(lists.refresh(&folder.config).diagnostics, []);
+        assert_eq!(prefixes(&lists), ["192.0.2.7/32", "192.0.2.0/24"]);
+        folder.write("own.list", "# nobody\n");
+        assert!(lists.refresh(&folder.config).changed);
+        assert_eq!(prefixes(&lists), ["192.0.2.7/32"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod generations;
 mod keys;
 mod lists;
 mod offline;
+mod protected;
 mod reload;
 mod stamp;
 mod state;

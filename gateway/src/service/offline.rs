@@ -8,6 +8,7 @@ use super::keys::Missing;
 use super::state::{State, StateError};
 use crate::admin::explain::{self, Query, Report};
 use crate::config::{Config, Diagnostic};
+use crate::policy::Tier;
 
 /// What a valid configuration holds.
 #[derive(Debug)]
@@ -44,10 +45,13 @@ pub fn check(config: &Config) -> Result<Summary, Vec<Diagnostic>> {
     let start = Instant::now();
     let (state, warnings) = load(config)?;
     let policy = state.policy_status(config).map(|(policy, _)| policy);
+    // Those of files; what the configuration and the host protect is no list.
+    let files =
+        policy.iter().flat_map(|policy| &policy.lists).filter(|list| list.tier != Tier::NeverBlock.name());
     Ok(Summary {
         warnings,
-        lists: policy.as_ref().map_or(0, |policy| policy.lists.len()),
-        prefixes: policy.as_ref().map_or(0, |policy| policy.prefixes),
+        lists: files.clone().count(),
+        prefixes: files.map(|list| list.prefixes).sum(),
         memory: policy.as_ref().map_or(0, |policy| policy.memory),
         issuers: config.issuers.len(),
         keys: state.keys().status(config).iter().map(|issuer| issuer.keys).sum(),

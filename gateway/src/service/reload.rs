@@ -64,6 +64,9 @@ impl Reloader {
         // Reading and compiling a long list takes its time; the other tasks of this thread move on.
         let refreshed = tokio::task::block_in_place(|| state.refresh(config));
         super::say(&refreshed.diagnostics);
+        if refreshed.unfinished {
+            self.watch.soon();
+        }
         if refreshed.policy {
             self.publish().await;
         }

@@ -4,6 +4,7 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 /// Inode, size and time of the last change. The change time moves with every write and every
 /// renaming, and unlike the modification time it cannot be set back.
@@ -18,6 +19,14 @@ impl Stamp {
     /// The stamp of the file at `path`.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         std::fs::metadata(path).map(|metadata| Self::from(&metadata))
+    }
+
+    /// How long before `now` the file changed; zero for a change in the future.
+    pub(super) fn age(&self, now: SystemTime) -> Duration {
+        let (seconds, nanoseconds) = self.changed;
+        let since =
+            Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(nanoseconds).unwrap_or(0));
+        now.duration_since(SystemTime::UNIX_EPOCH + since).unwrap_or_default()
     }
 
     /// Bytes of the file.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::keys::{self, Keys, Missing};
 use super::lists::Lists;
+use super::protected::Protected;
 use crate::admin::status::{ListStatus, PolicyStatus};
 use crate::config::{Config, Diagnostic, Severity};
 use crate::edge::Snapshot;
@@ -22,6 +23,7 @@ pub struct StateError(pub Vec<Diagnostic>);
 #[derive(Debug)]
 pub(super) struct State {
     lists: Lists,
+    protected: Protected,
     sources: SourceTable,
     generation: Arc<Generation>,
     keys: Keys,
@@ -34,6 +36,8 @@ pub(super) struct Refreshed {
     pub policy: bool,
     /// Keys differ from before.
     pub keys: bool,
+    /// A file seems to be half written: it has to be looked at again soon.
+    pub unfinished: bool,
     /// What is wrong with files that have changed.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -52,19 +56,34 @@ impl State {
         // The card has as many counters.
         let highest = u16::try_from(gateway_ebpf::counters::SOURCES - 1).unwrap_or(u16::MAX);
         let mut sources = SourceTable::new(highest);
-        let generation = compile(config, &lists, &mut sources, 1).map_err(|fault| StateError(vec![fault]))?;
-        Ok((Self { lists, sources, generation: Arc::new(generation), keys }, diagnostics))
+        let mut protected = Protected::default();
+        if let Some(firewall) = &config.firewall {
+            protected.refresh(firewall);
+        }
+        let generation =
+            compile(config, &lists, &protected, &mut sources, 1).map_err(|fault| StateError(vec![fault]))?;
+        diagnostics.extend(protected.trimmed(&generation));
+        Ok((Self { lists, protected, sources, generation: Arc::new(generation), keys }, diagnostics))
     }
 
     /// Reads what has changed. Faulty files leave their last good content in force.
     pub(super) fn refresh(&mut self, config: &Config) -> Refreshed {
         let lists = self.lists.refresh(config);
         let keys = self.keys.refresh(config);
-        let mut refreshed = Refreshed { policy: false, keys: keys.changed, diagnostics: lists.diagnostics };
+        let mut refreshed = Refreshed {
+            policy: false,
+            keys: keys.changed,
+            unfinished: lists.unfinished,
+            diagnostics: lists.diagnostics,
+        };
         refreshed.diagnostics.extend(keys.diagnostics);
-        if lists.changed {
-            match compile(config, &self.lists, &mut self.sources, self.generation.number() + 1) {
+        // The host gets and loses addresses, gateways and resolvers, too.
+        let protected = config.firewall.as_ref().is_some_and(|firewall| self.protected.refresh(firewall));
+        if lists.changed || protected {
+            let number = self.generation.number() + 1;
+            match compile(config, &self.lists, &self.protected, &mut self.sources, number) {
                 Ok(generation) => {
+                    refreshed.diagnostics.extend(self.protected.trimmed(&generation));
                     self.generation = Arc::new(generation);
                     refreshed.policy = true;
                 }
@@ -83,14 +102,6 @@ impl State {
     pub(super) fn policy_status(&self, config: &Config) -> Option<(PolicyStatus, Vec<u16>)> {
         config.firewall.as_ref()?;
         let generation = &self.generation;
-        let index = |summary: &ListSummary| {
-            generation
-                .sources()
-                .find(|(_, source)| {
-                    source.tier == summary.tier() && source.list.as_ref() == Some(&summary.name)
-                })
-                .map_or(0, |(index, _)| index)
-        };
         let error = |summary: &ListSummary| {
             let mut files = self.lists.iter();
             files
@@ -111,7 +122,7 @@ impl State {
             memory: generation.blocks().len() * BLOCK_SIZE,
             lists: lists.collect(),
         };
-        Some((status, generation.lists().iter().map(index).collect()))
+        Some((status, generation.lists().iter().map(ListSummary::source).collect()))
     }
 
     /// The folders of the files that `config` depends on.
@@ -136,6 +147,7 @@ impl State {
 fn compile(
     config: &Config,
     lists: &Lists,
+    protected: &Protected,
     sources: &mut SourceTable,
     number: u64,
 ) -> Result<Generation, Diagnostic> {
@@ -143,7 +155,7 @@ fn compile(
         prefixes: config.limits.prefixes,
         blocks: u32::try_from(config.limits.policy_memory / BLOCK_SIZE).unwrap_or(u32::MAX),
     };
-    policy::compile(number, &lists.policy(config), &limits, sources).map_err(|error| {
+    policy::compile(number, &lists.policy(config, protected.lists()), &limits, sources).map_err(|error| {
         Diagnostic::of_file(&config.file, format!("the address policy is not put in force: {error}"))
     })
 }

@@ -15,6 +15,8 @@ const QUIET: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_millis(400);
 /// How often to look all the same: network file systems and replaced folders send no events.
 const TICK: Duration = Duration::from_secs(5);
+/// How long a file that seems half written is given.
+const SOON: Duration = Duration::from_millis(550);
 
 /// Watches folders, not files: files are replaced by renaming, and globs gain new ones.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub(super) struct FolderWatch {
     events: Receiver<()>,
     wanted: BTreeSet<PathBuf>,
     watched: BTreeSet<PathBuf>,
+    soon: bool,
 }
 
 impl FolderWatch {
@@ -37,7 +40,7 @@ impl FolderWatch {
                 let _ = sender.try_send(());
             }
         })?;
-        Ok(Self { watcher, events, wanted: BTreeSet::new(), watched: BTreeSet::new() })
+        Ok(Self { watcher, events, wanted: BTreeSet::new(), watched: BTreeSet::new(), soon: false })
     }
 
     /// Watches `folders` from now on, and no others.
@@ -53,13 +56,19 @@ impl FolderWatch {
 
     /// Waits until something has changed, or it is time to look all the same.
     pub(super) async fn changed(&mut self) {
-        if timeout(TICK, self.events.recv()).await.is_err() {
+        let tick = if std::mem::take(&mut self.soon) { SOON } else { TICK };
+        if timeout(tick, self.events.recv()).await.is_err() {
             self.watched.retain(|folder| folder.is_dir());
             self.watch_missing();
             return;
         }
         let latest = Instant::now() + PATIENCE;
         while timeout_at((Instant::now() + QUIET).min(latest), self.events.recv()).await.is_ok() {}
+    }
+
+    /// Makes the next look due soon, whether something changes or not.
+    pub(super) fn soon(&mut self) {
+        self.soon = true;
     }
 
     fn watch_missing(&mut self) {
@@ -92,7 +101,7 @@ mod tests {
     use super::*;
 
     /// Far longer than any change takes to be seen, and shorter than the tick.
-    const SOON: Duration = Duration::from_secs(4);
+    const PROMPTLY: Duration = Duration::from_secs(4);
 
     #[tokio::test]
     async fn a_file_written_in_place_or_replaced_by_renaming_is_seen() {
@@ -102,13 +111,13 @@ mod tests {
         watch.set(BTreeSet::from([folder.path().to_owned()]));
 
         std::fs::write(&file, "192.0.2.1\n").expect("written");
-        timeout(SOON, watch.changed()).await.expect("seen");
+        timeout(PROMPTLY, watch.changed()).await.expect("seen");
 
         let other = folder.path().join("other");
         std::fs::write(&other, "192.0.2.2\n").expect("written");
-        timeout(SOON, watch.changed()).await.expect("seen");
+        timeout(PROMPTLY, watch.changed()).await.expect("seen");
         std::fs::rename(&other, &file).expect("renamed");
-        timeout(SOON, watch.changed()).await.expect("seen");
+        timeout(PROMPTLY, watch.changed()).await.expect("seen");
     }
 
     #[test]

@@ -10,3 +10,6 @@ pub mod relay;
 pub mod request;
 pub mod socket;
 pub mod upstream;
+
+#[cfg(test)]
+mod tests;

@@ -76,6 +76,7 @@ struct Tally {
 impl Tally {
     fn add(&mut self, reports: Reports) {
         for drop in reports.clients {
+            assert!(matches!(drop.sample, Some((TCP | UDP, Some(_)))), "{drop:?}");
             *self.packets.entry(drop.client).or_default() += drop.packets;
         }
         self.unreported += reports.unreported_packets;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use gateway::config::{Config, Diagnostic, Ports, ScopeRule, parse};
+use gateway::config::{Config, Diagnostic, ListFiles, Ports, ScopeRule, parse};
 
 pub(crate) fn run(input: &[u8]) {
     // `load` refuses other files before it parses them.
@@ -53,9 +53,9 @@ fn is_valid(config: &Config) {
     }
     if let Some(firewall) = &config.firewall {
         let patterns = firewall.deny.iter().chain(&firewall.allow);
-        assert!(patterns.into_iter().all(|list| list.pattern.starts_with('/') && list.line >= 1));
+        assert!(patterns.into_iter().all(|list| absolute(&list.files) && list.line >= 1));
         if let Ports::Only(ports) = &firewall.ports {
-            assert!(ports.len() <= gateway_ebpf::MAX_PORTS, "{ports:?}");
+            assert!(!ports.is_empty() && !ports.contains(&0), "{ports:?}");
         }
     }
     let limits = &config.limits;
@@ -63,4 +63,11 @@ fn is_valid(config: &Config) {
     // This much is reserved at once.
     assert!((1..=4096).contains(&limits.request_headers) && (1..=1 << 20).contains(&limits.audit_queue));
     assert!(!limits.handshake_timeout.is_zero() && !limits.upstream_timeout.is_zero());
+}
+
+fn absolute(files: &ListFiles) -> bool {
+    match files {
+        ListFiles::One(path) => path.is_absolute(),
+        ListFiles::Matching { glob, folder } => glob.starts_with('/') && folder.is_absolute(),
+    }
 }

@@ -34,8 +34,11 @@ pub(crate) fn run(tree: &Tree, arguments: &[OsString]) -> Result<ExitCode> {
              gateway only");
     }
     prepare(tree, &folder, attach)?;
-    let error =
-        Command::new(tree.daemon()).arg("run").arg("--config").arg(folder.join(MAIN)).args(arguments).exec();
+    let error = Command::new(tree.daemon())
+        .args(["run", "--examples", "--config"])
+        .arg(folder.join(MAIN))
+        .args(arguments)
+        .exec();
     Err(error).with_context(|| format!("{} cannot be started", tree.daemon().display()))
 }
 

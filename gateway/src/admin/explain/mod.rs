@@ -180,11 +180,11 @@ impl fmt::Display for Report {
             writeln!(f, "{mark} {:12} {}", step.layer, step.text)?;
         }
         match &self.rejection {
-            None => writeln!(f, "\nadmitted, as far as was asked"),
+            None => write!(f, "\nadmitted, as far as was asked"),
             Some(verdict) => {
                 writeln!(f, "\nrejected by {}: {} (HTTP {})", verdict.layer, verdict.reason, verdict.status)?;
                 writeln!(f, "  client:   {}", verdict.client_fix)?;
-                writeln!(f, "  operator: {}", verdict.operator_fix)
+                write!(f, "  operator: {}", verdict.operator_fix)
             }
         }
     }
@@ -228,6 +228,8 @@ fn handshake(report: &mut Report, snapshot: &Snapshot, query: &Query) -> Option<
         report.step(Layer::Handshake, None, "no path was given: --path");
         return None;
     };
+    // A route is found without the query, as for a real request.
+    let path = path.split_once('?').map_or(path.as_str(), |(path, _)| path);
     match snapshot.route(path, query.origin.as_deref()) {
         Ok(route) => {
             report.step(Layer::Handshake, Some(true), format!("the route {path} is there"));

@@ -89,6 +89,11 @@ fn each_layer_is_explained_by_its_own_reason() {
     let ask = |token: String| Query { path: path.clone(), token: Some(token), ..Query::default() };
     let good = token(&site.key(), &["chat:read"], Duration::ZERO);
     assert!(site.explain(&ask(good.clone())).rejection.is_none());
+    assert!(
+        site.explain(&Query { path: Some("/chat?room=1".to_owned()), ..ask(good.clone()) })
+            .rejection
+            .is_none()
+    );
     assert_eq!(
         site.rejection(&Query { path: Some("/no".to_owned()), ..ask(good.clone()) }),
         "handshake/no_route"

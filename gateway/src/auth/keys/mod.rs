@@ -21,7 +21,7 @@ pub(super) use verifier::Key;
 
 /// Keys that were tried for one token without a `kid`, at most. Each try costs a signature check,
 /// and whoever can reach the gate can ask for it.
-const TRIES: usize = 16;
+pub(super) const TRIES: usize = 16;
 
 /// All keys of one issuer, as they were when they were loaded. Reloading makes a new one.
 ///
@@ -108,6 +108,18 @@ impl KeySet {
     /// How many keys there are.
     pub fn len(&self) -> usize {
         self.keys.len()
+    }
+
+    /// The algorithms for which there are more keys than are tried for one token, and how many.
+    pub(super) fn crowds(&self) -> impl Iterator<Item = (Algorithm, usize)> {
+        let mut counts: Vec<(Algorithm, usize)> = Vec::new();
+        for algorithm in self.keys.iter().flat_map(Key::algorithms) {
+            match counts.iter_mut().find(|(known, _)| *known == algorithm) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((algorithm, 1)),
+            }
+        }
+        counts.into_iter().filter(|(_, count)| *count > TRIES)
     }
 
     /// Whether some key verifies `algorithm`.

@@ -10,7 +10,7 @@ fn lines<'a>(head: &'a str, name: &str) -> Vec<&'a str> {
 
 #[tokio::test]
 async fn the_upstream_gets_exactly_the_clients_request_less_its_token_plus_its_identity() {
-    let mut scene = Scene::new().await;
+    let scene = Scene::new().await;
     let token = format!("Authorization: Bearer {}", scene.token("alice \u{e4}", &["chat:read", "b"], 0, 60));
     let mut client = scene.connect().await;
     let more = [

@@ -14,7 +14,7 @@ async fn a_request_without_a_token_is_challenged_without_an_error() {
     assert_eq!(answer.header("Connection"), Some("close"));
     assert_eq!(answer.header("Content-Type"), Some("application/problem+json"));
     assert_eq!(answer.problem().kind, "urn:gatehouse:rejection:credentials:missing");
-    assert!(scene.upstream_is_untouched().await);
+    assert!(scene.upstream_is_untouched());
 }
 
 #[tokio::test]
@@ -35,7 +35,7 @@ async fn each_fault_of_a_token_is_told_by_layer_and_challenge() {
         assert!(given.starts_with("Bearer ") && given.contains(challenge), "{given}");
         assert_eq!(given.contains("scope=\"chat:read\""), status == 403, "{given}");
     }
-    assert!(scene.upstream_is_untouched().await);
+    assert!(scene.upstream_is_untouched());
 }
 
 #[tokio::test]
@@ -67,12 +67,16 @@ async fn a_denied_address_is_told_so_before_anything_else_is_judged() {
 }
 
 #[tokio::test]
-async fn the_answer_can_be_read_although_more_was_sent_than_was_asked_for() {
+async fn a_client_that_is_still_sending_can_read_its_answer_and_is_not_reset() {
     let mut scene = Scene::new().await;
     let mut peer = scene.connect().await;
     peer.send(request("/chat", &["Content-Length: 100000"])).await;
-    peer.send(vec![b'x'; 100_000]).await;
     peer.rejection().await.is(400, "handshake/body");
+    // A closed connection would answer the first of these with a reset, and the next would fail.
+    for _ in 0..100 {
+        peer.send([b'x'; 1000]).await;
+        tokio::task::yield_now().await;
+    }
     assert_eq!(scene.rejected().await.0.reason, Reason::HandshakeBody);
 }
 

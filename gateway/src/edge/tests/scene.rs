@@ -1,5 +1,6 @@
 //! A gate with one issuer in front of an upstream that the test plays itself.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +27,7 @@ use crate::rejection::http::Problem;
 use crate::session::client::Header;
 
 /// Enough for a busy machine; reaching it fails the test.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
@@ -42,9 +43,12 @@ pub(super) struct Scene {
     pub(super) served: JoinHandle<()>,
     entries: UnboundedReceiver<Entry>,
     upstream: TcpListener,
+    /// The same listener, which can be asked without waiting.
+    upstream_std: std::net::TcpListener,
     routes: Vec<config::Route>,
     keys: Arc<KeySet>,
     signer: SigningKey,
+    _down: TcpSocket,
     _folder: TempDir,
 }
 
@@ -94,7 +98,9 @@ impl Scene {
         let keys = KeySet::load_or_create(&KeySource::SigningKey(path.clone()), 1 << 16).unwrap().keys;
         let (signer, _) = SigningKey::load(&path, 1 << 16).unwrap();
 
-        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap().into_std().unwrap();
+        let upstream_std = upstream.try_clone().unwrap();
+        let upstream = TcpListener::from_std(upstream).unwrap();
         // A port that is ours and on which nobody listens.
         let down = TcpSocket::new_v4().unwrap();
         down.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -112,12 +118,6 @@ impl Scene {
             route("/app", port, None, Some(&["https://app.test"])),
             route("/down", down.local_addr().unwrap().port(), None, None),
         ];
-        // Held for as long as the tests run, so that nobody else gets the port.
-        std::mem::drop(std::thread::spawn(move || {
-            let _down = down;
-            std::thread::park();
-        }));
-
         let (sender, entries) = unbounded_channel();
         let sources = Sources { now, random };
         let gate = Arc::new(Gate::new(Snapshot::default(), limits, Arc::new(Recorder(sender)), sources));
@@ -126,8 +126,20 @@ impl Scene {
         let stop = CancellationToken::new();
         let served = tokio::spawn(serve(listener, Arc::clone(&gate), stop.clone()));
         let keys = Arc::new(keys);
-        let scene =
-            Self { address, gate, stop, served, entries, upstream, routes, keys, signer, _folder: folder };
+        let scene = Self {
+            address,
+            gate,
+            stop,
+            served,
+            entries,
+            upstream,
+            upstream_std,
+            routes,
+            keys,
+            signer,
+            _down: down,
+            _folder: folder,
+        };
         scene.swap(None);
         scene
     }
@@ -197,8 +209,8 @@ impl Scene {
     }
 
     /// Whether no connection to the upstream waits to be accepted.
-    pub(super) async fn upstream_is_untouched(&self) -> bool {
-        futures_util::poll!(std::pin::pin!(self.upstream.accept())).is_pending()
+    pub(super) fn upstream_is_untouched(&self) -> bool {
+        matches!(self.upstream_std.accept(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Opens a session: the client, and the upstream with what it was asked.

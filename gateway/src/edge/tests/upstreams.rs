@@ -139,7 +139,7 @@ async fn an_upstream_that_does_not_answer_is_timed_out() {
 async fn nothing_that_came_early_reaches_an_upstream_that_did_not_accept() {
     // CVE-2026-2833: a proxy passed on what followed the request before the upgrade was accepted,
     // so it could be a second request that nobody judged.
-    let mut scene = Scene::new().await;
+    let scene = Scene::new().await;
     let smuggled = "GET /admin HTTP/1.1\r\nHost: gate.test\r\n\r\n";
     let mut client = scene.connect().await;
     client.send(format!("{}{smuggled}", scene.good("/chat", &[]))).await;

@@ -142,3 +142,27 @@ fn blocks_of_another_version_are_no_generation() {
     assert_eq!(number([header].as_slice()), None);
     assert_eq!(number([[0; 8]].as_slice()), None);
 }
+
+#[test]
+fn entries_around_and_inside_a_prefix_are_found_in_the_tier_asked_for() {
+    let generation = compiled(
+        Verdict::Pass,
+        vec![
+            list(
+                Tier::Deny,
+                "deny",
+                ["10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32", "10.2.0.0/16", "fe80::/10"].map(net),
+            ),
+            list(Tier::Allow, "allow", [net("10.1.2.0/24")]),
+        ],
+    );
+    let found = |prefix| -> Vec<(String, u32)> {
+        let overlaps = generation.overlapping(net(prefix), Tier::Deny);
+        overlaps.map(|overlap| (overlap.prefix.to_string(), overlap.line)).collect()
+    };
+    let all = [("10.0.0.0/8", 1), ("10.1.0.0/16", 2), ("10.1.2.3/32", 3)];
+    assert_eq!(found("10.1.0.0/16"), all.map(|(prefix, line)| (prefix.to_owned(), line)));
+    assert_eq!(found("fe80::1/128"), [("fe80::/10".to_owned(), 5)]);
+    assert_eq!(found("192.0.2.0/24"), []);
+    assert_eq!(generation.overlapping(net("10.0.0.0/8"), Tier::Allow).count(), 1);
+}
