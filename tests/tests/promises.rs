@@ -16,7 +16,9 @@ fn every_promise_names_tests_that_are_there() -> Result<()> {
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the tests are a folder of the workspace")?;
     let page = fs::read_to_string(top.join("docs/promises.md"))?;
     let mut sources = String::new();
-    for folder in ["gateway/src", "gateway/tests", "gateway-ebpf/src", "tests/tests", "tests/src"] {
+    let folders =
+        ["gateway/src", "gateway/tests", "gateway-ebpf/src", "tests/tests", "tests/src", "tests/fuzz/tests"];
+    for folder in folders {
         for file in rust_files(&top.join(folder))? {
             sources += &fs::read_to_string(file)?;
         }

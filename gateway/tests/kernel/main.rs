@@ -38,7 +38,9 @@ fn main() {
             a_new_generation_replaces_the_old_one_whole,
             blocks_that_are_no_generation_leave_the_old_one_in_force,
         ][..],
-        &promises![agreement: the_kernel_decides_every_address_as_user_space_explains_it][..],
+        &promises![agreement:
+            the_kernel_decides_every_address_as_user_space_explains_it,
+        ][..],
         &promises![reporting:
             the_first_drop_of_a_client_is_told_with_all_its_circumstances,
             drops_that_follow_are_told_as_growth,

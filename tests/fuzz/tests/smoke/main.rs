@@ -2,6 +2,7 @@
 
 mod mutator;
 
+use std::error::Error;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -10,9 +11,12 @@ use std::thread;
 use std::time::Duration;
 
 use gatehouse_fuzz::{TARGETS, Target};
-use libtest_mimic::{Arguments, Failed, Trial};
-
 use mutator::Mutator;
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// Where an input comes from, and the input.
+type Input = (PathBuf, Vec<u8>);
 
 /// Mutations of one input that are judged before the worker says that it goes on.
 const BATCH: u64 = 250;
@@ -20,36 +24,73 @@ const BATCH: u64 = 250;
 /// A batch takes seconds at most. One that has not ended after this hangs.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-fn main() {
-    let arguments = Arguments::from_args();
-    let trials = TARGETS.map(|target| {
-        let promise = format!("nothing_breaks_the_target_{}", target.name);
-        Trial::test(promise, move || smoke(target))
-    });
-    libtest_mimic::run(&arguments, trials.into()).exit();
+#[test]
+fn an_accepted_list_is_read_again_as_it_is_written() -> Outcome {
+    smoke("lists", 16 * BATCH)
 }
 
-/// How many mutations of each input: as many as a second or two allow.
-fn mutations(target: Target) -> u64 {
-    match target.name {
-        // A policy is compiled for each.
-        "policy" => 64,
-        // Signatures are verified.
-        "token" => 8 * BATCH,
-        _ => 16 * BATCH,
+#[test]
+fn every_entry_of_a_list_is_enforced_up_to_its_borders() -> Outcome {
+    // A policy is compiled for each input.
+    smoke("policy", 64)
+}
+
+#[test]
+fn a_frame_has_the_source_and_port_that_etherparse_finds() -> Outcome {
+    smoke("packets", 16 * BATCH)
+}
+
+#[test]
+fn an_accepted_configuration_keeps_what_the_rest_relies_on() -> Outcome {
+    smoke("config", 16 * BATCH)
+}
+
+#[test]
+fn an_accepted_handshake_satisfies_rfc_6455_when_it_is_read_again() -> Outcome {
+    smoke("handshake", 16 * BATCH)
+}
+
+#[test]
+fn no_token_is_admitted_that_nobody_signed() -> Outcome {
+    // Signatures are verified.
+    smoke("token", 8 * BATCH)
+}
+
+#[test]
+fn no_private_key_is_taken_for_a_public_one_or_repeated_in_a_message() -> Outcome {
+    smoke("keys", 16 * BATCH)
+}
+
+#[test]
+fn an_accepted_answer_satisfies_rfc_6455_and_so_does_what_is_passed_on() -> Outcome {
+    smoke("answer", 16 * BATCH)
+}
+
+#[test]
+fn every_target_has_a_corpus_and_is_there_for_libfuzzer() -> Outcome {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for target in TARGETS {
+        let inputs = corpus(target)?.len();
+        if inputs < 12 {
+            return Err(format!("only {inputs} inputs are in the corpus of {}", target.name).into());
+        }
+        let file = top.join(format!("libfuzzer/fuzz_targets/{}.rs", target.name));
+        if !fs::read_to_string(&file)?.contains(&format!("run(\"{}\", ", target.name)) {
+            return Err(format!("{} runs another target", file.display()).into());
+        }
     }
+    Ok(())
 }
 
-fn smoke(target: Target) -> Result<(), Failed> {
+/// Feeds a target its corpus, and so many mutations of each input.
+fn smoke(name: &str, mutations: u64) -> Outcome {
+    let target = TARGETS.into_iter().find(|target| target.name == name).ok_or("there is no such target")?;
     let corpus = corpus(target)?;
-    if corpus.len() < 12 {
-        return Err(format!("only {} inputs are in the corpus", corpus.len()).into());
-    }
     let (done, progress) = mpsc::channel();
-    let worker = thread::spawn(move || work(target, &corpus, &done));
+    let worker = thread::spawn(move || work(target, &corpus, mutations, &done));
     loop {
         match progress.recv_timeout(PATIENCE) {
-            Ok(Ok(_)) => {}
+            Ok(Ok(())) => {}
             Ok(Err(broken)) => return Err(broken.into()),
             Err(mpsc::RecvTimeoutError::Timeout) => return Err("an input makes the target hang".into()),
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
@@ -60,15 +101,15 @@ fn smoke(target: Target) -> Result<(), Failed> {
 
 /// Judges every input and its mutations, and says after each batch that it goes on, or what input
 /// broke the target.
-fn work(target: Target, corpus: &[(PathBuf, Vec<u8>)], done: &mpsc::Sender<Result<u64, String>>) {
+fn work(target: Target, corpus: &[Input], mutations: u64, done: &mpsc::Sender<Result<(), String>>) {
     for (number, (path, input)) in (1..).zip(corpus) {
         let mut mutator = Mutator::new(number);
-        for mutation in 0..mutations(target) {
+        for mutation in 0..mutations {
             let other = &corpus[mutator.below(corpus.len())].1;
             // The first one is the input itself.
             let mutated = if mutation == 0 { input.clone() } else { mutator.mutate(input, other) };
             let report = match catch_unwind(AssertUnwindSafe(|| (target.run)(&mutated))) {
-                Ok(()) if (mutation + 1) % BATCH == 0 => Ok(mutation),
+                Ok(()) if (mutation + 1) % BATCH == 0 => Ok(()),
                 Ok(()) => continue,
                 Err(_) => {
                     let input = mutated.escape_ascii();
@@ -84,7 +125,7 @@ fn work(target: Target, corpus: &[(PathBuf, Vec<u8>)], done: &mpsc::Sender<Resul
 }
 
 /// The inputs of a target, by name.
-fn corpus(target: Target) -> Result<Vec<(PathBuf, Vec<u8>)>, Failed> {
+fn corpus(target: Target) -> Result<Vec<Input>, Box<dyn Error>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.corpus);
     let mut inputs = Vec::new();
     for entry in fs::read_dir(&folder)? {
