@@ -22,8 +22,13 @@ use crate::system::{pin, run_words};
 /// No traffic lasts longer, whatever happens to the measurement.
 const LONGEST: Duration = Duration::from_secs(90);
 
-/// Frames of one call to the kernel, and of one batch inside it.
-const REPEAT: u32 = 1 << 16;
+/// Frames of one call to the kernel: begins with the fewest and grows until a call takes [`CALL`],
+/// since at the beginning of each the kernel waits for all CPUs.
+const FEWEST: u32 = 1 << 14;
+const MOST: u32 = 1 << 22;
+const CALL: Duration = Duration::from_millis(100);
+
+/// Frames of one batch inside a call.
 const BATCH: u32 = 64;
 
 /// Which frames are sent.
@@ -50,7 +55,7 @@ enum Order {
 pub(crate) struct Generator {
     orders: SyncSender<Order>,
     answers: Receiver<Outcome<()>>,
-    namespace: String,
+    thread: i32,
 }
 
 impl Generator {
@@ -75,12 +80,17 @@ impl Generator {
                 }
             }
         })?;
-        Ok(Self { orders, answers, namespace: entered.recv()?? })
+        Ok(Self { orders, answers, thread: entered.recv()?? })
     }
 
-    /// The file that stands for the namespace.
-    pub(crate) fn namespace(&self) -> &str {
-        &self.namespace
+    /// The thread that sends.
+    pub(crate) fn thread(&self) -> i32 {
+        self.thread
+    }
+
+    /// The file that stands for its namespace.
+    pub(crate) fn namespace(&self) -> String {
+        format!("/proc/{}/task/{}/ns/net", std::process::id(), self.thread)
     }
 
     /// Brings the sending interface up, once it is there.
@@ -101,11 +111,11 @@ impl Generator {
     }
 }
 
-/// Moves the calling thread to its CPU and into a new namespace; the file that stands for it.
-fn enter(cpu: usize) -> Outcome<String> {
+/// Moves the calling thread to its CPU and into a new namespace; its number.
+fn enter(cpu: usize) -> Outcome<i32> {
     pin(0, cpu)?;
     unshare(CloneFlags::CLONE_NEWNET)?;
-    Ok(format!("/proc/{}/task/{}/ns/net", std::process::id(), gettid()))
+    Ok(gettid().as_raw())
 }
 
 fn send(interface: &str, traffic: Traffic, stop: &AtomicBool) -> Outcome<()> {
@@ -124,13 +134,16 @@ fn send(interface: &str, traffic: Traffic, stop: &AtomicBool) -> Outcome<()> {
     let program: &mut Xdp = ebpf.program_mut(name).ok_or("the generator is missing")?.try_into()?;
     program.load()?;
     let deadline = Instant::now() + LONGEST;
+    let mut repeat = FEWEST;
     while !stop.load(Ordering::Relaxed) && Instant::now() < deadline {
+        let started = Instant::now();
         program.test_run(TestRunOptions {
             data_in: Some(&frame),
-            repeat: REPEAT,
+            repeat,
             attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
             ..TestRunOptions::new()
         })?;
+        repeat = if started.elapsed() < CALL { (repeat * 2).min(MOST) } else { (repeat / 2).max(FEWEST) };
     }
     Ok(())
 }

@@ -20,7 +20,24 @@ pub(crate) struct Lane {
     pub(crate) receiver: String,
     /// Sends from another namespace.
     pub(crate) generator: Generator,
+    sender_cpu: usize,
     cpu: usize,
+}
+
+/// Which CPU receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seat {
+    /// The one that sends, in turns: the packet is still in its cache, as it is with a real card,
+    /// and the time of sending counts, too.
+    Shared,
+    /// Another one: only receiving counts, and whoever looks at the packet first has to get it from
+    /// the sender's cache.
+    Own,
+}
+
+impl Seat {
+    /// Both.
+    pub(crate) const ALL: [Self; 2] = [Self::Shared, Self::Own];
 }
 
 /// What the receiving end has done so far.
@@ -28,13 +45,11 @@ pub(crate) struct Lane {
 pub(crate) struct Counters {
     /// Frames taken from the ring, whatever became of them.
     pub(crate) packets: u64,
-    /// Frames for which the ring had no room.
-    pub(crate) overflow: u64,
     /// Packets that came as far as the host's IP.
     pub(crate) reached_ip: u64,
     /// Packets that came as far as the protocol above IP.
     pub(crate) delivered: u64,
-    /// Time that the receiving thread has had its CPU.
+    /// Time that the thread that receives has had its CPU.
     pub(crate) cpu: Duration,
     /// When this was read.
     pub(crate) at: Instant,
@@ -60,57 +75,71 @@ impl Lane {
         run_words(&format!("ip address add {}/64 dev {receiver} nodad", Family::DESTINATION_V6))?;
         run_words(&format!("ip link set {receiver} up"))?;
         generator.open()?;
-        Ok(Self { receiver, generator, cpu })
+        Ok(Self { receiver, generator, sender_cpu, cpu })
     }
 
-    /// The kernel's thread that receives, bound to its CPU. It is another one for each program
-    /// that is attached.
-    pub(crate) fn receiving_thread(&self) -> Outcome<i32> {
-        // By default the frames would be received on the CPU that sends them. The namespace has no
-        // sysfs of its own yet, and the interface has no thread before a program is attached.
-        let receiver = &self.receiver;
-        let threaded = format!("mount -t sysfs sysfs /sys && echo 1 > /sys/class/net/{receiver}/threaded");
-        run("unshare", &["--mount", "sh", "-c", &threaded])?;
-        let prefix = format!("napi/{}", self.receiver);
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            for entry in fs::read_dir("/proc")?.flatten() {
-                let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-                    continue;
-                };
-                let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-                if name.starts_with(&prefix) {
-                    pin(id, self.cpu)?;
-                    return Ok(id);
-                }
+    /// Chooses the CPU that receives; the threads whose time is the time of receiving. They are
+    /// others for each program that is attached.
+    pub(crate) fn seat(&self, seat: Seat) -> Outcome<Vec<i32>> {
+        // The namespace has no sysfs of its own yet, and the interface takes this only once a
+        // program is attached.
+        let (receiver, threaded) = (&self.receiver, u8::from(seat == Seat::Own));
+        let script =
+            format!("mount -t sysfs sysfs /sys && echo {threaded} > /sys/class/net/{receiver}/threaded");
+        run("unshare", &["--mount", "sh", "-c", &script])?;
+        match seat {
+            // What the sender receives in its turns, and what the kernel's own thread takes over.
+            Seat::Shared => {
+                let takes_over = kernel_thread(&format!("ksoftirqd/{}", self.sender_cpu))?;
+                Ok(vec![self.generator.thread(), takes_over])
             }
-            std::thread::yield_now();
+            Seat::Own => {
+                let receives = kernel_thread(&format!("napi/{receiver}"))?;
+                pin(receives, self.cpu)?;
+                Ok(vec![receives])
+            }
         }
-        Err("the kernel has made no thread to receive with: threaded NAPI is needed (Linux 5.12)".into())
     }
 
-    /// Reads the counters; `thread` receives.
-    pub(crate) fn counters(&self, family: Family, thread: i32) -> Outcome<Counters> {
+    /// Reads the counters; `threads` receive.
+    pub(crate) fn counters(&self, family: Family, threads: &[i32]) -> Outcome<Counters> {
         let devices = fs::read_to_string("/proc/thread-self/net/dev")?;
         let at = Instant::now();
         let fields = devices
             .lines()
             .find_map(|line| line.trim_start().strip_prefix(self.receiver.as_str())?.strip_prefix(':'))
             .ok_or("the receiving interface has gone")?;
-        // Received: bytes, packets, errors, drops, ...
+        // Received: bytes, packets, ...
         let fields: Vec<u64> = fields.split_whitespace().filter_map(|field| field.parse().ok()).collect();
-        let schedstat = fs::read_to_string(format!("/proc/{thread}/schedstat"))?;
-        let running = schedstat.split_whitespace().next().and_then(|field| field.parse().ok());
+        let cpu = threads.iter().map(|&thread| running(thread)).sum::<Outcome<Duration>>()?;
         let (reached_ip, delivered) = ip_counters(family)?;
-        Ok(Counters {
-            packets: fields.get(1).copied().unwrap_or(0),
-            overflow: fields.get(3).copied().unwrap_or(0),
-            reached_ip,
-            delivered,
-            cpu: Duration::from_nanos(running.ok_or("the kernel does not tell the time of its threads")?),
-            at,
-        })
+        Ok(Counters { packets: fields.get(1).copied().unwrap_or(0), reached_ip, delivered, cpu, at })
     }
+}
+
+/// The thread of the kernel whose name begins so; awaited, since the kernel may be about to make it.
+fn kernel_thread(prefix: &str) -> Outcome<i32> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        for entry in fs::read_dir("/proc")?.flatten() {
+            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
+            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            if name.starts_with(prefix) {
+                return Ok(id);
+            }
+        }
+        std::thread::yield_now();
+    }
+    Err(format!("the kernel has no thread {prefix}: threaded NAPI is needed (Linux 5.12)").into())
+}
+
+/// The time that a thread has had its CPU.
+fn running(thread: i32) -> Outcome<Duration> {
+    let text = fs::read_to_string(format!("/proc/{thread}/schedstat"))?;
+    let nanos = text.split_whitespace().next().and_then(|field| field.parse().ok());
+    Ok(Duration::from_nanos(nanos.ok_or("the kernel does not tell the time of its threads")?))
 }
 
 /// `InReceives` and `InDelivers` of this namespace (RFC 4293).

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::Outcome;
 use crate::generator::Traffic;
-use crate::lane::{Counters, Lane};
+use crate::lane::{Counters, Lane, Seat};
 use crate::scene::Path;
 
 /// How long the first packets may take.
@@ -26,24 +26,23 @@ pub(crate) enum Survivors {
 /// What one measurement found.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rate {
-    /// Packets in one second of the receiving CPU's time, in millions.
+    /// Packets in one second of the time of the threads that receive, in millions.
     pub(crate) mpps: f64,
-    /// Which part of the time the receiving thread was running.
+    /// Which part of the time they were running.
     pub(crate) busy: f64,
-    /// Which part of the frames found the receiving ring full.
-    pub(crate) overflow: f64,
 }
 
 /// Sends `traffic` for `window`, and makes sure that it met the fate that it should.
 pub(crate) fn measure(
     lane: &Lane,
+    seat: Seat,
     traffic: Traffic,
     path: Path,
     survivors: Survivors,
     window: Duration,
 ) -> Outcome<Rate> {
-    let receiver = lane.receiving_thread()?;
-    let read = || lane.counters(traffic.family, receiver);
+    let receivers = lane.seat(seat)?;
+    let read = || lane.counters(traffic.family, &receivers);
     let (from, to) = lane.generator.during(traffic, || {
         let first = read()?;
         let deadline = Instant::now() + PATIENCE;
@@ -81,11 +80,10 @@ fn verify(from: &Counters, to: &Counters, path: Path, survivors: Survivors) -> O
 #[expect(clippy::cast_precision_loss, reason = "counts of a few seconds")]
 fn rate(from: &Counters, to: &Counters) -> Outcome<Rate> {
     let packets = (to.packets - from.packets) as f64;
-    let overflow = (to.overflow - from.overflow) as f64;
     let cpu = to.cpu.saturating_sub(from.cpu).as_secs_f64();
     let time = to.at.duration_since(from.at).as_secs_f64();
     if packets == 0.0 || cpu == 0.0 || time == 0.0 {
         return Err("nothing arrived while it was measured".into());
     }
-    Ok(Rate { mpps: packets / cpu / 1e6, busy: cpu / time, overflow: overflow / (packets + overflow) })
+    Ok(Rate { mpps: packets / cpu / 1e6, busy: cpu / time })
 }

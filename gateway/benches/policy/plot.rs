@@ -6,6 +6,7 @@ use std::path::Path as File;
 use plotters::prelude::*;
 
 use crate::Outcome;
+use crate::lane::Seat;
 use crate::peers::{GATEHOUSE, IPSET, LIMIT, NFTABLES, TRIE};
 use crate::report::{Report, Row};
 use crate::scene::{Family, Path};
@@ -28,12 +29,15 @@ fn render(report: &Report, file: &File) -> Result<(), Box<dyn Error>> {
     let rows: Vec<&Row> = report.rows.iter().filter(|row| row.path == Path::Drop).collect();
     let sizes = || rows.iter().map(|row| f64::from(row.size));
     let (shortest, longest) = (sizes().fold(f64::INFINITY, f64::min), sizes().fold(1.0, f64::max));
-    let highest = rows.iter().map(|row| row.mpps()).fold(0.1, f64::max);
+    let highest = rows.iter().map(|row| row.mpps(Seat::Shared)).fold(0.1, f64::max);
     let area = SVGBackend::new(file, (960, 420)).into_drawing_area();
     area.fill(&WHITE)?;
     for (panel, family) in area.split_evenly((1, 2)).iter().zip([Family::V4, Family::V6]) {
         let mut chart = ChartBuilder::on(panel)
-            .caption(format!("{}: dropped, Mpps on one CPU", family.name()), ("sans-serif", 16))
+            .caption(
+                format!("{}: dropped, Mpps on one CPU that also sends", family.name()),
+                ("sans-serif", 16),
+            )
             .margin(12)
             .x_label_area_size(36)
             .y_label_area_size(44)
@@ -47,7 +51,7 @@ fn render(report: &Report, file: &File) -> Result<(), Box<dyn Error>> {
             let points: Vec<(f64, f64)> = rows
                 .iter()
                 .filter(|row| row.family == family && row.peer == peer)
-                .map(|row| (f64::from(row.size), row.mpps()))
+                .map(|row| (f64::from(row.size), row.mpps(Seat::Shared)))
                 .collect();
             chart.draw_series(points.iter().map(|&point| Circle::new(point, 3, color.filled())))?;
             chart

@@ -8,7 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::Outcome;
 use crate::generator::Traffic;
-use crate::lane::Lane;
+use crate::lane::{Lane, Seat};
 use crate::measure::measure;
 use crate::peers::{self, Peer};
 use crate::report::{Report, Row};
@@ -97,15 +97,16 @@ pub(crate) fn run(
     }
     let traffic = path.traffic(family, size);
     for round in 1..=rounds {
-        eprint!("{}, {size} prefixes, {path:?}: round {round} of {rounds}\r", family.name());
+        eprintln!("{}, {size} prefixes, {path:?}: round {round} of {rounds}", family.name());
         for (peer, row) in &mut rows {
             peer.enable()?;
-            let rate = measure(lane, traffic, path, peer.survivors(), window);
+            let rates = Seat::ALL.map(|seat| measure(lane, seat, traffic, path, peer.survivors(), window));
             peer.disable()?;
-            row.rates.push(rate.map_err(|error| format!("{}: {error}", row.peer))?);
+            let [shared, own] = rates;
+            let failed = |error| format!("{}: {error}", row.peer);
+            row.rates.push([shared.map_err(failed)?, own.map_err(failed)?]);
         }
     }
-    eprintln!();
     report.rows.extend(rows.into_iter().map(|(_, row)| row));
     Ok(())
 }

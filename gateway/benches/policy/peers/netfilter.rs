@@ -91,11 +91,11 @@ pub(super) fn nftables<'a>(lane: &'a Lane, family: Family, list: &[IpNet]) -> Ou
         Family::V6 => ("ipv6_addr", "ip6"),
     };
     let mut script =
-        format!("table netdev {SET} {{ set deny {{ type {kind}; flags interval; elements = {{\n");
+        format!("table netdev {SET} {{\nset deny {{\ntype {kind}; flags interval; elements = {{\n");
     for prefix in list {
         writeln!(script, "{prefix},")?;
     }
-    script += "} } }\n";
+    script += "}\n}\n}\n";
     let pass = Program::plain(bench::PASS_ALL, lane)?;
     let ((), cost) = loading(|| feed("nft -f -", &script))?;
     Ok(Box::new(Nftables { pass, interface: &lane.receiver, protocol, cost }))
@@ -105,8 +105,8 @@ impl Peer for Nftables<'_> {
     fn enable(&mut self) -> Outcome<()> {
         let (interface, protocol) = (self.interface, self.protocol);
         let chain = format!(
-            "table netdev {SET} {{ chain in {{ type filter hook ingress device {interface} priority 0; \
-             {protocol} saddr @deny drop; }} }}\n"
+            "table netdev {SET} {{\nchain in {{\ntype filter hook ingress device {interface} priority 0\n\
+             {protocol} saddr @deny drop\n}}\n}}\n"
         );
         feed("nft -f -", &chain)?;
         self.pass.enable()
