@@ -11,6 +11,8 @@ use std::process::Command;
 
 const TARGET: &str = "bpfel-unknown-none";
 const PROGRAM: &str = "gatehouse-xdp";
+/// The programs of the bench, only with its feature.
+const BENCH_PROGRAM: &str = "gatehouse-bench-xdp";
 
 const NO_TOOLCHAIN: &str = "\
 no Rust toolchain here can build for bpfel-unknown-none, which the XDP program needs.
@@ -34,6 +36,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
 
+    build(&workspace, &out, PROGRAM, "program")?;
+    if env::var_os("CARGO_FEATURE_BENCH").is_some() {
+        build(&workspace, &out, BENCH_PROGRAM, "bench-program")?;
+    }
+    Ok(())
+}
+
+/// Builds one binary of the package of XDP programs, with one feature, into `out`.
+fn build(workspace: &Path, out: &Path, program: &str, feature: &str) -> Result<(), Box<dyn Error>> {
     let linker = linker().ok_or(NO_LINKER)?;
     let mut cargo = toolchain().ok_or(NO_TOOLCHAIN)?;
     let target_dir = out.join("xdp");
@@ -50,10 +61,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         format!("--remap-path-prefix={}=.", workspace.display()),
     ];
     cargo
-        .current_dir(&workspace)
+        .current_dir(workspace)
         .args(["build", "--locked", "--release", "--target", TARGET])
-        .args(["--package", "gateway-ebpf", "--bin", PROGRAM])
-        .args(["--features", "program", "--target-dir"])
+        .args(["--package", "gateway-ebpf", "--bin", program])
+        .args(["--features", feature, "--target-dir"])
         .arg(&target_dir)
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\u{1f}"))
         // What the daemon is built with does not suit the program: a panic has nowhere to go.
@@ -64,9 +75,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .env("CARGO_PROFILE_RELEASE_DEBUG", "2");
     let status = cargo.status().map_err(|error| format!("{cargo:?}: {error}"))?;
     if !status.success() {
-        return Err(format!("building the XDP program failed ({status}); its messages are above").into());
+        return Err(format!("building {program} failed ({status}); its messages are above").into());
     }
-    fs::copy(target_dir.join(TARGET).join("release").join(PROGRAM), out.join(PROGRAM))?;
+    fs::copy(target_dir.join(TARGET).join("release").join(program), out.join(program))?;
     Ok(())
 }
 

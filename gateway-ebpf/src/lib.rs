@@ -7,6 +7,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod clients;
 pub mod counters;
 pub mod generation;

@@ -11,17 +11,19 @@ pub(crate) fn lint(tree: &Tree) -> Result<()> {
     setup(tree, Purpose::Ci)?;
     let warnings = ["--", "-D", "warnings"];
     let mut workspace = tree.cargo(&["clippy", "--workspace", "--all-targets", "--locked"]);
+    workspace.args(["--features", "gateway/bench"]);
     workspace.args(warnings);
     // Compiled for the host, because clippy has no library for BPF; without unwinding, because a
     // program without std has none.
-    let mut program =
-        tree.cargo(&["clippy", "--package", "gateway-ebpf", "--features", "program", "--locked"]);
-    program.args(["--bin", "gatehouse-xdp", "--target-dir"]).arg(tree.target.join("clippy-xdp"));
+    let mut program = tree.cargo(&["clippy", "--package", "gateway-ebpf", "--locked"]);
+    program
+        .args(["--features", "program,bench-program", "--bins", "--target-dir"])
+        .arg(tree.target.join("clippy-xdp"));
     program.args(warnings).env("CARGO_PROFILE_DEV_PANIC", "abort");
     let checks = [
         ("format", tree.cargo(&["fmt", "--all", "--check"])),
         ("clippy", workspace),
-        ("clippy of the XDP program", program),
+        ("clippy of the XDP programs", program),
         (
             "licences, sources and bans of dependencies",
             tree.cargo(&["deny", "check", "bans", "licenses", "sources"]),

@@ -1,6 +1,7 @@
-//! Set-up, run, test and lint of Gatehouse: everything that takes more than one cargo command.
+//! Set-up, run, test, bench and lint of Gatehouse: everything that takes more than one cargo command.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod lint;
 mod privilege;
 mod progress;
@@ -21,9 +22,12 @@ use tree::Tree;
 const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
-  setup [build|test|ci]  Install what is missing to build, to test (the default), or to lint as well
+  setup [build|bench|test|ci]
+                         Install what is missing to build, to bench, to test (the default), or to lint
+                         as well as to test
   run [-- ARGS]          Build, and run the daemon on a copy of config/ in target/run/
   test [-- ARGS]         Build, and run every test; ARGS go to the test programs
+  bench policy [-- ARGS] Measure the address policy beside its peers; ARGS go to the bench
   lint                   Check format, clippy, and the licences and sources of dependencies
   ci                     lint, then test
 ";
@@ -45,11 +49,14 @@ fn dispatch(words: &[&str], arguments: &[OsString]) -> Result<ExitCode> {
     match words {
         ["setup"] | ["setup", "test"] => setup::setup(&tree, Purpose::Test).map(|()| ExitCode::SUCCESS),
         ["setup", "build"] => setup::setup(&tree, Purpose::Build).map(|()| ExitCode::SUCCESS),
+        ["setup", "bench"] => setup::setup(&tree, Purpose::Bench).map(|()| ExitCode::SUCCESS),
         ["setup", "ci"] => setup::setup(&tree, Purpose::Ci).map(|()| ExitCode::SUCCESS),
         ["run"] => run::run(&tree, &[]),
         ["run", "--", ..] => run::run(&tree, &arguments[2..]),
         ["test"] => test::test(&tree, &[]),
         ["test", "--", ..] => test::test(&tree, &arguments[2..]),
+        ["bench", "policy"] => bench::policy(&tree, &[]).map(|()| ExitCode::SUCCESS),
+        ["bench", "policy", "--", ..] => bench::policy(&tree, &arguments[3..]).map(|()| ExitCode::SUCCESS),
         ["lint"] => lint::lint(&tree).map(|()| ExitCode::SUCCESS),
         ["ci"] => {
             lint::lint(&tree)?;

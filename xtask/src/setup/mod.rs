@@ -4,6 +4,7 @@ mod bpf;
 mod checks;
 mod clients;
 mod debian;
+mod peers;
 
 use std::time::Instant;
 
@@ -13,11 +14,13 @@ use crate::privilege;
 use crate::progress::{readable, say, step};
 use crate::tree::Tree;
 
-/// What the set-up is for; each includes the one before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What the set-up is for. Each includes building; [`Purpose::Ci`] includes testing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// Building and running the daemon.
     Build,
+    /// Measuring beside the peers.
+    Bench,
     /// All tests.
     Test,
     /// Format, clippy, and the check of dependencies.
@@ -76,7 +79,10 @@ fn plan(tree: &Tree, purpose: Purpose) -> Vec<Work> {
         gaps.extend(bpf::linker_libraries());
         works.push(Work::Linker);
     }
-    if purpose >= Purpose::Test {
+    if purpose == Purpose::Bench {
+        gaps.extend(peers::gaps());
+    }
+    if matches!(purpose, Purpose::Test | Purpose::Ci) {
         gaps.extend(clients::gaps(tree));
         if !clients::venv_ready(tree) {
             works.push(Work::Venv);
@@ -85,7 +91,7 @@ fn plan(tree: &Tree, purpose: Purpose) -> Vec<Work> {
             works.push(Work::Node);
         }
     }
-    if purpose >= Purpose::Ci {
+    if purpose == Purpose::Ci {
         if !checks::components() {
             works.push(Work::Components);
         }

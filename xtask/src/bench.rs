@@ -1,0 +1,20 @@
+//! Measurements.
+
+use std::ffi::OsString;
+
+use anyhow::{Result, bail};
+
+use crate::privilege;
+use crate::setup::{Purpose, setup};
+use crate::tree::{Tree, run};
+
+/// Measures the address policy beside its peers; the plot goes to `target/bench`.
+pub(crate) fn policy(tree: &Tree, arguments: &[OsString]) -> Result<()> {
+    if !privilege::is_root() {
+        bail!("this makes network namespaces and loads XDP programs: run it as root");
+    }
+    setup(tree, Purpose::Bench)?;
+    let mut command = tree.cargo(&["bench", "--locked", "--package", "gateway", "--features", "bench"]);
+    command.args(["--bench", "policy", "--", "--output"]).arg(tree.target.join("bench")).args(arguments);
+    run(&mut command)
+}
