@@ -52,7 +52,7 @@ fn random() -> u32 {
 /// One of the chosen prefixes, all of them as likely.
 #[inline(always)]
 fn prefix(random: u32) -> u32 {
-    FIRST.load() + (u64::from(random) * u64::from(COUNT.load()) >> 32) as u32
+    FIRST.load() + ((u64::from(random) * u64::from(COUNT.load())) >> 32) as u32
 }
 
 #[inline(always)]
@@ -72,5 +72,6 @@ fn send(written: bool) -> u32 {
         return XDP_ABORTED;
     }
     // SAFETY: the helper has no preconditions.
-    unsafe { bpf_redirect(INTERFACE.load(), 0) as u32 }
+    let action = unsafe { bpf_redirect(INTERFACE.load(), 0) };
+    u32::try_from(action).unwrap_or(XDP_ABORTED)
 }

@@ -2,6 +2,7 @@
 //! compared with.
 #![no_std]
 #![no_main]
+#![expect(clippy::cast_possible_truncation, reason = "random numbers and addresses are cut in parts")]
 #![expect(missing_docs, unreachable_pub, reason = "of the symbols that the attribute makes")]
 
 #[expect(dead_code, reason = "nothing counts bytes here")]

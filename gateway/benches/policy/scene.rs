@@ -87,7 +87,13 @@ pub(crate) fn run(
     let list = family.list(size)?;
     let mut rows: Vec<(Box<dyn Peer + '_>, Row)> = Vec::new();
     for (name, make) in peers::of(path) {
-        match make(lane, family, &list) {
+        // A list may load where nothing can use it, so each peer is tried once.
+        let tried = make(lane, family, &list).and_then(|mut peer| {
+            peer.enable()?;
+            peer.disable()?;
+            Ok(peer)
+        });
+        match tried {
             Ok(peer) => {
                 let cost = peer.cost();
                 rows.push((peer, Row::new(name, family, size, path, cost)));
