@@ -27,12 +27,27 @@ pub(crate) fn test(tree: &Tree, arguments: &[OsString]) -> Result<ExitCode> {
     }
     let started = Instant::now();
     tree.build_daemon()?;
-    run(&mut tree.cargo(&["test", "--workspace", "--locked", "--no-run"]))
-        .context("the tests were not built")?;
+    run(&mut tree.cargo(&[
+        "test",
+        "--workspace",
+        "--features",
+        "gateway-ebpf/bench",
+        "--locked",
+        "--no-run",
+    ]))
+    .context("the tests were not built")?;
     say(format!("built in {}", readable(started.elapsed())));
 
     let started = Instant::now();
-    let mut command = tree.cargo(&["test", "--workspace", "--locked", "--no-fail-fast", "--"]);
+    let mut command = tree.cargo(&[
+        "test",
+        "--workspace",
+        "--features",
+        "gateway-ebpf/bench",
+        "--locked",
+        "--no-fail-fast",
+        "--",
+    ]);
     command
         .args(arguments)
         .env("GATEHOUSE_BIN", tree.daemon())
