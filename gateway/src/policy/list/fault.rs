@@ -51,6 +51,16 @@ pub(super) enum Fault<'a> {
     PartlyMappedRange(Text<'a>),
     #[error("{0} after the address is neither a score nor a comment: put # before a comment")]
     Trailing(Text<'a>),
+    #[error(
+        "{0} is an exception of its set (nomatch), which a list cannot hold: \
+         remove the line and put the prefix in an allow list"
+    )]
+    NoMatch(Text<'a>),
+    #[error(
+        "the set has a {0}, so its entries stand for more than they say: \
+         write them as prefixes"
+    )]
+    SetMask(Text<'a>),
     #[error("{0} is not a line of JSON: write one whole object on the line")]
     NotJson(Text<'a>),
     #[error("{0} has no \"cidr\" with a prefix as a string: add it, or remove the line")]

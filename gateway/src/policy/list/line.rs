@@ -8,6 +8,7 @@ use serde::de::IgnoredAny;
 
 use super::address::{Refusal, address, prefix};
 use super::fault::Fault;
+use super::ipset;
 use super::text::{Text, is_blank};
 
 /// What a line holds.
@@ -28,6 +29,9 @@ pub(super) fn parse(line: &[u8]) -> Result<Line<'_>, Refusal<'_>> {
         None | Some(b'#' | b';') => return Ok(Line::Nothing),
         Some(b'{') => return json(text),
         Some(_) => {}
+    }
+    if let Some(line) = ipset::parse(text) {
+        return line;
     }
     let (word, rest) = text.split_where(|byte| is_blank(byte) || matches!(byte, b'#' | b';'));
     if let Some((first, last)) = word.split_once(b'-') {

@@ -3,7 +3,7 @@
 //! One entry per line: an IPv4 or IPv6 address, a prefix (`192.0.2.0/24`), or a range
 //! (`192.0.2.7-192.0.2.19`). A comment starts with `#` or `;`, on a line of its own or behind an
 //! entry. A number may follow the entry, as the scores of the ipsum list do. Lines of JSON with a
-//! `cidr`, as Spamhaus publishes them, are entries too. Lines may end as on Windows, and the file
+//! `cidr`, as Spamhaus publishes them, are entries too, and so are the `add` lines of `ipset save`. Lines may end as on Windows, and the file
 //! may start with the byte order mark of UTF-8.
 //!
 //! What two programs could read in two ways is refused, so a damaged list is noticed before it
@@ -13,6 +13,7 @@ mod address;
 mod common;
 mod diagnostic;
 mod fault;
+mod ipset;
 mod line;
 #[cfg(test)]
 mod tests;

@@ -58,6 +58,26 @@ fn a_score_behind_the_address_is_not_part_of_it() {
 }
 
 #[test]
+fn the_add_lines_of_an_ipset_dump_are_entries() {
+    let text = "create bad hash:net family inet hashsize 1024 maxelem 65536 timeout 0 comment\n\
+        add bad 10.0.0.0/8\nadd bad 192.0.2.1 timeout 30 packets 1 bytes 60 comment \"a nomatch\"\n\
+        create bad6 hash:net family inet6\r\nadd bad6 2001:db8::/32\r\n";
+    assert_eq!(entries(text), ["2 10.0.0.0/8", "3 192.0.2.1/32", "5 2001:db8::/32"]);
+}
+
+#[test]
+fn an_ipset_dump_that_means_something_else_than_its_prefixes_is_refused() {
+    assert!(error("add bad 10.0.0.0/8 nomatch").contains("exception"));
+    assert!(error("add bad 10.0.0.0/8 comment \"x\" nomatch").contains("exception"));
+    assert!(error("create bad hash:ip netmask 24\nadd bad 10.0.0.0").contains("netmask"));
+    assert!(error("add bad 192.0.2.1 add bad 192.0.2.2").contains("add bad 192.0.2.2"));
+    assert!(error("add bad 192.0.2.1 comment \"x").contains("comment"));
+    assert!(error("add bad 192.0.2.0/24,eth0").contains("is not a prefix"));
+    assert!(error("add bad 0.0.0.0/0").contains("block everybody"));
+    assert!(error("add bad").contains("is not an address"));
+}
+
+#[test]
 fn a_list_saved_on_windows_reads_like_any_other() {
     assert_eq!(
         entries("\u{feff}192.0.2.1\r\n\r\n# why\r\n10.0.0.0/8\r\n"),
