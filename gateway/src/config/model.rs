@@ -225,7 +225,7 @@ pub enum ScopeRule {
 /// Every limit of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Open sessions and handshakes in all.
+    /// Open sessions and handshakes in all, as far as the host's limit on open files allows.
     pub sessions: usize,
     /// Open sessions of one address (IPv6: of one /64).
     pub sessions_per_address: usize,
@@ -256,7 +256,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            sessions: 16_384,
+            sessions: 8_192,
             sessions_per_address: 1_024,
             sessions_per_subject: 1_024,
             request_head: 16 * 1024,

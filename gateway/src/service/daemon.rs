@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::card::{CardHandle, CardTask};
+use super::files;
 use super::generations::Generations;
 use super::keys::Missing;
 use super::reload::Reloader;
@@ -19,7 +20,7 @@ use crate::admin::control::{ControlError, ControlSocket, Request};
 use crate::admin::explain;
 use crate::admin::status::{InterfaceStatus, Packets, Status};
 use crate::audit::{Destination, Trail};
-use crate::config::{Config, Diagnostic, Firewall, Mode};
+use crate::config::{Config, Diagnostic, Firewall, Limits, Mode};
 use crate::edge::{self, Gate, Sources};
 use crate::nic::{self, Attachment, Card, NicError};
 use crate::session::echo::echo;
@@ -113,8 +114,8 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
         _ => None,
     };
 
-    let gate =
-        Arc::new(Gate::new(state.snapshot(&config), config.limits.clone(), Arc::new(trail.clone()), SOURCES));
+    let limits = Limits { sessions: files::sessions(config.limits.sessions), ..config.limits.clone() };
+    let gate = Arc::new(Gate::new(state.snapshot(&config), limits, Arc::new(trail.clone()), SOURCES));
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let card = card.map(|(card, attachments)| {

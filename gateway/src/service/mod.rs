@@ -3,6 +3,7 @@
 
 mod card;
 mod daemon;
+mod files;
 mod generations;
 mod keys;
 mod lists;
