@@ -40,6 +40,8 @@ pub struct PolicyStatus {
     pub memory: usize,
     /// The lists.
     pub lists: Vec<ListStatus>,
+    /// Why a newer policy is not in force.
+    pub error: Option<String>,
 }
 
 /// One list.
@@ -116,6 +118,9 @@ impl fmt::Display for Status {
                 policy.prefixes,
                 policy.memory / 1024
             )?;
+            if let Some(error) = &policy.error {
+                writeln!(f, "  THE NEWEST LISTS ARE NOT IN FORCE: {error}")?;
+            }
             for list in &policy.lists {
                 writeln!(
                     f,

@@ -33,7 +33,7 @@ impl CardHandle {
         &self.attachments
     }
 
-    /// Puts `generation` in force at the card; `None` when the daemon is stopping.
+    /// Puts `generation` in force at the card, and then among the generations; `None` when the daemon is stopping.
     pub(super) async fn publish(&self, generation: Arc<Generation>) -> Option<Result<(), NicError>> {
         let (reply, answer) = oneshot::channel();
         self.orders.send(Order::Publish(generation, reply)).await.ok()?;
@@ -102,6 +102,10 @@ impl CardTask {
                 let card = &mut self.card;
                 let published =
                     tokio::task::block_in_place(|| card.publish(generation.blocks(), generation.number()));
+                // Known before the next reports are read, so that they can be explained.
+                if published.is_ok() {
+                    self.generations.advance(generation);
+                }
                 let _ = reply.send(published);
             }
             Order::Counters(reply) => {

@@ -14,7 +14,7 @@ use super::card::{CardHandle, CardTask};
 use super::files;
 use super::generations::Generations;
 use super::keys::Missing;
-use super::reload::Reloader;
+use super::reload::{Publication, Reloader};
 use super::state::{State, StateError};
 use crate::admin::control::{ControlError, ControlSocket, Request};
 use crate::admin::explain;
@@ -115,7 +115,12 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     };
 
     let limits = Limits { sessions: files::sessions(config.limits.sessions), ..config.limits.clone() };
-    let gate = Arc::new(Gate::new(state.snapshot(&config), limits, Arc::new(trail.clone()), SOURCES));
+    let gate = Arc::new(Gate::new(
+        state.snapshot(&config, state.generation()),
+        limits,
+        Arc::new(trail.clone()),
+        SOURCES,
+    ));
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let card = card.map(|(card, attachments)| {
@@ -129,8 +134,8 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     for listener in listeners {
         tasks.spawn(edge::serve(listener, Arc::clone(&gate), stop.child_token()));
     }
-    let reloader =
-        Reloader::new(config.clone(), state, Arc::clone(&generations), Arc::clone(&gate), card.clone())?;
+    let publication = Publication { card: card.clone(), generations: Arc::clone(&generations) };
+    let reloader = Reloader::new(config.clone(), state, generations, Arc::clone(&gate), publication)?;
     let health = reloader.health();
     tasks.spawn(reloader.run(stop.child_token()));
     if let Some(control) = control {

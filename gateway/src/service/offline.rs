@@ -44,7 +44,7 @@ impl fmt::Display for Summary {
 pub fn check(config: &Config) -> Result<Summary, Vec<Diagnostic>> {
     let start = Instant::now();
     let (state, warnings) = load(config)?;
-    let policy = state.policy_status(config).map(|(policy, _)| policy);
+    let policy = state.policy_status(config, &state.generation()).map(|(policy, _)| policy);
     // Those of files; what the configuration and the host protect is no list.
     let files =
         policy.iter().flat_map(|policy| &policy.lists).filter(|list| list.tier != Tier::NeverBlock.name());
@@ -63,7 +63,7 @@ pub fn check(config: &Config) -> Result<Summary, Vec<Diagnostic>> {
 /// Answers `query` from the files of `config` alone.
 pub fn explain(config: &Config, query: &Query) -> Result<Report, Vec<Diagnostic>> {
     let (state, _) = load(config)?;
-    Ok(explain::report(&state.snapshot(config), query, SystemTime::now()))
+    Ok(explain::report(&state.snapshot(config, state.generation()), query, SystemTime::now()))
 }
 
 fn load(config: &Config) -> Result<(State, Vec<Diagnostic>), Vec<Diagnostic>> {

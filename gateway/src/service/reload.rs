@@ -12,34 +12,67 @@ use crate::admin::status::{IssuerStatus, PolicyStatus};
 use crate::config::Config;
 use crate::edge::Gate;
 use crate::nic::Counters;
+use crate::policy::Generation;
 
 /// The task that waits for changes and puts them in force.
 #[derive(Debug)]
-pub(super) struct Reloader {
+pub(super) struct Reloader<P> {
     config: Config,
     state: State,
     generations: Arc<Generations>,
     gate: Arc<Gate>,
-    card: Option<CardHandle>,
+    publisher: P,
+    /// A generation that is not in force yet.
+    pending: bool,
     watch: FolderWatch,
     health: Health,
 }
 
-impl Reloader {
-    /// A task that keeps `gate` and `card` at what the files of `config` say, starting from
+/// Puts a generation in force before the gateway judges by it.
+pub(super) trait Publisher: Send {
+    /// Puts `generation` in force, or says why it could not.
+    fn publish(&self, generation: Arc<Generation>) -> impl Future<Output = Result<(), String>> + Send;
+}
+
+/// The card first, where there is one.
+#[derive(Debug)]
+pub(super) struct Publication {
+    /// The card.
+    pub card: Option<CardHandle>,
+    /// Where the generation is known to be in force.
+    pub generations: Arc<Generations>,
+}
+
+impl Publisher for Publication {
+    async fn publish(&self, generation: Arc<Generation>) -> Result<(), String> {
+        match &self.card {
+            None => {
+                self.generations.advance(generation);
+                Ok(())
+            }
+            Some(card) => match card.publish(generation).await {
+                Some(published) => published.map_err(|error| error.to_string()),
+                None => Err("the daemon is stopping".to_owned()),
+            },
+        }
+    }
+}
+
+impl<P: Publisher> Reloader<P> {
+    /// A task that keeps `gate` and what `publisher` serves at what the files of `config` say, starting from
     /// `state`.
     pub(super) fn new(
         config: Config,
         state: State,
         generations: Arc<Generations>,
         gate: Arc<Gate>,
-        card: Option<CardHandle>,
+        publisher: P,
     ) -> notify::Result<Self> {
         let mut watch = FolderWatch::new()?;
         watch.set(State::folders(&config));
         let health = Health::default();
-        health.set(&config, &state);
-        Ok(Self { config, state, generations, gate, card, watch, health })
+        health.set(&config, &state, &generations.current(), None);
+        Ok(Self { config, state, generations, gate, publisher, pending: false, watch, health })
     }
 
     /// What is in force, for `gatehouse status`.
@@ -67,36 +100,29 @@ impl Reloader {
         if refreshed.unfinished {
             self.watch.soon();
         }
-        if refreshed.policy {
-            self.publish().await;
-        }
-        if refreshed.policy || refreshed.keys {
-            self.gate.swap(self.state.snapshot(&self.config));
+        self.pending |= refreshed.policy;
+        let failure = if self.pending { self.publish().await.err() } else { None };
+        let published = self.pending && failure.is_none();
+        self.pending &= !published;
+        // The gateway follows the card, so that both always judge by the same policy.
+        if published || refreshed.keys {
+            self.gate.swap(self.state.snapshot(&self.config, self.generations.current()));
         }
         if refreshed.keys {
             log::info!("keys were read anew");
         }
-        self.health.set(&self.config, &self.state);
+        self.health.set(&self.config, &self.state, &self.generations.current(), failure);
     }
 
-    async fn publish(&self) {
+    async fn publish(&self) -> Result<(), String> {
         let generation = self.state.generation();
-        // Known before it is in force, so that the first drop by it can be explained.
-        self.generations.advance(Arc::clone(&generation));
-        if let Some(card) = &self.card {
-            match card.publish(Arc::clone(&generation)).await {
-                Some(Ok(())) => {}
-                Some(Err(error)) => {
-                    log::error!(
-                        "generation {} is in force at the gateway but not at the card, where the last one stays: {error}",
-                        generation.number()
-                    );
-                    return;
-                }
-                None => return,
-            }
-        }
-        log::info!("generation {} is in force: {} prefixes", generation.number(), generation.entries());
+        let (number, entries) = (generation.number(), generation.entries());
+        self.publisher.publish(generation).await.map_err(|error| {
+            log::error!("generation {number} cannot be put in force, the last one stays, and it is tried again: {error}");
+            format!("generation {number} cannot be put in force: {error}")
+        })?;
+        log::info!("generation {number} is in force: {entries} prefixes");
+        Ok(())
     }
 }
 
@@ -118,8 +144,11 @@ impl Health {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, config: &Config, state: &State) {
-        let (policy, sources) = state.policy_status(config).unzip();
+    fn set(&self, config: &Config, state: &State, in_force: &Generation, failure: Option<String>) {
+        let (mut policy, sources) = state.policy_status(config, in_force).unzip();
+        if let Some(policy) = &mut policy {
+            policy.error = failure.or(policy.error.take());
+        }
         let issuers = state.keys().status(config);
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
             Snapshot { policy, sources: sources.unwrap_or_default(), issuers };
@@ -141,5 +170,70 @@ impl Snapshot {
     /// The issuers.
     pub(super) fn issuers(&self) -> Vec<IssuerStatus> {
         self.issuers.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::SystemTime;
+
+    use super::super::keys::Missing;
+    use super::*;
+    use crate::audit::{AuditSink, Entry};
+    use crate::config::Limits;
+    use crate::edge::Sources;
+
+    struct Nowhere;
+
+    impl AuditSink for Nowhere {
+        fn record(&self, _: Entry) {}
+    }
+
+    /// A card that takes a generation only when told to.
+    struct Moody {
+        takes: AtomicBool,
+        generations: Arc<Generations>,
+    }
+
+    impl Publisher for &Moody {
+        async fn publish(&self, generation: Arc<Generation>) -> Result<(), String> {
+            if !self.takes.load(Ordering::Relaxed) {
+                return Err("no memory".to_owned());
+            }
+            self.generations.advance(generation);
+            Ok(())
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_policy_that_the_card_does_not_take_changes_nothing_and_is_tried_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let list = folder.path().join("deny.list");
+        std::fs::write(&list, "192.0.2.0/24\n").expect("written");
+        let text = "[firewall]\nmode = \"off\"\nprotect = []\ndeny = [\"deny.list\"]\n";
+        let config = crate::config::parse(&folder.path().join("g.toml"), text).expect("valid").0;
+        let state = State::load(&config, Missing::Leave).expect("valid").0;
+        let generations = Arc::new(Generations::new(state.generation()));
+        let snapshot = state.snapshot(&config, state.generation());
+        let sources = Sources { now: SystemTime::now, random: || [0; 10] };
+        let gate = Arc::new(Gate::new(snapshot, Limits::default(), Arc::new(Nowhere), sources));
+        let card = Moody { takes: AtomicBool::new(false), generations: Arc::clone(&generations) };
+        let mut reloader = Reloader::new(config, state, Arc::clone(&generations), Arc::clone(&gate), &card)
+            .expect("a watch");
+        let newly_denied = "198.51.100.7".parse().expect("an address");
+
+        std::fs::write(&list, "192.0.2.0/24\n198.51.100.0/24\n").expect("written");
+        reloader.refresh().await;
+        assert!(gate.snapshot().admit(newly_denied).is_ok(), "the gateway does not run ahead of the card");
+        let status = reloader.health().read().policy(None).expect("a policy");
+        assert_eq!(status.generation, 1);
+        assert!(status.error.is_some_and(|error| error.contains("no memory")));
+
+        card.takes.store(true, Ordering::Relaxed);
+        reloader.refresh().await;
+        assert!(gate.snapshot().admit(newly_denied).is_err());
+        let status = reloader.health().read().policy(None).expect("a policy");
+        assert_eq!((status.generation, status.error), (2, None));
     }
 }

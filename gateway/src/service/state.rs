@@ -26,6 +26,8 @@ pub(super) struct State {
     protected: Protected,
     sources: SourceTable,
     generation: Arc<Generation>,
+    /// Why the newest lists make no policy.
+    fault: Option<String>,
     keys: Keys,
 }
 
@@ -63,7 +65,10 @@ impl State {
         let generation =
             compile(config, &lists, &protected, &mut sources, 1).map_err(|fault| StateError(vec![fault]))?;
         diagnostics.extend(protected.trimmed(&generation));
-        Ok((Self { lists, protected, sources, generation: Arc::new(generation), keys }, diagnostics))
+        Ok((
+            Self { lists, protected, sources, generation: Arc::new(generation), fault: None, keys },
+            diagnostics,
+        ))
     }
 
     /// Reads what has changed. Faulty files leave their last good content in force.
@@ -85,23 +90,30 @@ impl State {
                 Ok(generation) => {
                     refreshed.diagnostics.extend(self.protected.trimmed(&generation));
                     self.generation = Arc::new(generation);
+                    self.fault = None;
                     refreshed.policy = true;
                 }
-                Err(fault) => refreshed.diagnostics.push(fault),
+                Err(fault) => {
+                    self.fault = Some(fault.to_string());
+                    refreshed.diagnostics.push(fault);
+                }
             }
         }
         refreshed
     }
 
-    /// The generation in force.
+    /// The newest generation.
     pub(super) fn generation(&self) -> Arc<Generation> {
         Arc::clone(&self.generation)
     }
 
-    /// The policy in force, and the counter of each of its lists.
-    pub(super) fn policy_status(&self, config: &Config) -> Option<(PolicyStatus, Vec<u16>)> {
+    /// The policy of `generation`, which is in force, and the counter of each of its lists.
+    pub(super) fn policy_status(
+        &self,
+        config: &Config,
+        generation: &Generation,
+    ) -> Option<(PolicyStatus, Vec<u16>)> {
         config.firewall.as_ref()?;
-        let generation = &self.generation;
         let error = |summary: &ListSummary| {
             let mut files = self.lists.iter();
             files
@@ -121,6 +133,7 @@ impl State {
             prefixes: generation.entries(),
             memory: generation.blocks().len() * BLOCK_SIZE,
             lists: lists.collect(),
+            error: self.fault.clone(),
         };
         Some((status, generation.lists().iter().map(ListSummary::source).collect()))
     }
@@ -137,9 +150,9 @@ impl State {
         &self.keys
     }
 
-    /// The snapshot by which handshakes are judged.
-    pub(super) fn snapshot(&self, config: &Config) -> Snapshot {
-        let policy = config.firewall.is_some().then(|| self.generation());
+    /// The snapshot by which handshakes are judged, with the policy of `generation`.
+    pub(super) fn snapshot(&self, config: &Config, generation: Arc<Generation>) -> Snapshot {
+        let policy = config.firewall.is_some().then_some(generation);
         Snapshot::new(&config.routes, &self.keys.authenticator(config), policy)
     }
 }
