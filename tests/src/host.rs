@@ -55,6 +55,18 @@ impl Host {
     /// Both namespaces with their link up and every address in place.
     pub fn new() -> Result<Self> {
         let host = Self { client: Namespace::new("client")?, gate: Namespace::new("gate")? };
+        host.link()?;
+        Ok(host)
+    }
+
+    /// Takes both ends of the link away.
+    pub fn unlink(&self) -> Result<()> {
+        self.gate.ip(&format!("link delete {GATE_INTERFACE}")).map(drop)
+    }
+
+    /// Joins the namespaces.
+    pub fn link(&self) -> Result<()> {
+        let host = self;
         host.gate.ip(&format!(
             "link add {GATE_INTERFACE} address {} type veth peer name {CLIENT_INTERFACE} address {} netns {}",
             mac(GATE_MAC),
@@ -77,7 +89,7 @@ impl Host {
         for range in [DENIED_RANGE_V4, DENIED_RANGE_V6] {
             host.gate.ip(&format!("route add {range} dev {GATE_INTERFACE}"))?;
         }
-        Ok(host)
+        Ok(())
     }
 
     /// Names of the programs that are attached to the guarded interface, by mode: `xdpdrv` or

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         without_a_firewall_the_same_clients_are_admitted,
         native_mode_is_reported,
         generic_mode_drops_and_is_reported,
+        an_interface_that_is_made_anew_is_guarded_again,
         a_foreign_program_is_not_replaced,
         a_stopped_daemon_leaves_no_program_attached,
         a_flood_of_drops_is_counted_but_does_not_flood_the_log,
@@ -230,6 +231,22 @@ fn generic_mode_drops_and_is_reported() -> Result<()> {
     scene.drops(Client::Raw, &attempt)?;
     send(&scene.host, &[frame(DENIED_V6, Wrap::DoubleVlan, Carry::Syn(GATE_PORT), b"")?])?;
     wait_for_packets(&scene.daemon, DENIED_V6, 1)?;
+    scene.admits(Client::Raw, &attempt.from(CLIENT_V4))?;
+    scene.end()
+}
+
+fn an_interface_that_is_made_anew_is_guarded_again() -> Result<()> {
+    let scene = scene(|plan| plan)?;
+    let mark = scene.daemon.mark();
+    scene.host.unlink()?;
+    scene.daemon.wait_after(mark, "that it is not guarded", PATIENCE, |entry| entry.says("NOT"))?;
+    ensure!(mode(&scene)? == "none", "{:#}", scene.daemon.status()?);
+    scene.host.link()?;
+    scene.daemon.wait_after(mark, "that it is guarded", PATIENCE, |entry| entry.says("again"))?;
+    ensure!(mode(&scene)? == "native", "{:#}", scene.daemon.status()?);
+    let attempt = Attempt::on("/chat").from(DENIED_V4).token(&scene.token()?);
+    let entry = scene.drops(Client::Raw, &attempt)?;
+    ensure!(entry.field("INTERFACE") == Some(GATE_INTERFACE), "{}", entry.line);
     scene.admits(Client::Raw, &attempt.from(CLIENT_V4))?;
     scene.end()
 }

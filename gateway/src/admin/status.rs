@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// The mode of an interface on which the program does not run.
+pub const NOT_ATTACHED: &str = "none";
+
 /// How the daemon is. The JSON form of `gatehouse status --json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Status {
@@ -64,9 +67,9 @@ pub struct ListStatus {
 pub struct InterfaceStatus {
     /// Name of the interface.
     pub interface: String,
-    /// `native` or `generic`.
+    /// `native`, `generic`, or `none` when the program does not run there now.
     pub mode: String,
-    /// Why it is not native, where native was asked for.
+    /// Why it is not native, where native was asked for, or why it is none.
     pub reason: Option<String>,
 }
 
@@ -97,7 +100,11 @@ impl fmt::Display for Status {
         writeln!(f, "gatehouse {}, process {}, up {} s", self.version, self.pid, self.uptime_s)?;
         writeln!(f, "listening on {}; {} open sessions", self.listen.join(", "), self.sessions)?;
         for interface in &self.interfaces {
-            write!(f, "attached to {} in {} mode", interface.interface, interface.mode)?;
+            if interface.mode == NOT_ATTACHED {
+                write!(f, "NOT attached to {}", interface.interface)?;
+            } else {
+                write!(f, "attached to {} in {} mode", interface.interface, interface.mode)?;
+            }
             match &interface.reason {
                 Some(reason) => writeln!(f, " ({reason})")?,
                 None => writeln!(f)?,

@@ -89,6 +89,13 @@ pub(super) fn attach(
     }
 }
 
+/// Whether the interface of `attachment` is still the same and runs a program. As long as our link
+/// is attached the kernel lets nobody replace it, so any program is ours.
+pub(super) fn guards(attachment: &Attachment) -> Result<bool, NicError> {
+    let link = query(&attachment.interface)?;
+    Ok(link.is_some_and(|link| link.index == attachment.index && foreign(&link).is_some()))
+}
+
 /// Attaches in one mode. The kernel itself refuses when any program is there already, in either
 /// mode, so there is no moment in which a foreign program could be replaced.
 fn attempt(

@@ -55,7 +55,7 @@ pub struct Card {
     slots: u32,
     generation: Option<u64>,
     /// Closing one detaches.
-    links: Vec<OwnedFd>,
+    links: Vec<(Attachment, OwnedFd)>,
     /// From the first time that somebody waits for reports.
     watch: Option<Watch>,
 }
@@ -142,8 +142,23 @@ impl Card {
         let program = program(&mut self.ebpf).map_err(failed)?;
         let descriptor = program.fd().map_err(failed)?;
         let (link, attachment) = attach::attach(descriptor.as_fd(), interface, mode)?;
-        self.links.push(link);
+        // A link to an interface that is gone, or that somebody has cut, is of no use any more.
+        self.links.retain(|(known, _)| known.interface != interface);
+        self.links.push((attachment.clone(), link));
         Ok(attachment)
+    }
+
+    /// Whether the program still runs on `interface`. It does not when the interface is gone, when
+    /// another one has its name now, or when somebody has detached the program.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to be asked.
+    pub fn guards(&self, interface: &str) -> Result<bool, NicError> {
+        let Some((attachment, _)) = self.links.iter().find(|(known, _)| known.interface == interface) else {
+            return Ok(false);
+        };
+        attach::guards(attachment)
     }
 
     /// Runs the program on `frame` without any interface, `repeat` times, and says what becomes of

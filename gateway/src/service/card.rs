@@ -4,16 +4,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::generations::Generations;
 use crate::audit::{AuditSink, Dropped, Entry, Trail};
+use crate::config::Mode;
 use crate::nic::{Attachment, Card, ClientDrop, Counters, NicError, Reports};
 use crate::policy::Generation;
 
 /// Orders to the card that wait; each waits for its answer, so few suffice.
 const ORDERS: usize = 8;
+
+/// How often to look whether the interfaces are still guarded.
+const ROUND: Duration = Duration::from_secs(1);
 
 enum Order {
     Publish(Arc<Generation>, oneshot::Sender<Result<(), NicError>>),
@@ -24,13 +29,22 @@ enum Order {
 #[derive(Clone, Debug)]
 pub(super) struct CardHandle {
     orders: mpsc::Sender<Order>,
-    attachments: Arc<[Attachment]>,
+    guards: Arc<ArcSwap<Vec<Guard>>>,
+}
+
+/// An interface of the configuration, and whether it is guarded.
+#[derive(Clone, Debug)]
+pub(super) struct Guard {
+    /// Where the program runs, or ran last.
+    pub attachment: Attachment,
+    /// Why it does not run there now.
+    pub lost: Option<String>,
 }
 
 impl CardHandle {
-    /// Where the program is attached, and how.
-    pub(super) fn attachments(&self) -> &[Attachment] {
-        &self.attachments
+    /// The interfaces, in the order of the configuration.
+    pub(super) fn guards(&self) -> Arc<Vec<Guard>> {
+        self.guards.load_full()
     }
 
     /// Puts `generation` in force at the card, and then among the generations; `None` when the daemon is stopping.
@@ -52,33 +66,38 @@ impl CardHandle {
 pub(super) struct CardTask {
     card: Card,
     orders: mpsc::Receiver<Order>,
-    attachments: Arc<[Attachment]>,
+    mode: Mode,
+    guards: Arc<ArcSwap<Vec<Guard>>>,
     generations: Arc<Generations>,
     trail: Trail,
 }
 
 impl CardTask {
-    /// A task for `card`, which is attached at `attachments`, and the handle to it.
+    /// A task for `card`, which is attached at `attachments` as `mode` says, and the handle to it.
     pub(super) fn new(
         card: Card,
         attachments: Vec<Attachment>,
+        mode: Mode,
         generations: Arc<Generations>,
         trail: Trail,
     ) -> (Self, CardHandle) {
         let (sender, orders) = mpsc::channel(ORDERS);
-        let attachments: Arc<[Attachment]> = attachments.into();
-        let handle = CardHandle { orders: sender, attachments: Arc::clone(&attachments) };
-        (Self { card, orders, attachments, generations, trail }, handle)
+        let guards = attachments.into_iter().map(|attachment| Guard { attachment, lost: None }).collect();
+        let guards = Arc::new(ArcSwap::from_pointee(guards));
+        let handle = CardHandle { orders: sender, guards: Arc::clone(&guards) };
+        (Self { card, orders, mode, guards, generations, trail }, handle)
     }
 
     /// Runs until `stop`, then detaches the card.
     pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut rounds = tokio::time::interval(ROUND);
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
+                _ = rounds.tick() => self.make_round(),
                 Some(order) = self.orders.recv() => self.obey(order),
                 reports = self.card.next_reports() => match reports {
-                    Ok(reports) => report(reports, &self.attachments, &self.generations, &self.trail),
+                    Ok(reports) => report(reports, &self.guards.load(), &self.generations, &self.trail),
                     Err(error) => {
                         log::error!("drops at the card cannot be read, they go on unreported: {error}");
                         // Not at full speed, should it happen again at once.
@@ -87,11 +106,47 @@ impl CardTask {
                 },
             }
         }
-        let Self { card, attachments, generations, trail, .. } = self;
+        let Self { card, guards, generations, trail, .. } = self;
         match card.finish() {
-            Ok(reports) => report(reports, &attachments, &generations, &trail),
+            Ok(reports) => report(reports, &guards.load(), &generations, &trail),
             Err(error) => log::error!("the last drops at the card cannot be read: {error}"),
         }
+    }
+
+    /// Looks whether every interface is still guarded, and guards again one that came back.
+    fn make_round(&mut self) {
+        let before = self.guards.load_full();
+        let after: Vec<Guard> = before.iter().map(|guard| self.look_after(guard)).collect();
+        let same = before
+            .iter()
+            .zip(&after)
+            .all(|(old, new)| old.attachment == new.attachment && old.lost == new.lost);
+        if !same {
+            self.guards.store(Arc::new(after));
+        }
+    }
+
+    fn look_after(&mut self, guard: &Guard) -> Guard {
+        let interface = &guard.attachment.interface;
+        let lost = match self.card.guards(interface) {
+            Ok(true) => return Guard { lost: None, ..guard.clone() },
+            Ok(false) => match self.card.attach(interface, self.mode) {
+                Ok(attachment) => {
+                    log::warn!(
+                        "attached to {interface} again, in {} mode: it was not guarded",
+                        attachment.mode
+                    );
+                    return Guard { attachment, lost: None };
+                }
+                Err(error) => error.to_string(),
+            },
+            Err(error) => error.to_string(),
+        };
+        // Said once.
+        if guard.lost.as_ref() != Some(&lost) {
+            log::error!("{interface} is NOT guarded: {lost}");
+        }
+        Guard { lost: Some(lost), ..guard.clone() }
     }
 
     fn obey(&mut self, order: Order) {
@@ -115,9 +170,9 @@ impl CardTask {
     }
 }
 
-fn report(reports: Reports, attachments: &[Attachment], generations: &Generations, trail: &Trail) {
+fn report(reports: Reports, guards: &[Guard], generations: &Generations, trail: &Trail) {
     for client in &reports.clients {
-        trail.record(entry(client, attachments, generations));
+        trail.record(entry(client, guards, generations));
     }
     if reports.unreported_packets > 0 {
         trail.record(Entry::DroppedUnreported {
@@ -127,8 +182,9 @@ fn report(reports: Reports, attachments: &[Attachment], generations: &Generation
     }
 }
 
-fn entry(client: &ClientDrop, attachments: &[Attachment], generations: &Generations) -> Entry {
-    let attachment = attachments.iter().find(|attachment| attachment.index == client.interface);
+fn entry(client: &ClientDrop, guards: &[Guard], generations: &Generations) -> Entry {
+    let attachment =
+        guards.iter().map(|guard| &guard.attachment).find(|attachment| attachment.index == client.interface);
     Entry::Dropped(Dropped {
         client: client.client,
         rule: generations.explain(client.generation, client.client),

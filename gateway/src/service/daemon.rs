@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::card::{CardHandle, CardTask};
+use super::card::{CardHandle, CardTask, Guard};
 use super::files;
 use super::generations::Generations;
 use super::keys::Missing;
@@ -18,7 +18,7 @@ use super::reload::{Publication, Reloader};
 use super::state::{State, StateError};
 use crate::admin::control::{ControlError, ControlSocket, Request};
 use crate::admin::explain;
-use crate::admin::status::{InterfaceStatus, Packets, Status};
+use crate::admin::status::{InterfaceStatus, NOT_ATTACHED, Packets, Status};
 use crate::audit::{Destination, Trail};
 use crate::config::{Config, Diagnostic, Firewall, Limits, Mode};
 use crate::edge::{self, Gate, Sources};
@@ -124,7 +124,8 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let card = card.map(|(card, attachments)| {
-        let (task, handle) = CardTask::new(card, attachments, Arc::clone(&generations), trail.clone());
+        let mode = config.firewall.as_ref().map_or(Mode::Off, |firewall| firewall.mode);
+        let (task, handle) = CardTask::new(card, attachments, mode, Arc::clone(&generations), trail.clone());
         tasks.spawn(task.run(stop.child_token()));
         handle
     });
@@ -263,7 +264,11 @@ async fn status(live: &Live) -> Status {
         listen: live.config.listen.iter().map(|listen| listen.address.to_string()).collect(),
         sessions: live.gate.sessions(),
         policy: health.policy(counters.as_ref()),
-        interfaces: live.card.iter().flat_map(|card| card.attachments()).map(interface).collect(),
+        interfaces: live
+            .card
+            .iter()
+            .flat_map(|card| card.guards().iter().map(interface).collect::<Vec<_>>())
+            .collect(),
         packets: counters.map(|counters| Packets {
             passed: counters.passed,
             dropped: counters.dropped,
@@ -274,10 +279,11 @@ async fn status(live: &Live) -> Status {
     }
 }
 
-fn interface(attachment: &Attachment) -> InterfaceStatus {
+fn interface(guard: &Guard) -> InterfaceStatus {
+    let Guard { attachment, lost } = guard;
     InterfaceStatus {
         interface: attachment.interface.clone(),
-        mode: attachment.mode.to_string(),
-        reason: attachment.reason.clone(),
+        mode: if lost.is_some() { NOT_ATTACHED.to_owned() } else { attachment.mode.to_string() },
+        reason: lost.clone().or_else(|| attachment.reason.clone()),
     }
 }
