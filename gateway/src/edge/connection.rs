@@ -80,6 +80,8 @@ pub(super) async fn handle(
         Ok(Some(admitted)) => admitted,
         Ok(None) => return,
         Err(rejected) => {
+            // A client that reads its answer slowly has no undecided handshake any more.
+            place.decided();
             tokio::select! {
                 () = Box::pin(reject(&mut stream, client, id, rejected, &gate)) => {}
                 () = cut.cancelled() => {}

@@ -48,7 +48,6 @@ async fn a_rejected_client_and_a_failed_upstream_leave_no_place_taken() {
     let mut scene = Scene::with(limits).await;
     for _ in 0..3 {
         scene.rejects(&scene.good("/down", &[]), 502, "upstream/unreachable").await;
-        // The place of the connection itself is held until the client has read its answer.
     }
     scene.open(&scene.good("/chat", &[])).await;
 }
@@ -78,4 +77,17 @@ async fn handshakes_that_nobody_finishes_are_limited_by_address() {
     other.send(request("/chat", &[])).await;
     other.rejection().await.is(401, "credentials/missing");
     assert_eq!(scene.rejected().await.0.reason, Reason::CredentialsMissing);
+}
+
+#[tokio::test]
+async fn rejected_clients_that_stay_connected_are_no_undecided_handshakes() {
+    let mut scene = Scene::with(Limits { sessions_per_address: 4, ..Limits::default() }).await;
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        let mut peer = scene.connect().await;
+        peer.send(request("/chat", &[])).await;
+        peer.rejection().await.is(401, "credentials/missing");
+        assert_eq!(scene.rejected().await.0.reason, Reason::CredentialsMissing);
+        held.push(peer);
+    }
 }
