@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::scene::{Scene, request};
+use super::scene::{Scene, denying, request};
 use crate::audit::Entry;
 use crate::config::Limits;
 use crate::rejection::Reason;
@@ -90,4 +90,16 @@ async fn rejected_clients_that_stay_connected_are_no_undecided_handshakes() {
         assert_eq!(scene.rejected().await.0.reason, Reason::CredentialsMissing);
         held.push(peer);
     }
+}
+
+#[tokio::test]
+async fn a_denied_client_is_told_of_the_firewall_even_when_the_gate_is_full() {
+    let mut scene = Scene::with(Limits { sessions: 1, ..Limits::default() }).await;
+    let _session = scene.open(&scene.good("/chat", &[])).await;
+    let denied = Ipv4Addr::new(127, 0, 0, 3);
+    scene.swap(Some(denying(denied)));
+    let mut client = scene.connect_from(denied).await;
+    client.send(request("/chat", &[])).await;
+    client.rejection().await.is(403, "firewall/denied_range");
+    assert_eq!(scene.rejected().await.0.reason, Reason::FirewallDeniedRange);
 }
