@@ -21,7 +21,7 @@ use crate::session::relay::{self, Ending};
 use crate::session::socket;
 use crate::session::upstream::{self, Upstream};
 
-/// How long a client whose address is denied may hold its place before it gets its answer.
+/// How long a client whose address is denied may take to ask before it gets its answer.
 const DENIED: Duration = Duration::from_secs(2);
 
 /// A client that was turned away.
@@ -80,6 +80,8 @@ pub(super) async fn handle(
         Ok(Some(admitted)) => admitted,
         Ok(None) => return,
         Err(rejected) => {
+            // A client that reads its answer slowly has no undecided handshake any more.
+            place.decided();
             tokio::select! {
                 () = Box::pin(reject(&mut stream, client, id, rejected, &gate)) => {}
                 () = cut.cancelled() => {}
@@ -98,14 +100,29 @@ pub(super) async fn handle(
     gate.record(Entry::Ended { id, client, route, subject, why, duration, bytes_up, bytes_down });
 }
 
-/// Turns a connection away that has no place. What it asks for is not looked at.
-pub(super) async fn turn_away(mut stream: TcpStream, client: SocketAddr, reason: Reason, gate: Arc<Gate>) {
+/// Turns a connection away that has no place: its address is denied, or a limit is reached.
+pub(super) async fn turn_away(
+    mut stream: TcpStream,
+    client: SocketAddr,
+    rejection: Box<Rejection>,
+    gate: Arc<Gate>,
+) {
     let id = gate.id();
-    let rejection = Box::new(Rejection::new(reason).retry_after(RETRY));
+    let denied = rejection.reason.layer() == Layer::Firewall;
     gate.record(Entry::Rejected { id, client, route: None, rejection: rejection.clone() });
-    if let Some(_leave) = gate.overflow() {
-        answer::send(&mut stream, &rejection, id, false, gate.now()).await;
+    let Some(_leave) = gate.overflow() else {
+        return;
+    };
+    // A denied client is not answered before it has asked: an answer to no request would be taken
+    // for a broken server, not for a firewall (RFC 9112 §9.2).
+    let mut head_only = false;
+    if denied {
+        let limits = gate.limits();
+        let patience = limits.handshake_timeout.min(DENIED);
+        let head = timeout(patience, Head::read(&stream, limits.request_head)).await;
+        head_only = matches!(&head, Ok(Ok(head)) if head.bytes().starts_with(b"HEAD "));
     }
+    answer::send(&mut stream, &rejection, id, head_only, gate.now()).await;
 }
 
 async fn reject(
@@ -155,19 +172,14 @@ async fn authorize(
     gate: &Gate,
 ) -> Result<Option<Authorized>, Rejected> {
     let limits = gate.limits();
-    let address = client.ip().to_canonical();
-
-    // A denied client is answered all the same, and not before it has asked: an answer to no
-    // request would be taken for a broken server, not for a firewall (RFC 9112 §9.2).
-    let denied = gate.snapshot().admit(address).is_err();
-    let patience = if denied { limits.handshake_timeout.min(DENIED) } else { limits.handshake_timeout };
-    let head = timeout(patience, Head::read(stream, limits.request_head)).await;
+    let head = timeout(limits.handshake_timeout, Head::read(stream, limits.request_head)).await;
 
     // One snapshot decides all that follows: the one in force now.
     let snapshot = gate.snapshot();
     let head_only = matches!(&head, Ok(Ok(head)) if head.bytes().starts_with(b"HEAD "));
     let unrouted = |rejection| Rejected { head_only, ..Rejected::new(rejection) };
-    snapshot.admit(address).map_err(unrouted)?;
+    // The policy may have changed since the connection was accepted.
+    snapshot.admit(client.ip()).map_err(unrouted)?;
     let head = match head {
         Ok(Ok(head)) => head,
         Ok(Err(HeadError::Closed { .. })) => return Ok(None),

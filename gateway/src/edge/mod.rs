@@ -12,12 +12,16 @@ pub mod opening;
 mod snapshot;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::rejection::Rejection;
+use answer::RETRY;
 
 pub use gate::{Gate, Sources};
 pub use snapshot::{Route, Snapshot};
@@ -45,12 +49,20 @@ pub async fn serve(listener: TcpListener, gate: Arc<Gate>, stop: CancellationTok
                     log::info!("connections are accepted again");
                 }
                 let gate = Arc::clone(&gate);
-                match gate.counts().place(client.ip().to_canonical()) {
+                // On a listener for both families IPv4 clients come as ::ffff:a.b.c.d.
+                let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+                // The firewall comes before every limit: a denied client takes nobody's place.
+                if let Err(rejection) = gate.snapshot().admit(client.ip()) {
+                    connections.spawn(connection::turn_away(stream, client, rejection, gate));
+                    continue;
+                }
+                match gate.counts().place(client.ip()) {
                     Ok(place) => {
                         connections.spawn(connection::handle(stream, client, place, gate, cut.clone()));
                     }
                     Err(reason) => {
-                        connections.spawn(connection::turn_away(stream, client, reason, gate));
+                        let rejection = Box::new(Rejection::new(reason).retry_after(RETRY));
+                        connections.spawn(connection::turn_away(stream, client, rejection, gate));
                     }
                 }
             }

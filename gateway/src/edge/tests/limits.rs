@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::scene::{Scene, request};
+use super::scene::{Scene, denying, request};
 use crate::audit::Entry;
 use crate::config::Limits;
 use crate::rejection::Reason;
@@ -48,7 +48,6 @@ async fn a_rejected_client_and_a_failed_upstream_leave_no_place_taken() {
     let mut scene = Scene::with(limits).await;
     for _ in 0..3 {
         scene.rejects(&scene.good("/down", &[]), 502, "upstream/unreachable").await;
-        // The place of the connection itself is held until the client has read its answer.
     }
     scene.open(&scene.good("/chat", &[])).await;
 }
@@ -78,4 +77,29 @@ async fn handshakes_that_nobody_finishes_are_limited_by_address() {
     other.send(request("/chat", &[])).await;
     other.rejection().await.is(401, "credentials/missing");
     assert_eq!(scene.rejected().await.0.reason, Reason::CredentialsMissing);
+}
+
+#[tokio::test]
+async fn rejected_clients_that_stay_connected_are_no_undecided_handshakes() {
+    let mut scene = Scene::with(Limits { sessions_per_address: 4, ..Limits::default() }).await;
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        let mut peer = scene.connect().await;
+        peer.send(request("/chat", &[])).await;
+        peer.rejection().await.is(401, "credentials/missing");
+        assert_eq!(scene.rejected().await.0.reason, Reason::CredentialsMissing);
+        held.push(peer);
+    }
+}
+
+#[tokio::test]
+async fn a_denied_client_is_told_of_the_firewall_even_when_the_gate_is_full() {
+    let mut scene = Scene::with(Limits { sessions: 1, ..Limits::default() }).await;
+    let _session = scene.open(&scene.good("/chat", &[])).await;
+    let denied = Ipv4Addr::new(127, 0, 0, 3);
+    scene.swap(Some(denying(denied)));
+    let mut client = scene.connect_from(denied).await;
+    client.send(request("/chat", &[])).await;
+    client.rejection().await.is(403, "firewall/denied_range");
+    assert_eq!(scene.rejected().await.0.reason, Reason::FirewallDeniedRange);
 }
