@@ -24,6 +24,9 @@ use crate::session::upstream::{self, Upstream};
 /// How long a client whose address is denied may take to ask before it gets its answer.
 const DENIED: Duration = Duration::from_secs(2);
 
+/// How long the answer to a client may take that is cut off because the gate stops.
+const FAREWELL: Duration = Duration::from_millis(100);
+
 /// A client that was turned away.
 struct Rejected {
     /// The route it wanted, as far as it is known.
@@ -74,7 +77,13 @@ pub(super) async fn handle(
     // Boxed, so that the room it needs is given back before the session begins.
     let judged = tokio::select! {
         judged = Box::pin(judge(&stream, client, id, &place, &gate)) => judged,
-        () = cut.cancelled() => return,
+        () = cut.cancelled() => {
+            let rejection = Rejection::new(Reason::LimitCapacity).detail("The gate is stopping.").retry_after(RETRY);
+            let rejected = Rejected::new(Box::new(rejection));
+            // It is recorded at once; the answer gets what time there is.
+            let _ = timeout(FAREWELL, reject(&mut stream, client, id, rejected, &gate)).await;
+            return;
+        }
     };
     let admitted = match judged {
         Ok(Some(admitted)) => admitted,
@@ -106,6 +115,7 @@ pub(super) async fn turn_away(
     client: SocketAddr,
     rejection: Box<Rejection>,
     gate: Arc<Gate>,
+    cut: CancellationToken,
 ) {
     let id = gate.id();
     let denied = rejection.reason.layer() == Layer::Firewall;
@@ -113,16 +123,29 @@ pub(super) async fn turn_away(
     let Some(_leave) = gate.overflow() else {
         return;
     };
+    tokio::select! {
+        () = answer_turned_away(&mut stream, &rejection, id, denied, &gate) => {}
+        () = cut.cancelled() => {}
+    }
+}
+
+async fn answer_turned_away(
+    stream: &mut TcpStream,
+    rejection: &Rejection,
+    id: HandshakeId,
+    denied: bool,
+    gate: &Gate,
+) {
     // A denied client is not answered before it has asked: an answer to no request would be taken
     // for a broken server, not for a firewall (RFC 9112 §9.2).
     let mut head_only = false;
     if denied {
         let limits = gate.limits();
         let patience = limits.handshake_timeout.min(DENIED);
-        let head = timeout(patience, Head::read(&stream, limits.request_head)).await;
+        let head = timeout(patience, Head::read(stream, limits.request_head)).await;
         head_only = matches!(&head, Ok(Ok(head)) if head.bytes().starts_with(b"HEAD "));
     }
-    answer::send(&mut stream, &rejection, id, head_only, gate.now()).await;
+    answer::send(stream, rejection, id, head_only, gate.now()).await;
 }
 
 async fn reject(

@@ -73,7 +73,9 @@ impl Head {
                 Ok(0) => return Err(HeadError::Cut),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(HeadError::Closed(Some(error))),
+                Err(error) if bytes.is_empty() => return Err(HeadError::Closed(Some(error))),
+                // Who has begun to speak is not forgotten when the connection breaks.
+                Err(_) => return Err(HeadError::Cut),
             }
         }
     }

@@ -53,7 +53,7 @@ pub async fn serve(listener: TcpListener, gate: Arc<Gate>, stop: CancellationTok
                 let client = SocketAddr::new(client.ip().to_canonical(), client.port());
                 // The firewall comes before every limit: a denied client takes nobody's place.
                 if let Err(rejection) = gate.snapshot().admit(client.ip()) {
-                    connections.spawn(connection::turn_away(stream, client, rejection, gate));
+                    connections.spawn(connection::turn_away(stream, client, rejection, gate, cut.clone()));
                     continue;
                 }
                 match gate.counts().place(client.ip()) {
@@ -62,7 +62,13 @@ pub async fn serve(listener: TcpListener, gate: Arc<Gate>, stop: CancellationTok
                     }
                     Err(reason) => {
                         let rejection = Box::new(Rejection::new(reason).retry_after(RETRY));
-                        connections.spawn(connection::turn_away(stream, client, rejection, gate));
+                        connections.spawn(connection::turn_away(
+                            stream,
+                            client,
+                            rejection,
+                            gate,
+                            cut.clone(),
+                        ));
                     }
                 }
             }

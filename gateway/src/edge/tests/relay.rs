@@ -1,19 +1,22 @@
 //! The life and the end of a session.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
-use super::scene::{PATIENCE, Peer, Scene, soon};
+use super::scene::{PATIENCE, Peer, Scene, request, soon};
 use crate::audit::Entry;
 use crate::config::Limits;
+use crate::edge::serve;
+use crate::rejection::Reason;
 
 type Socket = WebSocketStream<TcpStream>;
 
@@ -166,4 +169,31 @@ async fn at_the_end_sessions_that_stay_are_cut_after_the_drain_timeout() {
     assert_eq!(client.read_to_end().await, b"");
     assert_eq!(ended(&mut scene).await.0, "the gate stopped");
     soon(&mut scene.served).await.unwrap();
+}
+
+#[tokio::test]
+async fn at_the_end_a_handshake_that_is_cut_off_is_answered_and_recorded() {
+    let limits = Limits { drain_timeout: Duration::from_millis(50), ..Limits::default() };
+    let mut scene = Scene::with(limits).await;
+    let mut slow = scene.connect().await;
+    slow.send("GET /chat HTTP/1.1\r\n").await;
+    // Connections are accepted in their order: with the next one, this one is in.
+    let (_client, _upstream) = session(&mut scene).await;
+    scene.stop.cancel();
+    slow.rejection().await.is(503, "limit/capacity");
+    let (rejection, _) = scene.rejected().await;
+    assert_eq!(rejection.reason, Reason::LimitCapacity);
+    soon(&mut scene.served).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_of_a_listener_for_both_families_is_named_by_its_ipv4_address() {
+    let mut scene = Scene::new().await;
+    let listener = TcpListener::bind("[::]:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(serve(listener, Arc::clone(&scene.gate), scene.stop.clone()));
+    let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    client.write_all(request("/none", &[]).as_bytes()).await.unwrap();
+    let Entry::Rejected { client, .. } = scene.entry().await else { panic!("a rejection") };
+    assert_eq!(client.ip(), std::net::IpAddr::from([127, 0, 0, 1]));
 }
