@@ -89,6 +89,8 @@ impl Snapshot {
         };
         match (&route.origins, origin) {
             (Some(allowed), Some(origin)) if !allowed.iter().any(|one| one.eq_ignore_ascii_case(origin)) => {
+                const LONGEST: usize = 100;
+                let origin: String = origin.chars().take(LONGEST).collect();
                 let note = format!("the origin {origin:?} is not among those of {path}");
                 Err(Box::new(Rejection::new(Reason::HandshakeOrigin).note(note)))
             }
@@ -106,14 +108,28 @@ impl Snapshot {
     }
 }
 
-/// A path as it can stand in the journal. Some services take tokens in it, so what is too long for
-/// a name is left out.
+/// A path as it can stand in the journal. Some services take tokens and tickets in it, so only
+/// segments that look like words are shown.
 fn harmless(path: &str) -> String {
-    const LONGEST: usize = 32;
     const MOST: usize = 8;
     let segments = path.split('/').take(MOST);
-    let shown: Vec<&str> = segments.map(|one| if one.len() > LONGEST { "…" } else { one }).collect();
+    let shown: Vec<&str> = segments.map(|one| if is_word(one) { one } else { "…" }).collect();
     format!("{:?}", shown.join("/"))
+}
+
+/// Lower-case letters, some of them percent-encoded perhaps, or something as short as `v1`.
+fn is_word(segment: &str) -> bool {
+    const LONGEST: usize = 24;
+    const SHORT: usize = 4;
+    let letter = |byte: u8| byte.is_ascii_lowercase() || b"-_.;".contains(&byte);
+    // Of an encoded byte only the percent sign is looked at: it is what the operator has to see.
+    let plain = segment.split('%').enumerate().all(|(index, part)| {
+        let rest = if index == 0 { part } else { part.get(2..).unwrap_or("") };
+        rest.bytes().all(letter)
+    });
+    segment.len() <= LONGEST
+        && (plain || segment.len() <= SHORT && segment.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        && segment.matches('%').count() <= 2
 }
 
 #[cfg(test)]
@@ -123,7 +139,9 @@ mod tests {
     #[test]
     fn a_path_in_the_journal_is_short_and_holds_no_token() {
         assert_eq!(harmless("/chat/room"), "\"/chat/room\"");
+        assert_eq!(harmless("/api/v1/Chat"), "\"/api/v1/Chat\"");
         assert_eq!(harmless(&format!("/ws/{}/x", "eyJ".repeat(40))), "\"/ws/…/x\"");
+        assert_eq!(harmless("/ticket/9f86d081884c"), "\"/ticket/…\"");
         assert!(harmless(&"/a".repeat(5000)).len() < 300);
     }
 }
