@@ -89,11 +89,12 @@ pub(super) fn attach(
     }
 }
 
-/// Whether the interface of `attachment` is still the same and runs a program. As long as our link
-/// is attached the kernel lets nobody replace it, so any program is ours.
-pub(super) fn guards(attachment: &Attachment) -> Result<bool, NicError> {
+/// Whether the interface of `attachment` is still the same and runs the program with the number
+/// `program`. Somebody can cut our link and attach another program.
+pub(super) fn guards(attachment: &Attachment, program: u32) -> Result<bool, NicError> {
     let link = query(&attachment.interface)?;
-    Ok(link.is_some_and(|link| link.index == attachment.index && foreign(&link).is_some()))
+    let here = link.filter(|link| link.index == attachment.index);
+    Ok(here.as_ref().and_then(foreign).is_some_and(|(_, id)| id == program))
 }
 
 /// Attaches in one mode. The kernel itself refuses when any program is there already, in either

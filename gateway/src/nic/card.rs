@@ -158,7 +158,10 @@ impl Card {
         let Some((attachment, _)) = self.links.iter().find(|(known, _)| known.interface == interface) else {
             return Ok(false);
         };
-        attach::guards(attachment)
+        let failed = |error| NicError::from_error("ask about the XDP program", &error);
+        let program = self.ebpf.program(names::PROGRAM).ok_or(ProgramError::UnexpectedProgramType);
+        let own = program.and_then(|program| program.info()).map_err(failed)?;
+        attach::guards(attachment, own.id())
     }
 
     /// Runs the program on `frame` without any interface, `repeat` times, and says what becomes of

@@ -216,3 +216,25 @@ pub(crate) fn nothing_is_attached_before_the_first_publication() -> Outcome {
         Ok(())
     })
 }
+
+pub(crate) fn an_interface_made_anew_is_not_taken_for_a_guarded_one() -> Outcome {
+    in_namespace(|| {
+        // The same number both times: only the program tells them apart.
+        let made = "link add gate index 77 type veth peer name wire";
+        ip(made)?;
+        let mut card = card(Ports::All, 100)?;
+        card.attach("gate", Mode::Native)?;
+        assert!(card.guards("gate")?);
+        ip("link delete gate")?;
+        assert!(!card.guards("gate")?, "it is gone");
+        ip(made)?;
+        assert!(!card.guards("gate")?, "nothing runs there");
+        let foreign = Foreign::attach("gate", "xdp")?;
+        assert!(!card.guards("gate")?, "another program runs there");
+        assert!(matches!(card.attach("gate", Mode::Native), Err(NicError::Foreign { .. })));
+        foreign.detach()?;
+        card.attach("gate", Mode::Native)?;
+        assert!(card.guards("gate")?);
+        Ok(())
+    })
+}

@@ -53,6 +53,7 @@ fn main() {
             loopback_falls_back_to_generic_and_says_why,
             native_mode_on_loopback_is_refused_with_the_remedy,
             a_foreign_program_is_left_alone_and_named,
+            an_interface_made_anew_is_not_taken_for_a_guarded_one,
             a_second_card_does_not_replace_the_first,
             a_missing_interface_is_named,
             an_interface_without_ethernet_is_refused,
