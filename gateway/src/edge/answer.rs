@@ -10,9 +10,6 @@ use tokio::time::timeout;
 use crate::audit::HandshakeId;
 use crate::rejection::{Rejection, http};
 
-/// When a client should come back after a limit or an outage.
-pub(super) const RETRY: Duration = Duration::from_secs(5);
-
 /// How long the client may take to read the answer and close.
 const LINGER: Duration = Duration::from_secs(2);
 /// What a client may send while it does.

@@ -8,13 +8,14 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{self, RETRY};
+use super::answer;
 use super::gate::Gate;
 use super::head::{Head, HeadError};
 use super::opening::Opening;
 use super::snapshot::Route;
 use crate::audit::{Entry, HandshakeId};
 use crate::auth::{Identity, bearer};
+use crate::rejection::http::RETRY;
 use crate::rejection::{Layer, Reason, Rejection};
 use crate::session::limits::{Place, SessionPlace};
 use crate::session::relay::{self, Ending};

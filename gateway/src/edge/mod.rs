@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::rejection::Rejection;
-use answer::RETRY;
+use crate::rejection::http::RETRY;
 
 pub use gate::{Gate, Sources};
 pub use snapshot::{Route, Snapshot};

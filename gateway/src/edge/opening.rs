@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::head::Head;
 use crate::rejection::{Reason, Rejection};
-use crate::session::headers::Headers;
+use crate::session::headers::{Headers, lists_token};
 
 /// A valid opening handshake. For which route, and whether with a good token, is not said yet.
 pub struct Opening {
@@ -189,9 +189,7 @@ impl<'a> Fields<'a> {
     }
 
     fn has_token(&self, name: &str, token: &str) -> bool {
-        self.values(name)
-            .flat_map(|value| value.split(|byte| *byte == b','))
-            .any(|one| one.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+        lists_token(self.values(name), token)
     }
 
     /// All tokens of a list (RFC 9110 §5.6.1); `None` when something else stands there.

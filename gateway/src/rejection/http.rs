@@ -11,7 +11,7 @@ use crate::audit::HandshakeId;
 pub const HEADER: &str = "Gatehouse-Rejection";
 
 /// When to come back after an overload or an outage whose end is not known.
-const RETRY: Duration = Duration::from_secs(5);
+pub const RETRY: Duration = Duration::from_secs(5);
 
 /// The problem document (RFC 9457) of a rejection.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use gateway_ebpf::generation::BLOCK_SIZE;
+
 use super::keys::{self, Keys, Missing};
 use super::lists::Lists;
 use super::protected::Protected;
 use crate::admin::status::{ListStatus, PolicyStatus};
 use crate::config::{Config, Diagnostic, Severity};
 use crate::edge::Snapshot;
-use gateway_ebpf::generation::BLOCK_SIZE;
-
 use crate::policy::{self, CompileLimits, Generation, ListSummary, SourceTable};
 
 /// Everything that is wrong with the files of a configuration.

@@ -57,9 +57,13 @@ pub fn values<'a>(headers: &'a Headers, name: &str) -> impl Iterator<Item = &'a 
 
 /// Whether a list (RFC 9110 §5.6.1) has `token`, in whatever case.
 pub fn has_token(headers: &Headers, name: &str, token: &str) -> bool {
-    values(headers, name)
-        .flat_map(|value| value.split(|byte| *byte == b','))
-        .any(|one| one.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    lists_token(values(headers, name), token)
+}
+
+/// Whether one of the lists `values` (RFC 9110 §5.6.1) holds `token`, in upper or lower case.
+pub fn lists_token<'a>(values: impl Iterator<Item = &'a [u8]>, token: &str) -> bool {
+    let mut tokens = values.flat_map(|value| value.split(|byte| *byte == b','));
+    tokens.any(|one| one.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// Adds a header to `message`.
