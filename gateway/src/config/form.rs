@@ -1,7 +1,11 @@
 //! The form of the configuration file, exactly as TOML has it. Nothing here is checked beyond its
 //! type; `validate` turns it into the model.
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use toml::{Spanned, Value};
 
 /// A list with the places of its items.
@@ -21,6 +25,7 @@ pub(super) struct Form {
     pub(super) limits: Limits,
     pub(super) echo: Option<Echo>,
     pub(super) control: Option<Control>,
+    pub(super) state: Option<State>,
 }
 
 #[derive(Deserialize)]
@@ -37,14 +42,51 @@ pub(super) struct Firewall {
     pub(super) mode: Option<Spanned<String>>,
     pub(super) ports: Option<Spanned<Value>>,
     #[serde(default)]
-    pub(super) deny: Strings,
+    pub(super) deny: Vec<Spanned<List>>,
     #[serde(default)]
-    pub(super) allow: Strings,
+    pub(super) allow: Vec<Spanned<List>>,
     #[serde(default)]
     pub(super) never_block: Strings,
     pub(super) protect: Option<Strings>,
     pub(super) default: Option<Spanned<String>>,
     pub(super) reports_per_second: Option<Spanned<u32>>,
+}
+
+/// An item of `deny` or `allow`: a name alone, or a table when the list has settings of its own.
+pub(super) enum List {
+    Name(String),
+    Table(ListTable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListTable {
+    pub(super) list: Spanned<String>,
+}
+
+/// By hand, because an untagged enum would lose the places of what is inside.
+impl<'de> Deserialize<'de> for List {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListVisitor;
+
+        impl<'de> Visitor<'de> for ListVisitor {
+            type Value = List;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list, as \"deny.list\" or { list = \"deny.list\" }")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<List, E> {
+                Ok(List::Name(name.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<List, A::Error> {
+                ListTable::deserialize(MapAccessDeserializer::new(map)).map(List::Table)
+            }
+        }
+
+        deserializer.deserialize_any(ListVisitor)
+    }
 }
 
 #[derive(Deserialize)]
@@ -100,4 +142,10 @@ pub(super) struct Echo {
 #[serde(deny_unknown_fields)]
 pub(super) struct Control {
     pub(super) socket: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct State {
+    pub(super) folder: Spanned<String>,
 }

@@ -4,6 +4,7 @@
 mod diagnostic;
 mod form;
 mod issuer;
+mod list;
 mod model;
 mod route;
 mod validate;

@@ -29,6 +29,8 @@ pub struct Config {
     pub echo: Option<SocketAddr>,
     /// Unix socket of the running daemon for `explain`, `status` and their like.
     pub control: Option<PathBuf>,
+    /// Folder for what has to outlive the daemon; `None`: nothing is kept.
+    pub state: Option<PathBuf>,
 }
 
 /// One listening socket.

@@ -66,6 +66,14 @@ fn a_good_file_becomes_the_model() {
 }
 
 #[test]
+fn a_list_can_be_a_table() {
+    let config = |list: &str| parse(Path::new("/etc/g.toml"), &DENY.replace("LIST", list)).expect("valid").0;
+    const DENY: &str = "[firewall]\nmode = \"off\"\ndeny = [LIST]\n";
+    let files = |list: &str| config(list).firewall.expect("there is one").deny[0].files.clone();
+    assert_eq!(files("{ list = \"deny.list\" }"), files("\"deny.list\""));
+}
+
+#[test]
 fn an_empty_file_is_valid_and_does_nothing() {
     let config = parse(Path::new("g.toml"), "").expect("valid").0;
     assert!(config.listen.is_empty() && config.firewall.is_none() && config.routes.is_empty());
@@ -79,6 +87,9 @@ fn faults_name_file_line_column_and_remedy() {
     assert_fault("ports =", "prots =", "g.toml:7:1: unknown field `prots`");
     assert_fault("10.99.0.0/24", "10.99.0/24", "g.toml:9:16: `10.99.0/24` is not an address or a prefix");
     assert_fault("127.0.0.1:8080", "127.0.0.1", "g.toml:3:11: `127.0.0.1` is not an address with a port");
+    assert_fault("[\"deny.d/*.list\"]", "[{ list = \"[\" }]", "g.toml:8:18: `[` is not a valid glob");
+    assert_fault("[\"deny.d/*.list\"]", "[{ lst = \"x\" }]", "g.toml:8:11: unknown field `lst`");
+    assert_fault("[\"deny.d/*.list\"]", "[7]", "g.toml:8:9: invalid type: integer `7`, expected a list");
     assert_fault("deny.d/*.list", "https://x.example/l", "g.toml:8:9: `https://x.example/l` is a URL");
     assert_fault("\"jwks.json\"", "\"jwks\"", "g.toml:15:8: the kind of `jwks` is not clear");
     assert_fault(

@@ -12,8 +12,8 @@ use toml::{Spanned, Value};
 
 use super::diagnostic::{Diagnostic, position};
 use super::form::{self, Form, Strings};
-use super::model::{Config, Firewall, Limits, ListFiles, ListPattern, Listen, Mode, Ports, Protect};
-use super::{issuer, route};
+use super::model::{Config, Firewall, Limits, Listen, Mode, Ports, Protect};
+use super::{issuer, list, route};
 use crate::policy::Verdict;
 
 /// The file being checked, and what was found so far.
@@ -41,6 +41,7 @@ impl<'a> Checker<'a> {
         let routes = route::check(&mut self, form.route, &issuers);
         let echo = form.echo.and_then(|echo| self.address(&echo.listen));
         let control = form.control.map(|control| self.path(control.socket.get_ref()));
+        let state = form.state.map(|state| self.path(state.folder.get_ref()));
         if form.listen.is_empty() && !routes.is_empty() {
             self.found.push(Diagnostic::of_file(
                 self.file,
@@ -57,6 +58,7 @@ impl<'a> Checker<'a> {
                 limits,
                 echo,
                 control,
+                state,
             };
             Ok((config, Vec::new()))
         } else {
@@ -67,6 +69,11 @@ impl<'a> Checker<'a> {
     /// Records a fault at `span`.
     pub(super) fn fault(&mut self, span: &Range<usize>, message: impl Into<String>) {
         self.found.push(Diagnostic::at(self.file, self.text, span, message));
+    }
+
+    /// Line and column of `span`, counted from 1.
+    pub(super) fn position(&self, span: &Range<usize>) -> (u32, u32) {
+        position(self.text, span.start)
     }
 
     /// A path of the configuration, relative to the folder of its file.
@@ -157,8 +164,8 @@ impl<'a> Checker<'a> {
             interfaces: self.interfaces(&form.interfaces),
             mode,
             ports,
-            deny: self.patterns(&form.deny),
-            allow: self.patterns(&form.allow),
+            deny: list::check(self, &form.deny),
+            allow: list::check(self, &form.allow),
             never_block: self.never_block(&form.never_block),
             protect: form.protect.map_or(Protect::ALL.to_vec(), |names| self.protect(&names)),
             default,
@@ -228,44 +235,6 @@ impl<'a> Checker<'a> {
             );
         }
         Ports::Only(ports)
-    }
-
-    fn patterns(&mut self, forms: &Strings) -> Vec<ListPattern> {
-        let mut patterns = Vec::new();
-        for form in forms {
-            let text = form.get_ref();
-            if text.contains("://") {
-                let message = format!(
-                    "`{text}` is a URL: a list is a file or a glob of files here; fetch it into a file"
-                );
-                self.fault(&form.span(), message);
-                continue;
-            }
-            let files = match self.list_files(text) {
-                Ok(files) => files,
-                Err(error) => {
-                    self.fault(&form.span(), format!("`{text}` is not a valid glob: {error}"));
-                    continue;
-                }
-            };
-            let (line, column) = position(self.text, form.span().start);
-            patterns.push(ListPattern { files, line, column });
-        }
-        patterns
-    }
-
-    /// Whether something is a glob is decided by what was written: the folder of the configuration
-    /// can have any name.
-    fn list_files(&self, text: &str) -> Result<ListFiles, glob::PatternError> {
-        let Some(wildcard) = text.find(['*', '?', '[']) else {
-            return Ok(ListFiles::One(self.path(text)));
-        };
-        let fixed = text[..wildcard].rfind('/').map_or("", |slash| &text[..=slash]);
-        let folder = self.path(fixed);
-        let escaped = glob::Pattern::escape(&folder.to_string_lossy());
-        let glob = format!("{}/{}", escaped.trim_end_matches('/'), &text[fixed.len()..]);
-        glob::Pattern::new(&glob)?;
-        Ok(ListFiles::Matching { glob, folder })
     }
 
     fn never_block(&mut self, forms: &Strings) -> Vec<(IpNet, u32)> {
