@@ -7,13 +7,13 @@
 //!
 //! ```text
 //! block 0                 header: magic and ABI, number of the generation
-//! V4_ROOT ..              2^18 entries, one for each /18 of IPv4                (see `v4`)
-//! V6_ROOT ..              2^16 entries, one for each /16 of IPv6                (see `v6`)
+//! V4_ROOT ..              2^16 entries of 64 bits, one for each /16 of IPv4     (see `v4`)
+//! V6_ROOT ..              2^16 entries of 32 bits, one for each /16 of IPv6     (see `v6`)
 //! FIRST_FREE ..           leaves and nodes, wherever the compiler put them
 //! ```
 //!
 //! The roots stand at fixed places, so that the first step of a lookup needs no header. Everything
-//! else is reached through [`Entry`] values, which hold block indices: a generation can be copied
+//! else is reached through [`V4Entry`] and [`Entry`] values, which hold block indices: a generation can be copied
 //! anywhere. Words are in native byte order; program and daemon run on the same host.
 //!
 //! Every index is masked and every loop is bounded: on a damaged table a lookup ends at
@@ -23,7 +23,11 @@
 mod v4;
 mod v6;
 
-pub use v4::{V4_BUCKET_BITS, V4_INDEX_FANOUT, V4_LEAF_SEGMENTS, V4_ROOT_BITS, lookup_v4, v4_index, v4_leaf};
+use v4::V4_ENTRIES_PER_BLOCK;
+pub use v4::{
+    V4_INDEX_FANOUT, V4_KEY_BITS, V4_LANES, V4_LEAF_SEGMENTS, V4_ROOT_BITS, V4_SPLIT_KEY_BITS, V4Entry,
+    lookup_v4, set_v4_bitmap, set_v4_root, set_v4_split, v4_index, v4_leaf, v4_points, v4_toggles,
+};
 pub use v6::{
     V6_LEAF_SEGMENTS, V6_LOW_BITS, V6_MAX_STEPS, V6_NODE_FANOUT, V6_ROOT_BITS, V6_UPPER_BITS, lookup_v6,
     v6_leaf, v6_node,
@@ -37,21 +41,25 @@ pub type Block = [u64; 8];
 /// Bytes of a [`Block`]; the value size of the map.
 pub const BLOCK_SIZE: usize = size_of::<Block>();
 
-/// Entries of a root in one block.
+/// Entries of 32 bits in one block.
 const ENTRIES_PER_BLOCK: u32 = 16;
 
 /// First block of the IPv4 root.
 pub const V4_ROOT: u32 = 1;
 
 /// First block of the IPv6 root.
-pub const V6_ROOT: u32 = V4_ROOT + (1 << V4_ROOT_BITS) / ENTRIES_PER_BLOCK;
+pub const V6_ROOT: u32 = V4_ROOT + (1 << V4_ROOT_BITS) / V4_ENTRIES_PER_BLOCK;
 
 /// First block after the roots; also the number of blocks of the smallest generation.
 pub const FIRST_FREE: u32 = V6_ROOT + (1 << V6_ROOT_BITS) / ENTRIES_PER_BLOCK;
 
+/// Blocks of the largest generation: 16 GiB.
+pub const MAX_BLOCKS: u32 = V4Entry::MAX_INDEX + 1;
+
+const _: () = assert!(MAX_BLOCKS <= Entry::MAX_INDEX);
 const _: () = assert!(BLOCK_SIZE == 64);
 const _: () = assert!(ENTRIES_PER_BLOCK as usize * size_of::<Entry>() == BLOCK_SIZE);
-const _: () = assert!(V4_ROOT == 1 && V6_ROOT == 16_385 && FIRST_FREE == 20_481);
+const _: () = assert!(V4_ROOT == 1 && V6_ROOT == 8_193 && FIRST_FREE == 12_289);
 
 /// "gate" in ASCII.
 const MAGIC: u64 = 0x6574_6167;
@@ -150,9 +158,9 @@ pub struct Entry(u32);
 enum Kind {
     Decision = 0,
     Leaf = 1,
-    /// IPv6: a node. IPv4: an index block above leaves.
+    /// IPv6: a node. Below a split of IPv4: an index above leaves.
     Node = 2,
-    /// IPv4: an index block above index blocks.
+    /// Below a split of IPv4: an index above indices.
     Top = 3,
 }
 
@@ -173,13 +181,13 @@ impl Entry {
         Self::block(Kind::Leaf, index)
     }
 
-    /// IPv6: a node, or the first of a node's children. IPv4: an index block above leaves. At most
-    /// at [`Self::MAX_INDEX`].
+    /// IPv6: a node, or the first of a node's children. Below a split of IPv4: an index above
+    /// leaves. At most at [`Self::MAX_INDEX`].
     pub const fn node(index: u32) -> Self {
         Self::block(Kind::Node, index)
     }
 
-    /// IPv4: an index block above index blocks, at most at [`Self::MAX_INDEX`].
+    /// Below a split of IPv4: an index above indices, at most at [`Self::MAX_INDEX`].
     pub const fn top(index: u32) -> Self {
         Self::block(Kind::Top, index)
     }
@@ -231,28 +239,32 @@ impl Entry {
     }
 }
 
-/// Writes `entry` into slot `slot` of the root that starts at block `root`; `false` when `blocks`
-/// ends before it.
+/// Writes `entry` into slot `slot` of the root of IPv6; `false` when `blocks` ends before it.
 #[must_use]
-pub fn set_root(blocks: &mut [Block], root: u32, slot: u32, entry: Entry) -> bool {
-    let Some(block) = blocks.get_mut((root + slot / ENTRIES_PER_BLOCK) as usize) else {
+pub fn set_v6_root(blocks: &mut [Block], slot: u32, entry: Entry) -> bool {
+    let Some(block) = blocks.get_mut((V6_ROOT + slot / ENTRIES_PER_BLOCK) as usize) else {
         return false;
     };
-    let word = &mut block[(slot >> 1 & 7) as usize];
-    let shift = (slot & 1) * 32;
-    *word = *word & !(0xffff_ffff << shift) | u64::from(entry.0) << shift;
+    set_entry(block, slot, entry);
     true
 }
 
-/// The entry in slot `slot` of the root that starts at block `root`; that of [`Decision::PASS`]
+/// Writes `entry` into its place among the entries of a block.
+fn set_entry(block: &mut Block, slot: u32, entry: Entry) {
+    let word = &mut block[(slot >> 1 & 7) as usize];
+    let shift = (slot & 1) * 32;
+    *word = *word & !(0xffff_ffff << shift) | u64::from(entry.0) << shift;
+}
+
+/// The entry in slot `slot` of the root of IPv6; that of [`Decision::PASS`]
 /// when `blocks` ends before it.
 ///
 /// Lookups hand on values, never an `Option` of one: the compiler may compute with the missing
 /// value of a `None` before it throws the result away, and the kernel's verifier refuses to read
 /// what was never written.
 #[inline(always)]
-fn root_entry<B: Blocks + ?Sized>(blocks: &B, root: u32, slot: u32) -> Entry {
-    let Some(block) = blocks.block(root.wrapping_add(slot / ENTRIES_PER_BLOCK)) else {
+fn root_entry<B: Blocks + ?Sized>(blocks: &B, slot: u32) -> Entry {
+    let Some(block) = blocks.block(V6_ROOT.wrapping_add(slot / ENTRIES_PER_BLOCK)) else {
         return Entry::decision(Decision::PASS);
     };
     let word = block[(slot >> 1 & 7) as usize];

@@ -13,7 +13,7 @@
 //!
 //! The first key of a block is implied by the way that led to it.
 
-use super::{Block, Blocks, Decision, Entry, Kind, V6_ROOT, root_entry};
+use super::{Block, Blocks, Decision, Entry, Kind, root_entry};
 
 /// Bits of an address that the root consumes.
 pub const V6_ROOT_BITS: u32 = 16;
@@ -39,7 +39,7 @@ const UNUSED: u64 = 1 << V6_UPPER_BITS;
 /// The decision on an IPv6 address: its first and its last 64 bits, in host byte order.
 #[inline(always)]
 pub fn lookup_v6<B: Blocks + ?Sized>(blocks: &B, high: u64, low: u64) -> Decision {
-    let mut entry = root_entry(blocks, V6_ROOT, (high >> 48) as u32);
+    let mut entry = root_entry(blocks, (high >> 48) as u32);
     let mut key = high << V6_ROOT_BITS >> 1 | low >> V6_LOW_BITS;
     for _ in 0..=V6_MAX_STEPS {
         if matches!(entry.kind(), Kind::Decision) {

@@ -6,7 +6,9 @@ mod v6;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gateway_ebpf::generation::{BLOCK_SIZE, Block, Decision, Entry, FIRST_FREE, header};
+use gateway_ebpf::generation::{
+    BLOCK_SIZE, Block, Decision, Entry, FIRST_FREE, MAX_BLOCKS, V4Entry, header, set_v4_root, set_v6_root,
+};
 use ipnet::IpNet;
 use thiserror::Error;
 
@@ -212,7 +214,7 @@ fn tables(
     let v4 = fold(v4, lists, default);
     let v6 = fold(v6, lists, default);
     let needed = u64::from(FIRST_FREE) + v4::count(&v4) + v6::count(&v6);
-    let limit = limits.blocks.min(Entry::MAX_INDEX);
+    let limit = limits.blocks.min(MAX_BLOCKS);
     let too_many = CompileError::TooManyBlocks { blocks: needed, limit };
     if needed > u64::from(limit) {
         return Err(too_many);
@@ -249,21 +251,27 @@ impl Tables {
         self.0.push(block);
     }
 
-    /// Adds `count` blocks to be filled later by [`Self::set`]; the index of the first.
+    /// Adds `count` blocks to be filled later; the index of the first.
     fn reserve(&mut self, count: usize) -> u32 {
         let first = self.end();
         self.0.resize(self.0.len() + count, [0; 8]);
         first
     }
 
-    /// Fills a reserved block.
-    fn set(&mut self, index: u32, block: Block) {
-        self.0[index as usize] = block;
+    /// A block that was added.
+    fn block_mut(&mut self, index: u32) -> &mut Block {
+        &mut self.0[index as usize]
     }
 
-    /// Writes an entry of a root.
-    fn set_root(&mut self, root: u32, slot: u32, entry: Entry) {
-        let written = gateway_ebpf::generation::set_root(&mut self.0, root, slot, entry);
-        debug_assert!(written, "slot {slot} of the root at block {root}");
+    /// Writes an entry of the root of IPv4.
+    fn set_v4_root(&mut self, slot: u32, entry: V4Entry) {
+        let written = set_v4_root(&mut self.0, slot, entry);
+        debug_assert!(written, "slot {slot} of the root of IPv4");
+    }
+
+    /// Writes an entry of the root of IPv6.
+    fn set_v6_root(&mut self, slot: u32, entry: Entry) {
+        let written = set_v6_root(&mut self.0, slot, entry);
+        debug_assert!(written, "slot {slot} of the root of IPv6");
     }
 }

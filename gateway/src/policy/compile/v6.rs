@@ -1,8 +1,8 @@
 //! Writes the IPv6 segments into trees; the layout is the contract's.
 
 use gateway_ebpf::generation::{
-    Decision, Entry, V6_LEAF_SEGMENTS, V6_LOW_BITS, V6_NODE_FANOUT, V6_ROOT, V6_ROOT_BITS, V6_UPPER_BITS,
-    v6_leaf, v6_node,
+    Decision, Entry, V6_LEAF_SEGMENTS, V6_LOW_BITS, V6_NODE_FANOUT, V6_ROOT_BITS, V6_UPPER_BITS, v6_leaf,
+    v6_node,
 };
 
 use super::Tables;
@@ -37,7 +37,7 @@ pub(super) fn write(segments: &[Segment<u128>], tables: &mut Tables) {
             upper.push((key, entry));
         }
         let entry = write_tree(&upper, tables);
-        tables.set_root(V6_ROOT, number, entry);
+        tables.set_v6_root(number, entry);
     }
 }
 
@@ -168,7 +168,7 @@ fn write_siblings(keys: &[(u64, Entry)], span: usize, tables: &mut Tables) -> En
             let child = write_siblings(keys, below, tables);
             v6_node(child, keys.iter().step_by(below).skip(1).map(|&(key, _)| key))
         };
-        tables.set(index, block);
+        *tables.block_mut(index) = block;
     }
     if span == V6_LEAF_SEGMENTS { Entry::leaf(first) } else { Entry::node(first) }
 }

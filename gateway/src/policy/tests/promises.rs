@@ -94,7 +94,7 @@ fn a_list_keeps_its_source_from_generation_to_generation() {
 fn a_policy_above_a_limit_is_refused_with_the_figure_and_changes_no_index() {
     let mut sources = SourceTable::new(1);
     let input = |lists| PolicyInput { default: Verdict::Pass, lists };
-    let a = list(Tier::Deny, "a", [net("192.0.2.0/24"), net("198.51.100.0/24")]);
+    let a = list(Tier::Deny, "a", [net("192.0.2.0/25"), net("198.51.100.0/25")]);
     let limits = CompileLimits { prefixes: 1, ..CompileLimits::default() };
     let result = compile(1, &input(vec![a.clone()]), &limits, &mut sources);
     let too_many = CompileError::TooManyPrefixes { count: 2, limit: 1 };

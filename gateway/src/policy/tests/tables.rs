@@ -4,36 +4,72 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use gateway_ebpf::generation::{
-    Block, Decision, Entry, FIRST_FREE, V4_ROOT, V6_ROOT, lookup_v4, lookup_v6, set_root, v6_node,
+    Block, Decision, Entry, FIRST_FREE, V4Entry, lookup_v4, lookup_v6, set_v4_root, set_v6_root, v6_node,
 };
 use ipnet::{IpNet, Ipv6Net};
 use proptest::prelude::*;
 
 use super::*;
 
-/// Denies exactly `members` of 10.0.0.0/18, one by one, and asks about every address of it.
-fn denies_exactly_these(members: &BTreeSet<u32>) {
+/// Denies exactly `members` of 10.0.0.0/16, one by one and for `lists` in turns, and asks about
+/// every address of it.
+fn denies_exactly_these(members: &BTreeSet<u32>, lists: usize) {
     let start = u32::from(Ipv4Addr::new(10, 0, 0, 0));
-    let prefixes =
-        members.iter().map(|offset| IpNet::from(IpAddr::from(Ipv4Addr::from_bits(start + offset))));
-    let generation = compiled(Verdict::Pass, vec![list(Tier::Deny, "a", prefixes)]);
-    for offset in 0..1 << 14 {
-        let address = Ipv4Addr::from_bits(start + offset);
-        let dropped = generation.decide(address.into()).is_drop();
-        assert_eq!(dropped, members.contains(&offset), "{address} of {}", members.len());
+    let address = |offset: u32| Ipv4Addr::from_bits(start + offset);
+    let lists = (0..lists).map(|own| {
+        let members = members.iter().skip(own).step_by(lists);
+        list(Tier::Deny, &own.to_string(), members.map(|offset| IpNet::from(IpAddr::from(address(*offset)))))
+    });
+    let count = lists.len();
+    let generation = compiled(Verdict::Pass, lists.collect());
+    let mut left = members.iter().zip((0..count).cycle()).peekable();
+    for offset in 0..1 << 16 {
+        let expected = left.next_if(|(member, _)| **member == offset).map(|(_, list)| list.to_string());
+        let decision = generation.decide(address(offset).into());
+        assert_eq!(decision.is_drop(), expected.is_some(), "{} of {}", address(offset), members.len());
+        let source = generation.source(decision.source()).expect("known");
+        assert_eq!(source.list.as_deref(), expected.as_deref(), "{} of {}", address(offset), members.len());
     }
-    for neighbour in [start - 1, start + (1 << 14)] {
+    for neighbour in [start - 1, start + (1 << 16)] {
         assert!(!generation.decide(Ipv4Addr::from_bits(neighbour).into()).is_drop());
     }
 }
 
 #[test]
-fn a_bucket_of_ipv4_is_exact_at_every_depth_of_its_index() {
-    // Every second address: segments are twice as many. Around a full leaf, a full index of
-    // leaves, a second index, and the worst bucket that there is.
-    for members in [1, 7, 8, 9, 255, 256, 257, 511, 512, 513, 4000, 8191, 8192] {
-        denies_exactly_these(&(0..members).map(|member| member * 2).collect());
-        denies_exactly_these(&(0..members).map(|member| member * 2 + 1).collect());
+fn a_bucket_of_ipv4_is_exact_in_every_shape() {
+    // Around full points (32), toggles (16 members), a leaf (8 members apart), an index of leaves
+    // (256), and an index of indices in the worst bucket that there is.
+    for members in [1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 255, 256, 257, 511, 512, 8191, 8192, 32767, 32768] {
+        for lists in [1, 3] {
+            denies_exactly_these(&(0..members).map(|member| member * 2).collect(), lists);
+            denies_exactly_these(&(0..members).map(|member| member * 2 + 1).collect(), lists);
+            // With the highest key.
+            denies_exactly_these(
+                &(0..members).map(|member| u32::from(u16::MAX) - member * 2).collect(),
+                lists,
+            );
+        }
+    }
+}
+
+#[test]
+fn ranges_of_ipv4_are_exact_in_every_shape() {
+    for lists in [1, 3] {
+        for ranges in [1, 2, 15, 16, 17, 40] {
+            // Too long for points, and not of whole /24s; with and without the end of the bucket.
+            let stride = 0x1_0000 / ranges;
+            let inside = (0..ranges).flat_map(|range| range * stride + 3..range * stride + stride / 2);
+            denies_exactly_these(&inside.collect(), lists);
+            let at_the_end =
+                (0..ranges).flat_map(|range| range * stride + stride / 2 + 1..(range + 1) * stride);
+            denies_exactly_these(&at_the_end.collect(), lists);
+            // Whole /24s.
+            let stride = 256 / ranges;
+            let whole = (0..ranges)
+                .flat_map(|range| range * stride..range * stride + stride.div_ceil(2))
+                .flat_map(|place| place << 8..(place + 1) << 8);
+            denies_exactly_these(&whole.collect(), lists);
+        }
     }
 }
 
@@ -110,8 +146,8 @@ fn a_node_that_leads_to_itself_ends_as_pass() {
     for (at, block) in (FIRST_FREE..).zip(&mut blocks[FIRST_FREE as usize..]) {
         *block = v6_node(Entry::node(at), []);
     }
-    assert!(set_root(&mut blocks, V6_ROOT, 0x2001, Entry::node(FIRST_FREE)));
-    assert!(set_root(&mut blocks, V4_ROOT, 1, Entry::node(u32::MAX)));
+    assert!(set_v6_root(&mut blocks, 0x2001, Entry::node(FIRST_FREE)));
+    assert!(set_v4_root(&mut blocks, 1, V4Entry::leaf(u32::MAX)));
     assert_eq!(lookup_v6(blocks.as_slice(), 0x2001 << 48, 0), Decision::PASS);
-    assert_eq!(lookup_v4(blocks.as_slice(), 1 << 14), Decision::PASS);
+    assert_eq!(lookup_v4(blocks.as_slice(), 1 << 16), Decision::PASS);
 }
