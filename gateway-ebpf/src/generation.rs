@@ -8,16 +8,20 @@
 //! ```text
 //! block 0                 header: magic and ABI, number of the generation
 //! V4_ROOT ..              2^16 entries of 64 bits, one for each /16 of IPv4     (see `v4`)
-//! V6_ROOT ..              2^16 entries of 32 bits, one for each /16 of IPv6     (see `v6`)
+//! V6_ROOT ..              2^16 entries of 64 bits, one for each /16 of IPv6     (see `v6`)
 //! FIRST_FREE ..           leaves and nodes, wherever the compiler put them
 //! ```
 //!
 //! The roots stand at fixed places, so that the first step of a lookup needs no header. Everything
-//! else is reached through [`V4Entry`] and [`Entry`] values, which hold block indices: a generation can be copied
+//! else is reached through [`V4Entry`], [`V6Entry`], [`V6Record`] and [`Entry`] values, which hold block indices: a generation can be copied
 //! anywhere. Words are in native byte order; program and daemon run on the same host.
 //!
 //! Every index is masked and every loop is bounded: on a damaged table a lookup ends at
 //! [`Decision::PASS`] or at a wrong decision, but it always ends.
+//!
+//! Lookups hand on values, never an `Option` of one: the compiler may compute with the missing
+//! value of a `None` before it throws the result away, and the kernel's verifier refuses to read
+//! what was never written.
 #![expect(clippy::cast_possible_truncation, reason = "fields are cut out of wider words")]
 
 mod v4;
@@ -28,9 +32,11 @@ pub use v4::{
     V4_INDEX_FANOUT, V4_KEY_BITS, V4_LANES, V4_LEAF_SEGMENTS, V4_ROOT_BITS, V4_SPLIT_KEY_BITS, V4Entry,
     lookup_v4, set_v4_bitmap, set_v4_root, set_v4_split, v4_index, v4_leaf, v4_points, v4_toggles,
 };
+use v6::V6_ENTRIES_PER_BLOCK;
 pub use v6::{
-    V6_LEAF_SEGMENTS, V6_LOW_BITS, V6_MAX_STEPS, V6_NODE_FANOUT, V6_ROOT_BITS, V6_UPPER_BITS, lookup_v6,
-    v6_leaf, v6_node,
+    V6_FAN_BITS, V6_LEAF_SEGMENTS, V6_LINE_BITS, V6_LOW_BITS, V6_MAX_STEPS, V6_NODE_FANOUT, V6_ROOT_BITS,
+    V6_UPPER_BITS, V6Entry, V6Record, lookup_v6, set_v6_root, set_v6_word, v6_cell, v6_leaf, v6_line,
+    v6_node,
 };
 
 use crate::packet::Source;
@@ -51,7 +57,7 @@ pub const V4_ROOT: u32 = 1;
 pub const V6_ROOT: u32 = V4_ROOT + (1 << V4_ROOT_BITS) / V4_ENTRIES_PER_BLOCK;
 
 /// First block after the roots; also the number of blocks of the smallest generation.
-pub const FIRST_FREE: u32 = V6_ROOT + (1 << V6_ROOT_BITS) / ENTRIES_PER_BLOCK;
+pub const FIRST_FREE: u32 = V6_ROOT + (1 << V6_ROOT_BITS) / V6_ENTRIES_PER_BLOCK;
 
 /// Blocks of the largest generation: 16 GiB.
 pub const MAX_BLOCKS: u32 = V4Entry::MAX_INDEX + 1;
@@ -59,7 +65,7 @@ pub const MAX_BLOCKS: u32 = V4Entry::MAX_INDEX + 1;
 const _: () = assert!(MAX_BLOCKS <= Entry::MAX_INDEX);
 const _: () = assert!(BLOCK_SIZE == 64);
 const _: () = assert!(ENTRIES_PER_BLOCK as usize * size_of::<Entry>() == BLOCK_SIZE);
-const _: () = assert!(V4_ROOT == 1 && V6_ROOT == 8_193 && FIRST_FREE == 12_289);
+const _: () = assert!(V4_ROOT == 1 && V6_ROOT == 8_193 && FIRST_FREE == 16_385);
 
 /// "gate" in ASCII.
 const MAGIC: u64 = 0x6574_6167;
@@ -160,7 +166,7 @@ enum Kind {
     Leaf = 1,
     /// IPv6: a node. Below a split of IPv4: an index above leaves.
     Node = 2,
-    /// Below a split of IPv4: an index above indices.
+    /// Below a split of IPv4: an index above indices. In the root of IPv6: a fan.
     Top = 3,
 }
 
@@ -187,7 +193,7 @@ impl Entry {
         Self::block(Kind::Node, index)
     }
 
-    /// Below a split of IPv4: an index above indices, at most at [`Self::MAX_INDEX`].
+    /// Below a split of IPv4: an index above indices. In the root of IPv6: a fan. At most at [`Self::MAX_INDEX`].
     pub const fn top(index: u32) -> Self {
         Self::block(Kind::Top, index)
     }
@@ -239,34 +245,9 @@ impl Entry {
     }
 }
 
-/// Writes `entry` into slot `slot` of the root of IPv6; `false` when `blocks` ends before it.
-#[must_use]
-pub fn set_v6_root(blocks: &mut [Block], slot: u32, entry: Entry) -> bool {
-    let Some(block) = blocks.get_mut((V6_ROOT + slot / ENTRIES_PER_BLOCK) as usize) else {
-        return false;
-    };
-    set_entry(block, slot, entry);
-    true
-}
-
 /// Writes `entry` into its place among the entries of a block.
 fn set_entry(block: &mut Block, slot: u32, entry: Entry) {
     let word = &mut block[(slot >> 1 & 7) as usize];
     let shift = (slot & 1) * 32;
     *word = *word & !(0xffff_ffff << shift) | u64::from(entry.0) << shift;
-}
-
-/// The entry in slot `slot` of the root of IPv6; that of [`Decision::PASS`]
-/// when `blocks` ends before it.
-///
-/// Lookups hand on values, never an `Option` of one: the compiler may compute with the missing
-/// value of a `None` before it throws the result away, and the kernel's verifier refuses to read
-/// what was never written.
-#[inline(always)]
-fn root_entry<B: Blocks + ?Sized>(blocks: &B, slot: u32) -> Entry {
-    let Some(block) = blocks.block(V6_ROOT.wrapping_add(slot / ENTRIES_PER_BLOCK)) else {
-        return Entry::decision(Decision::PASS);
-    };
-    let word = block[(slot >> 1 & 7) as usize];
-    Entry((word >> ((slot & 1) * 32)) as u32)
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gateway_ebpf::generation::{
-    BLOCK_SIZE, Block, Decision, Entry, FIRST_FREE, MAX_BLOCKS, V4Entry, header, set_v4_root, set_v6_root,
+    BLOCK_SIZE, Block, Decision, FIRST_FREE, MAX_BLOCKS, V4Entry, V6Entry, header, set_v4_root, set_v6_root,
+    set_v6_word,
 };
 use ipnet::IpNet;
 use thiserror::Error;
@@ -270,8 +271,14 @@ impl Tables {
     }
 
     /// Writes an entry of the root of IPv6.
-    fn set_v6_root(&mut self, slot: u32, entry: Entry) {
+    fn set_v6_root(&mut self, slot: u32, entry: V6Entry) {
         let written = set_v6_root(&mut self.0, slot, entry);
         debug_assert!(written, "slot {slot} of the root of IPv6");
+    }
+
+    /// Writes the word number `number`, counted from block 0: a record or a part of a cell.
+    fn set_v6_word(&mut self, number: u32, word: u64) {
+        let written = set_v6_word(&mut self.0, number, word);
+        debug_assert!(written, "word {number}");
     }
 }

@@ -1,42 +1,36 @@
-//! Writes the IPv6 segments into trees; the layout is the contract's.
+//! Writes the IPv6 segments into fans and trees; the layout is the contract's.
+
+use std::collections::BTreeMap;
+use std::iter;
 
 use gateway_ebpf::generation::{
-    Decision, Entry, V6_LEAF_SEGMENTS, V6_LOW_BITS, V6_NODE_FANOUT, V6_ROOT_BITS, V6_UPPER_BITS, v6_leaf,
-    v6_node,
+    Decision, Entry, V6_FAN_BITS, V6_LEAF_SEGMENTS, V6_LINE_BITS, V6_LOW_BITS, V6_NODE_FANOUT, V6_ROOT_BITS,
+    V6_UPPER_BITS, V6Entry, V6Record, v6_cell, v6_leaf, v6_line, v6_node,
 };
 
 use super::Tables;
 use crate::policy::fold::Segment;
 
+/// Changes in a slot from which on it gets a fan: a tree of so many has two levels, and a fan is
+/// not slower.
+const FAN_FROM: usize = V6_LEAF_SEGMENTS * V6_NODE_FANOUT;
+
+/// Children of a fan for each change: so many that most have none, and a source in no list is
+/// passed after one line of the fan.
+const SPREAD: usize = 4;
+
+/// Words of a block.
+const WORDS: u32 = 8;
+
 /// Blocks that [`write`] will add.
 pub(super) fn count(segments: &[Segment<u128>]) -> u64 {
-    slots(segments)
-        .map(|(_, slot)| {
-            let mut upper_keys = 0;
-            let low_trees: u64 =
-                slot.upper_keys().inspect(|_| upper_keys += 1).map(|(_, run)| tree_blocks(run.len())).sum();
-            low_trees + tree_blocks(upper_keys)
-        })
-        .sum()
+    slots(segments).map(|slot| slot.blocks()).sum()
 }
 
 /// Adds the blocks below the root, and fills the root.
 pub(super) fn write(segments: &[Segment<u128>], tables: &mut Tables) {
-    let mut upper = Vec::new();
-    let mut low = Vec::new();
-    for (number, slot) in slots(segments) {
-        upper.clear();
-        for (key, run) in slot.upper_keys() {
-            let entry = if run.len() == 1 {
-                Entry::decision(run.first)
-            } else {
-                low.clear();
-                low.extend(run.low_keys());
-                write_tree(&low, tables).low()
-            };
-            upper.push((key, entry));
-        }
-        let entry = write_tree(&upper, tables);
+    for (number, slot) in (0..).zip(slots(segments)) {
+        let entry = slot.write(tables);
         tables.set_v6_root(number, entry);
     }
 }
@@ -44,20 +38,32 @@ pub(super) fn write(segments: &[Segment<u128>], tables: &mut Tables) {
 /// Segments that share the leading bits of their addresses.
 #[derive(Clone, Copy)]
 struct Run<'a> {
-    /// What holds at the start.
+    /// The lowest address.
+    start: u128,
+    /// What holds there.
     first: Decision,
     /// The segments that begin further on.
     inside: &'a [Segment<u128>],
 }
 
 /// Every slot of the root with its segments.
-fn slots(segments: &[Segment<u128>]) -> impl Iterator<Item = (u32, Run<'_>)> {
-    let mut decision = Decision::PASS;
+fn slots(segments: &[Segment<u128>]) -> impl Iterator<Item = Run<'_>> {
+    cut(segments, Decision::PASS, 0, V6_ROOT_BITS, 1 << V6_ROOT_BITS)
+}
+
+/// Cuts `segments` into `count` runs, each of the addresses that share their first `bits` bits, from
+/// the address `start` on, where `decision` holds.
+fn cut(
+    segments: &[Segment<u128>],
+    mut decision: Decision,
+    start: u128,
+    bits: u32,
+    count: u32,
+) -> impl Iterator<Item = Run<'_>> {
     let mut left = segments;
-    (0..1u32 << V6_ROOT_BITS).map(move |slot| {
-        let start = u128::from(slot) << (128 - V6_ROOT_BITS);
-        let last = start | u128::MAX >> V6_ROOT_BITS;
-        (slot, take(&mut left, &mut decision, start, last))
+    (0..count).map(move |number| {
+        let start = start + (u128::from(number) << (128 - bits));
+        take(&mut left, &mut decision, start, start | u128::MAX >> bits)
     })
 }
 
@@ -72,7 +78,7 @@ fn take<'a>(left: &mut &'a [Segment<u128>], decision: &mut Decision, start: u128
     }
     let end = left.iter().position(|segment| segment.first > last).unwrap_or(left.len());
     let (inside, after) = left.split_at(end);
-    let run = Run { first: *decision, inside };
+    let run = Run { start, first: *decision, inside };
     *left = after;
     if let Some(last) = inside.last() {
         *decision = last.decision;
@@ -88,28 +94,95 @@ impl<'a> Run<'a> {
         1 + self.inside.len()
     }
 
+    /// Blocks of a slot.
+    fn blocks(self) -> u64 {
+        let Some(fan) = self.fan() else {
+            return self.tree_blocks();
+        };
+        let (mut records, mut cells, mut trees) = (0, 0, 0);
+        for child in fan.children() {
+            match fan.child(child) {
+                Child::Common => continue,
+                Child::Cell { .. } => cells += 1,
+                Child::Tree => trees += child.tree_blocks(),
+                Child::Decision(_) | Child::Prefix { .. } => {}
+            }
+            records += 1;
+        }
+        (fan.lines() + fan.record_blocks(records) + fan.cell_blocks(cells)) as u64 + trees
+    }
+
+    /// Adds the blocks of a slot.
+    fn write(self, tables: &mut Tables) -> V6Entry {
+        match self.fan() {
+            Some(fan) => fan.write(tables),
+            None => V6Entry::plain(self.write_tree(tables)),
+        }
+    }
+
+    /// The fan of a slot, if it is worth one.
+    fn fan(self) -> Option<Fan<'a>> {
+        if self.inside.len() < FAN_FROM {
+            return None;
+        }
+        let wanted = (self.inside.len() * SPREAD).next_power_of_two().trailing_zeros();
+        let bits = wanted.clamp(V6_LINE_BITS, V6_FAN_BITS);
+        let mut fan = Fan { run: self, bits, common: self.first };
+        let mut children: BTreeMap<u16, usize> = BTreeMap::new();
+        let mut fullest = 0;
+        for child in fan.children() {
+            fullest = fullest.max(child.inside.len());
+            *children.entry(child.first.bits()).or_default() += 1;
+        }
+        // Where everything is in one child, a fan is only one step more.
+        if fullest > self.inside.len() / 2 {
+            return None;
+        }
+        let common = children.into_iter().max_by_key(|&(_, count)| count)?;
+        fan.common = Decision::from_bits(common.0);
+        Some(fan)
+    }
+
+    /// Blocks of the tree.
+    fn tree_blocks(self) -> u64 {
+        let mut upper_keys = 0;
+        let low_trees: u64 =
+            self.upper_keys().inspect(|_| upper_keys += 1).map(|(_, run)| tree_blocks(run.len())).sum();
+        low_trees + tree_blocks(upper_keys)
+    }
+
+    /// Adds the tree.
+    fn write_tree(self, tables: &mut Tables) -> Entry {
+        let keys: Vec<(u64, Entry)> = self
+            .upper_keys()
+            .map(|(key, run)| match run.inside {
+                [] => (key, Entry::decision(run.first)),
+                _ => {
+                    let low: Vec<(u64, Entry)> = run.low_keys().collect();
+                    (key, write_tree(&low, tables).low())
+                }
+            })
+            .collect();
+        write_tree(&keys, tables)
+    }
+
     /// The upper keys at which something changes, each with the segments of that key; the first is
-    /// key 0. Where something changes within a key, what holds after it starts with the next.
+    /// that of the run's start. Where something changes within a key, what holds after it starts
+    /// with the next.
     fn upper_keys(self) -> impl Iterator<Item = (u64, Run<'a>)> {
         let mut decision = self.first;
         let mut left = self.inside;
-        let mut next = Some(0);
-        std::iter::from_fn(move || {
+        let mut next = Some(upper_key(self.start));
+        let slot = self.start & !(UPPER_MASK << V6_LOW_BITS | LOW_MASK);
+        iter::from_fn(move || {
             let key = next?;
-            let run = match left.first() {
-                // `take` needs whole addresses; the slot is the same for all of them.
-                Some(segment) => {
-                    let slot = segment.first & !(UPPER_MASK << V6_LOW_BITS | LOW_MASK);
-                    let start = slot | u128::from(key) << V6_LOW_BITS;
-                    take(&mut left, &mut decision, start, start | LOW_MASK)
-                }
-                None => Run { first: decision, inside: &[] },
-            };
+            let start = slot | u128::from(key) << V6_LOW_BITS;
+            let run = take(&mut left, &mut decision, start, start | LOW_MASK);
             let changed_within = !run.inside.is_empty();
             next = if changed_within && key < u64::MAX >> 1 {
                 Some(key + 1)
             } else {
-                left.first().map(upper_key)
+                left.first().map(|segment| upper_key(segment.first))
             };
             Some((key, run))
         })
@@ -117,18 +190,125 @@ impl<'a> Run<'a> {
 
     /// The low keys of a run within one upper key, each with its decision.
     fn low_keys(self) -> impl Iterator<Item = (u64, Entry)> {
-        std::iter::once((0, Entry::decision(self.first)))
-            .chain(self.inside.iter().map(|segment| (low_key(segment), Entry::decision(segment.decision))))
+        iter::once((0, Entry::decision(self.first))).chain(
+            self.inside.iter().map(|segment| (low_key(segment.first), Entry::decision(segment.decision))),
+        )
     }
 }
 
-fn upper_key(segment: &Segment<u128>) -> u64 {
-    (segment.first >> V6_LOW_BITS & UPPER_MASK) as u64
+fn upper_key(address: u128) -> u64 {
+    (address >> V6_LOW_BITS & UPPER_MASK) as u64
 }
 
-fn low_key(segment: &Segment<u128>) -> u64 {
-    (segment.first & LOW_MASK) as u64
+fn low_key(address: u128) -> u64 {
+    (address & LOW_MASK) as u64
 }
+
+/// The fan of a slot.
+struct Fan<'a> {
+    run: Run<'a>,
+    /// Bits that it consumes.
+    bits: u32,
+    /// What most children are.
+    common: Decision,
+}
+
+/// What a fan has of a child.
+enum Child {
+    /// The common decision; no record.
+    Common,
+    /// Another decision.
+    Decision(Decision),
+    /// One prefix, up to /64, within the common decision.
+    Prefix { high: u64, length: u32, decision: Decision },
+    /// One prefix beyond /64 within the common decision.
+    Cell { address: u128, length: u32, decision: Decision },
+    /// Anything else.
+    Tree,
+}
+
+impl<'a> Fan<'a> {
+    fn children(&self) -> impl Iterator<Item = Run<'a>> + use<'a> {
+        cut(self.run.inside, self.run.first, self.run.start, V6_ROOT_BITS + self.bits, 1 << self.bits)
+    }
+
+    fn child(&self, child: Run<'_>) -> Child {
+        // The only run of addresses with another decision than the common one.
+        let (outside, common) = (child.first == self.common, self.common);
+        let (from, after, decision) = match *child.inside {
+            [] if outside => return Child::Common,
+            [] => return Child::Decision(child.first),
+            [one] if outside => (one.first, None, one.decision),
+            [one] if one.decision == common => (child.start, Some(one.first), child.first),
+            [one, after] if outside && after.decision == common => {
+                (one.first, Some(after.first), one.decision)
+            }
+            _ => return Child::Tree,
+        };
+        let last = after.map_or(child.start | u128::MAX >> (V6_ROOT_BITS + self.bits), |after| after - 1);
+        let length = (from ^ last).leading_zeros();
+        let host = u128::MAX.checked_shr(length).unwrap_or(0);
+        if from & host != 0 || last & host != host {
+            return Child::Tree;
+        }
+        if length <= 64 {
+            Child::Prefix { high: (from >> 64) as u64, length, decision }
+        } else {
+            Child::Cell { address: from, length, decision }
+        }
+    }
+
+    /// Blocks with the bits of the children.
+    fn lines(&self) -> usize {
+        1 << (self.bits - V6_LINE_BITS)
+    }
+
+    fn record_blocks(&self, records: usize) -> usize {
+        records.div_ceil(WORDS as usize)
+    }
+
+    fn cell_blocks(&self, cells: usize) -> usize {
+        (cells * 2).div_ceil(WORDS as usize)
+    }
+
+    /// Adds the lines, the records, the cells, and the trees behind them.
+    fn write(&self, tables: &mut Tables) -> V6Entry {
+        let children: Vec<(Child, Run<'a>)> =
+            self.children().map(|child| (self.child(child), child)).collect();
+        let records = children.iter().filter(|(child, _)| !matches!(child, Child::Common)).count();
+        let cells = children.iter().filter(|(child, _)| matches!(child, Child::Cell { .. })).count();
+        let lines = tables.reserve(self.lines());
+        let mut record = tables.reserve(self.record_blocks(records)) * WORDS;
+        let mut cell = tables.reserve(self.cell_blocks(cells)) * WORDS;
+        for (line, children) in (lines..).zip(children.chunks(1 << V6_LINE_BITS)) {
+            let first = record;
+            let mut bits = [0u64; 4];
+            for (place, (child, run)) in children.iter().enumerate() {
+                let word = match *child {
+                    Child::Common => continue,
+                    Child::Decision(decision) => V6Record::plain(Entry::decision(decision)),
+                    Child::Prefix { high, length, decision } => V6Record::prefix(high, length, decision),
+                    Child::Cell { address, length, decision } => {
+                        let words = v6_cell((address >> 64) as u64, (address & LOW_HALF) as u64, decision);
+                        for (number, word) in (cell..).zip(words) {
+                            tables.set_v6_word(number, word);
+                        }
+                        cell += 2;
+                        V6Record::cell(cell - 2, length)
+                    }
+                    Child::Tree => V6Record::plain(run.write_tree(tables)),
+                };
+                tables.set_v6_word(record, word.word());
+                record += 1;
+                bits[place >> 6] |= 1 << (place & 63);
+            }
+            *tables.block_mut(line) = v6_line(bits, first);
+        }
+        V6Entry::fan(lines, self.bits, self.common)
+    }
+}
+
+const LOW_HALF: u128 = u64::MAX as u128;
 
 /// Blocks of the tree over `keys` keys.
 fn tree_blocks(keys: usize) -> u64 {

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use gateway_ebpf::generation::{
-    Block, Decision, Entry, FIRST_FREE, V4Entry, lookup_v4, lookup_v6, set_v4_root, set_v6_root, v6_node,
+    Block, Decision, Entry, FIRST_FREE, V4Entry, V6Entry, lookup_v4, lookup_v6, set_v4_root, set_v6_root,
+    v6_node,
 };
 use ipnet::{IpNet, Ipv6Net};
 use proptest::prelude::*;
@@ -108,6 +109,50 @@ fn a_tree_of_ipv6_is_exact_at_every_depth() {
 }
 
 #[test]
+fn a_fan_of_ipv6_is_exact_for_every_child() {
+    // Spread over the bits after the root by an odd multiplier, so that children have none, one or
+    // several prefixes, of every length that a record knows and some that it does not.
+    for count in [24, 25, 100, 3_000] {
+        for length in [21u8, 25, 29, 32, 47, 48, 56, 63, 64, 65, 79, 80, 127, 128] {
+            let mut spread: Vec<Ipv6Net> = (0..count)
+                .map(|n: u128| {
+                    let bits = n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835) & (u128::MAX >> 16);
+                    Ipv6Net::new(Ipv6Addr::from_bits(0x2a02 << 112 | bits), length).unwrap().trunc()
+                })
+                .collect();
+            spread.sort_unstable();
+            spread.dedup();
+            // Only those that are not adjacent to another one.
+            let next = |net: &Ipv6Net| net.broadcast().to_bits() + 1;
+            let mut apart: Vec<Ipv6Net> = Vec::new();
+            for net in spread {
+                if apart.last().is_none_or(|last| next(last) < net.network().to_bits()) {
+                    apart.push(net);
+                }
+            }
+            denies_exactly_these_v6(&apart);
+        }
+    }
+}
+
+#[test]
+fn a_fan_below_a_denied_network_is_exact() {
+    let deny = list(Tier::Deny, "wide", [net("2a02::/16")]);
+    let holes: Vec<IpNet> = (0..2_000u128)
+        .map(|n| Ipv6Addr::from_bits(0x2a02 << 112 | n << 101 | n << 40))
+        .map(|address| Ipv6Net::new(address, 64 + (address.segments()[1] % 65) as u8).unwrap().trunc().into())
+        .collect();
+    let allow = list(Tier::Allow, "holes", holes.iter().copied());
+    let generation = compiled(Verdict::Pass, vec![deny, allow]);
+    for hole in holes {
+        let (first, last) = (hole.network(), hole.broadcast());
+        assert!(!generation.decide(first).is_drop() && !generation.decide(last).is_drop(), "{hole}");
+        let IpAddr::V6(last) = last else { unreachable!() };
+        assert!(generation.decide(Ipv6Addr::from_bits(last.to_bits() + 1).into()).is_drop(), "{hole}");
+    }
+}
+
+#[test]
 fn single_addresses_deep_in_many_networks_are_exact() {
     let prefixes: Vec<Ipv6Net> = (0..3_000u128)
         .map(|n| Ipv6Addr::from_bits(0x2001 << 112 | (n / 3) << 64 | 1 << (n % 3 * 20)))
@@ -146,7 +191,7 @@ fn a_node_that_leads_to_itself_ends_as_pass() {
     for (at, block) in (FIRST_FREE..).zip(&mut blocks[FIRST_FREE as usize..]) {
         *block = v6_node(Entry::node(at), []);
     }
-    assert!(set_v6_root(&mut blocks, 0x2001, Entry::node(FIRST_FREE)));
+    assert!(set_v6_root(&mut blocks, 0x2001, V6Entry::plain(Entry::node(FIRST_FREE))));
     assert!(set_v4_root(&mut blocks, 1, V4Entry::leaf(u32::MAX)));
     assert_eq!(lookup_v6(blocks.as_slice(), 0x2001 << 48, 0), Decision::PASS);
     assert_eq!(lookup_v4(blocks.as_slice(), 1 << 16), Decision::PASS);
