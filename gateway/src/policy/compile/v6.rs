@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::iter;
+use std::ops::Range;
 
 use gateway_ebpf::generation::{
-    Decision, Entry, V6_FAN_BITS, V6_LEAF_SEGMENTS, V6_LINE_BITS, V6_LOW_BITS, V6_NODE_FANOUT, V6_ROOT_BITS,
-    V6_UPPER_BITS, V6Entry, V6Record, v6_cell, v6_leaf, v6_line, v6_node,
+    Block, Decision, Entry, V6_FAN_BITS, V6_LEAF_SEGMENTS, V6_LINE_BITS, V6_LOW_BITS, V6_NODE_FANOUT,
+    V6_ROOT_BITS, V6_UPPER_BITS, V6Entry, V6Record, v6_cell, v6_leaf, v6_line, v6_node,
 };
 
 use super::Tables;
@@ -100,14 +101,14 @@ impl<'a> Run<'a> {
             return self.tree_blocks();
         };
         let (mut records, mut cells, mut trees) = (0, 0, 0);
-        for child in fan.children() {
-            match fan.child(child) {
+        for part in fan.parts() {
+            match fan.child(part.run) {
                 Child::Common => continue,
                 Child::Cell { .. } => cells += 1,
-                Child::Tree => trees += child.tree_blocks(),
+                Child::Tree => trees += part.run.tree_blocks(),
                 Child::Decision(_) | Child::Prefix { .. } => {}
             }
-            records += 1;
+            records += part.children.len();
         }
         (fan.lines() + fan.record_blocks(records) + fan.cell_blocks(cells)) as u64 + trees
     }
@@ -130,9 +131,9 @@ impl<'a> Run<'a> {
         let mut fan = Fan { run: self, bits, common: self.first };
         let mut children: BTreeMap<u16, usize> = BTreeMap::new();
         let mut fullest = 0;
-        for child in fan.children() {
-            fullest = fullest.max(child.inside.len());
-            *children.entry(child.first.bits()).or_default() += 1;
+        for part in fan.parts() {
+            fullest = fullest.max(part.run.inside.len());
+            *children.entry(part.run.first.bits()).or_default() += part.children.len();
         }
         // Where everything is in one child, a fan is only one step more.
         if fullest > self.inside.len() / 2 {
@@ -213,7 +214,14 @@ struct Fan<'a> {
     common: Decision,
 }
 
+/// One child with changes inside, or several in a row without.
+struct Part<'a> {
+    children: Range<u32>,
+    run: Run<'a>,
+}
+
 /// What a fan has of a child.
+#[derive(Clone, Copy)]
 enum Child {
     /// The common decision; no record.
     Common,
@@ -228,8 +236,36 @@ enum Child {
 }
 
 impl<'a> Fan<'a> {
-    fn children(&self) -> impl Iterator<Item = Run<'a>> + use<'a> {
-        cut(self.run.inside, self.run.first, self.run.start, V6_ROOT_BITS + self.bits, 1 << self.bits)
+    /// All children, in order.
+    fn parts(&self) -> impl Iterator<Item = Part<'a>> + use<'a> {
+        let (start, shift) = (self.run.start, 128 - V6_ROOT_BITS - self.bits);
+        let end = 1u32 << self.bits;
+        let mut left = self.run.inside;
+        let mut decision = self.run.first;
+        let mut next = 0;
+        iter::from_fn(move || {
+            if next == end {
+                return None;
+            }
+            let from = next;
+            let first = start + (u128::from(from) << shift);
+            if let Some((change, rest)) = left.split_first()
+                && change.first == first
+            {
+                decision = change.decision;
+                left = rest;
+            }
+            let child =
+                left.first().map_or(end, |segment| ((segment.first - start) >> shift & 0xffff_ffff) as u32);
+            let run = if child == from {
+                next = from + 1;
+                take(&mut left, &mut decision, first, first | ((1 << shift) - 1))
+            } else {
+                next = child;
+                Run { start: first, first: decision, inside: &[] }
+            };
+            Some(Part { children: from..next, run })
+        })
     }
 
     fn child(&self, child: Run<'_>) -> Child {
@@ -273,38 +309,63 @@ impl<'a> Fan<'a> {
 
     /// Adds the lines, the records, the cells, and the trees behind them.
     fn write(&self, tables: &mut Tables) -> V6Entry {
-        let children: Vec<(Child, Run<'a>)> =
-            self.children().map(|child| (self.child(child), child)).collect();
-        let records = children.iter().filter(|(child, _)| !matches!(child, Child::Common)).count();
-        let cells = children.iter().filter(|(child, _)| matches!(child, Child::Cell { .. })).count();
+        let parts: Vec<(Part<'a>, Child)> = self
+            .parts()
+            .map(|part| {
+                let child = self.child(part.run);
+                (part, child)
+            })
+            .filter(|(_, child)| !matches!(child, Child::Common))
+            .collect();
+        let records = parts.iter().map(|(part, _)| part.children.len()).sum();
+        let cells = parts.iter().filter(|(_, child)| matches!(child, Child::Cell { .. })).count();
         let lines = tables.reserve(self.lines());
         let mut record = tables.reserve(self.record_blocks(records)) * WORDS;
         let mut cell = tables.reserve(self.cell_blocks(cells)) * WORDS;
-        for (line, children) in (lines..).zip(children.chunks(1 << V6_LINE_BITS)) {
-            let first = record;
-            let mut bits = [0u64; 4];
-            for (place, (child, run)) in children.iter().enumerate() {
-                let word = match *child {
-                    Child::Common => continue,
-                    Child::Decision(decision) => V6Record::plain(Entry::decision(decision)),
-                    Child::Prefix { high, length, decision } => V6Record::prefix(high, length, decision),
-                    Child::Cell { address, length, decision } => {
-                        let words = v6_cell((address >> 64) as u64, (address & LOW_HALF) as u64, decision);
-                        for (number, word) in (cell..).zip(words) {
-                            tables.set_v6_word(number, word);
-                        }
-                        cell += 2;
-                        V6Record::cell(cell - 2, length)
+        let mut line = Line { children: [0; 4], first: record };
+        let mut at = 0;
+        for (Part { children, run }, child) in parts {
+            let word = match child {
+                Child::Common => continue,
+                Child::Decision(decision) => V6Record::plain(Entry::decision(decision)),
+                Child::Prefix { high, length, decision } => V6Record::prefix(high, length, decision),
+                Child::Cell { address, length, decision } => {
+                    let words = v6_cell((address >> 64) as u64, (address & LOW_HALF) as u64, decision);
+                    for (number, word) in (cell..).zip(words) {
+                        tables.set_v6_word(number, word);
                     }
-                    Child::Tree => V6Record::plain(run.write_tree(tables)),
-                };
+                    cell += 2;
+                    V6Record::cell(cell - 2, length)
+                }
+                Child::Tree => V6Record::plain(run.write_tree(tables)),
+            };
+            for child in children {
+                // Lines without any record are written, too.
+                while at < child >> V6_LINE_BITS {
+                    *tables.block_mut(lines + at) = line.block();
+                    line = Line { children: [0; 4], first: record };
+                    at += 1;
+                }
+                line.children[(child >> 6 & 3) as usize] |= 1 << (child & 63);
                 tables.set_v6_word(record, word.word());
                 record += 1;
-                bits[place >> 6] |= 1 << (place & 63);
             }
-            *tables.block_mut(line) = v6_line(bits, first);
         }
+        // The lines behind the last record are zero already: they have no children.
+        *tables.block_mut(lines + at) = line.block();
         V6Entry::fan(lines, self.bits, self.common)
+    }
+}
+
+/// A line that is being written.
+struct Line {
+    children: [u64; 4],
+    first: u32,
+}
+
+impl Line {
+    fn block(&self) -> Block {
+        v6_line(self.children, self.first)
     }
 }
 
