@@ -6,6 +6,7 @@ mod compile;
 mod fold;
 mod generation;
 pub mod list;
+mod patch;
 mod rules;
 mod source;
 #[cfg(test)]
@@ -13,9 +14,11 @@ mod tests;
 
 use ipnet::IpNet;
 
-pub use compile::{CompileError, CompileLimits, List, PolicyInput, compile};
+pub use compile::{CompileError, CompileLimits, List, PolicyInput, compile, recompile};
 pub use generation::{Generation, ListSummary, Overlap};
-pub use list::{Diagnostic, Diagnostics, ListEntry, ParseOptions, ParsedList, parse_list};
+pub use list::{
+    Diagnostic, Diagnostics, ListChange, ListEdit, ListEntry, ListText, ParseOptions, ParsedList, parse_list,
+};
 pub use source::{Source, SourceTable};
 
 use crate::rejection::Reason;

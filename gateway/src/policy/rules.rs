@@ -83,18 +83,28 @@ pub(super) struct Rule<A> {
 
 const _: () = assert!(size_of::<Rule<u32>>() == 12 && size_of::<Rule<u128>>() == 24);
 
+impl<A: Address> Rule<A> {
+    /// By which rules are sorted.
+    pub(super) fn key(&self) -> (A, u64) {
+        (self.first, u64::from(self.length) << 48 | u64::from(self.list) << 32 | u64::from(self.line))
+    }
+}
+
 /// The rules of one family, by first address; a prefix stands before those that it contains, and
-/// the same prefix in several lists in the order of the lists.
+/// the same prefix in several lists in the order of the lists, and in one list in the order of its
+/// lines.
 pub(super) struct Rules<A>(Vec<Rule<A>>);
 
 impl<A: Address> Rules<A> {
-    /// Sorts `rules`. Of a prefix that a list has more than once, its first line remains.
+    /// Sorts `rules`.
     pub(super) fn new(mut rules: Vec<Rule<A>>) -> Self {
-        rules.sort_unstable_by_key(|rule| {
-            (rule.first, u64::from(rule.length) << 48 | u64::from(rule.list) << 32 | u64::from(rule.line))
-        });
-        rules.dedup_by_key(|rule| (rule.first, rule.length, rule.list));
-        rules.shrink_to_fit();
+        rules.sort_unstable_by_key(Rule::key);
+        Self(rules)
+    }
+
+    /// `rules` that are in order already.
+    pub(super) fn sorted(rules: Vec<Rule<A>>) -> Self {
+        debug_assert!(rules.is_sorted_by_key(Rule::key));
         Self(rules)
     }
 
@@ -112,7 +122,7 @@ impl<A: Address> Rules<A> {
 
     /// The prefixes that have addresses in common with the prefix of `length` bits that has
     /// `address`, in lists that `wanted` accepts: first those around it, shortest first, then those
-    /// inside it.
+    /// inside it. Of a prefix that a list has more than once, the first line stands for all.
     pub(super) fn overlapping<'a>(
         &'a self,
         address: A,
@@ -124,7 +134,25 @@ impl<A: Address> Rules<A> {
         let from = self.0.partition_point(|rule| { rule.first } < first);
         let inside = self.0[from..].iter().take_while(move |rule| { rule.first } <= last);
         let inside = inside.filter(move |rule| rule.length > length);
-        around.chain(inside).filter(move |rule| wanted(rule.list)).copied()
+        let mut before = None;
+        around.chain(inside).filter(move |rule| wanted(rule.list)).copied().filter(move |rule| {
+            let prefix = (rule.first, rule.length, rule.list);
+            before.replace(prefix) != Some(prefix)
+        })
+    }
+
+    /// The rules whose first address is none before `first` and none behind `last`.
+    pub(super) fn between(&self, first: A, last: A) -> &[Rule<A>] {
+        let from = self.0.partition_point(|rule| { rule.first } < first);
+        let behind = self.0[from..].partition_point(|rule| { rule.first } <= last);
+        &self.0[from..from + behind]
+    }
+
+    /// The rules of prefixes that have `first`, the lowest address of a prefix of `length` bits, and
+    /// begin before it; in order.
+    pub(super) fn around(&self, first: A, length: u8) -> impl Iterator<Item = &Rule<A>> {
+        let shorter = (0..length).filter(move |&length| first.first(length) < first);
+        shorter.flat_map(move |length| self.exactly(first.first(length), length))
     }
 
     /// The rules of exactly one prefix.

@@ -10,7 +10,10 @@ use std::time::{Duration, SystemTime};
 
 use super::stamp::Stamp;
 use crate::config::{Config, Diagnostic, Firewall, Limits, ListFiles, ListPattern, Severity};
-use crate::policy::{self, List, ListEntry, ParseOptions, PolicyInput, Tier, Verdict};
+use crate::policy::{
+    self, Diagnostics, List, ListChange, ListEdit, ListEntry, ListText, ParseOptions, PolicyInput, Tier,
+    Verdict,
+};
 
 /// For how long a list without a final line feed must not have changed. Half of the second in
 /// which an edit has to be in force.
@@ -22,6 +25,8 @@ pub(super) struct Lists {
     files: Vec<ListFile>,
     /// What is wrong with globs, so that it is said once.
     faults: Vec<Diagnostic>,
+    /// The protected prefixes of the configuration itself.
+    own: Option<Arc<List>>,
 }
 
 /// One list file.
@@ -33,6 +38,10 @@ pub(super) struct ListFile {
     pub error: Option<String>,
     path: PathBuf,
     stamp: Option<Stamp>,
+    /// What the list was read from.
+    text: Option<ListText>,
+    /// How the list came from the one that it was at the last look.
+    change: Option<ListChange>,
 }
 
 /// What a refresh found.
@@ -58,6 +67,12 @@ impl Lists {
         let Some(firewall) = &config.firewall else {
             return refreshed;
         };
+        // A list that is as it was remains the same one, so that no generation takes it for another.
+        let own = own_list(config, firewall);
+        let same = |(own, known): (&List, &Arc<List>)| own.name == known.name && own.entries == known.entries;
+        if !own.as_ref().zip(self.own.as_ref()).is_some_and(same) {
+            self.own = own.map(Arc::new);
+        }
         let mut before = std::mem::take(&mut self.files);
         let mut faults = Vec::new();
         for (tier, pattern) in patterns(firewall) {
@@ -86,19 +101,16 @@ impl Lists {
 
     /// The policy that the lists, `protected` ones before them, and `config` make.
     pub(super) fn policy(&self, config: &Config, protected: impl Iterator<Item = Arc<List>>) -> PolicyInput {
-        let own =
-            config.firewall.iter().filter(|firewall| !firewall.never_block.is_empty()).map(|firewall| {
-                let entries = firewall.never_block.iter().map(|&(prefix, line)| ListEntry { prefix, line });
-                Arc::new(List {
-                    tier: Tier::NeverBlock,
-                    name: config.file.to_string_lossy().into(),
-                    entries: entries.collect(),
-                })
-            });
+        let own = self.own.iter().map(Arc::clone);
         PolicyInput {
             default: config.firewall.as_ref().map_or(Verdict::Pass, |firewall| firewall.default),
             lists: own.chain(protected).chain(self.files.iter().map(|file| Arc::clone(&file.list))).collect(),
         }
+    }
+
+    /// How lists came from those of the look before.
+    pub(super) fn changes(&self) -> impl Iterator<Item = &ListChange> {
+        self.files.iter().filter_map(|file| file.change.as_ref())
     }
 
     /// The folders in which lists are, or may appear.
@@ -108,10 +120,40 @@ impl Lists {
     }
 }
 
+/// The protected prefixes that `config` itself names, if it does.
+fn own_list(config: &Config, firewall: &Firewall) -> Option<List> {
+    let entries = firewall.never_block.iter().map(|&(prefix, line)| ListEntry { prefix, line });
+    let own = List {
+        tier: Tier::NeverBlock,
+        name: config.file.to_string_lossy().into(),
+        entries: entries.collect(),
+    };
+    (!own.entries.is_empty()).then_some(own)
+}
+
 impl ListFile {
     fn new(tier: Tier, path: &Path) -> Self {
         let list = Arc::new(List { tier, name: path.to_string_lossy().into(), entries: Vec::new() });
-        Self { list, error: None, path: path.to_owned(), stamp: None }
+        Self { list, error: None, path: path.to_owned(), stamp: None, text: None, change: None }
+    }
+
+    /// Makes the list what `text` says, or says why not; with what is odd about the lines that were
+    /// read, which are those that have changed when that is enough.
+    fn take(&mut self, text: Vec<u8>, options: &ParseOptions) -> Result<Diagnostics, Diagnostics> {
+        let before = self.text.as_ref();
+        let edit = before.and_then(|before| ListEdit::between(before, &self.list.entries, &text, options));
+        let warnings = if let Some(edit) = edit {
+            let warnings = edit.warnings.clone();
+            self.change = Some(edit.apply(&mut self.list));
+            warnings
+        } else {
+            let parsed = policy::parse_list(&text, options)?;
+            let name = Arc::clone(&self.list.name);
+            self.list = Arc::new(List { tier: options.tier, name, entries: parsed.entries });
+            parsed.warnings
+        };
+        self.text = Some(ListText::new(text));
+        Ok(warnings)
     }
 
     fn belongs(&self, tier: Tier, files: &ListFiles) -> bool {
@@ -190,6 +232,7 @@ fn read(
     refreshed: &mut Refreshed,
 ) -> ListFile {
     let mut file = known.unwrap_or_else(|| ListFile::new(tier, path));
+    file.change = None;
     let (stamp, text) = match open(path, file.stamp, limits.list_size) {
         // Known files only: at the start there is nothing better than what is there.
         Ok(Some((stamp, text))) if file.stamp.is_some() && unfinished(&stamp, &text) => {
@@ -219,11 +262,10 @@ fn read(
         }
     };
     file.stamp = Some(stamp);
-    match policy::parse_list(&text, &ParseOptions { tier, prefixes: limits.prefixes }) {
-        Ok(parsed) => {
-            let warnings = located(path, parsed.warnings, "warnings");
+    match file.take(text, &ParseOptions { tier, prefixes: limits.prefixes }) {
+        Ok(warnings) => {
+            let warnings = located(path, warnings, "warnings");
             refreshed.diagnostics.extend(warnings.into_iter().map(Diagnostic::warning));
-            file.list = Arc::new(List { tier, name: Arc::clone(&file.list.name), entries: parsed.entries });
             file.error = None;
             refreshed.changed = true;
         }
@@ -242,7 +284,7 @@ fn unfinished(stamp: &Stamp, text: &[u8]) -> bool {
     text.last().is_some_and(|byte| *byte != b'\n') && stamp.age(SystemTime::now()) < SETTLED
 }
 
-fn located(path: &Path, found: policy::Diagnostics, what: &str) -> Vec<Diagnostic> {
+fn located(path: &Path, found: Diagnostics, what: &str) -> Vec<Diagnostic> {
     let more = (found.more > 0).then(|| Diagnostic::of_file(path, format!("and {} more {what}", found.more)));
     let first = found.first.into_iter().map(|fault| Diagnostic {
         line: fault.line,

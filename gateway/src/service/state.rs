@@ -62,8 +62,8 @@ impl State {
         if let Some(firewall) = &config.firewall {
             protected.refresh(firewall);
         }
-        let generation =
-            compile(config, &lists, &protected, &mut sources, 1).map_err(|fault| StateError(vec![fault]))?;
+        let generation = compile(config, &lists, &protected, &mut sources, None)
+            .map_err(|fault| StateError(vec![fault]))?;
         diagnostics.extend(protected.trimmed(&generation));
         Ok((
             Self { lists, protected, sources, generation: Arc::new(generation), fault: None, keys },
@@ -85,8 +85,8 @@ impl State {
         // The host gets and loses addresses, gateways and resolvers, too.
         let protected = config.firewall.as_ref().is_some_and(|firewall| self.protected.refresh(firewall));
         if lists.changed || protected {
-            let number = self.generation.number() + 1;
-            match compile(config, &self.lists, &self.protected, &mut self.sources, number) {
+            let before = Some(&*self.generation);
+            match compile(config, &self.lists, &self.protected, &mut self.sources, before) {
                 Ok(generation) => {
                     refreshed.diagnostics.extend(self.protected.trimmed(&generation));
                     self.generation = Arc::new(generation);
@@ -162,13 +162,21 @@ fn compile(
     lists: &Lists,
     protected: &Protected,
     sources: &mut SourceTable,
-    number: u64,
+    previous: Option<&Generation>,
 ) -> Result<Generation, Diagnostic> {
     let limits = CompileLimits {
         prefixes: config.limits.prefixes,
         blocks: u32::try_from(config.limits.policy_memory / BLOCK_SIZE).unwrap_or(u32::MAX),
     };
-    policy::compile(number, &lists.policy(config, protected.lists()), &limits, sources).map_err(|error| {
+    let input = lists.policy(config, protected.lists());
+    match previous {
+        None => policy::compile(1, &input, &limits, sources),
+        Some(previous) => {
+            let number = previous.number() + 1;
+            policy::recompile(previous, number, &input, lists.changes(), &limits, sources)
+        }
+    }
+    .map_err(|error| {
         Diagnostic::of_file(&config.file, format!("the address policy is not put in force: {error}"))
     })
 }

@@ -10,6 +10,7 @@
 //! takes effect.
 
 mod address;
+mod change;
 mod common;
 mod diagnostic;
 mod fault;
@@ -23,12 +24,17 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Subnets};
 
+pub(super) use change::Moved;
+pub use change::{ListChange, ListEdit, ListText};
 pub use diagnostic::{Diagnostic, Diagnostics};
 
 use super::Tier;
 use fault::{Fault, Oddity};
 use line::Line;
 use text::Text;
+
+/// How UTF-8 is marked at the start of a file.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// One entry of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +71,7 @@ pub struct ParseOptions {
 /// then, so that a damaged file never takes effect in part.
 pub fn parse_list(text: &[u8], options: &ParseOptions) -> Result<ParsedList, Diagnostics> {
     let mut errors = Diagnostics::default();
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     if let Some(fault) = foreign_encoding(text) {
         errors.add(1, text, 0, &fault);
         return Err(errors);

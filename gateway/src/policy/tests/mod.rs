@@ -1,7 +1,9 @@
 //! Promises of the policy as a whole.
 
+mod edits;
 mod model;
 mod promises;
+mod recompiled;
 mod tables;
 
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use super::*;
 const TIERS: [Tier; 4] = [Tier::NeverBlock, Tier::Ban, Tier::Allow, Tier::Deny];
 
 /// What the policy says, entry by entry.
-fn model(input: &PolicyInput, address: IpAddr) -> MatchedRule {
+pub(super) fn model(input: &PolicyInput, address: IpAddr) -> MatchedRule {
     let matching = input.lists.iter().enumerate().flat_map(|(number, list)| {
         list.entries
             .iter()
@@ -46,7 +46,7 @@ fn model(input: &PolicyInput, address: IpAddr) -> MatchedRule {
 }
 
 /// The first and the last address of every entry, their neighbours, and the ends of both families.
-fn boundaries(input: &PolicyInput) -> BTreeSet<IpAddr> {
+pub(super) fn boundaries(input: &PolicyInput) -> BTreeSet<IpAddr> {
     let mut all = BTreeSet::new();
     for entry in input.lists.iter().flat_map(|list| &list.entries) {
         match entry.prefix {
@@ -70,7 +70,7 @@ fn boundaries(input: &PolicyInput) -> BTreeSet<IpAddr> {
 }
 
 /// IPv4 prefixes that meet each other often, around the border of a bucket.
-fn crowded_v4() -> impl Strategy<Value = IpNet> {
+pub(super) fn crowded_v4() -> impl Strategy<Value = IpNet> {
     let start = 0x0a00_3f80u32;
     (0u32..256, prop_oneof![8 => 24u8..=32, 2 => 10u8..24, 1 => 0u8..10]).prop_map(move |(offset, length)| {
         let address = Ipv4Addr::from_bits(start + offset);
@@ -79,7 +79,7 @@ fn crowded_v4() -> impl Strategy<Value = IpNet> {
 }
 
 /// IPv6 prefixes that meet each other often, at every border of the three keys.
-fn crowded_v6() -> impl Strategy<Value = IpNet> {
+pub(super) fn crowded_v6() -> impl Strategy<Value = IpNet> {
     let bits = prop::collection::vec(
         prop::sample::select(vec![0u32, 1, 14, 15, 16, 17, 62, 63, 64, 65, 77, 78, 79, 80, 81, 126, 127]),
         0..6,

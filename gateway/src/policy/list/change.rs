@@ -1,0 +1,201 @@
+//! Reads only those lines of a list that have changed.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Weak};
+
+use super::{Diagnostics, ListEntry, ParseOptions, ParsedList, foreign_encoding};
+use crate::policy::List;
+
+/// A text of which more than one in so many bytes has changed is read as a whole.
+const SHARE: usize = 8;
+
+/// Bytes that may always have changed.
+const ALWAYS: usize = 64 * 1024;
+
+/// The text that a list was read from, kept so that a changed one has to be read only where it
+/// differs.
+#[derive(Clone, Default)]
+pub struct ListText(pub(in crate::policy) Vec<u8>);
+
+impl ListText {
+    /// Keeps `text`, of which every line says the same wherever it stands.
+    pub const fn new(text: Vec<u8>) -> Self {
+        Self(text)
+    }
+
+    /// Bytes held.
+    pub const fn memory(&self) -> usize {
+        self.0.capacity()
+    }
+}
+
+impl fmt::Debug for ListText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ListText").field(&self.0.len()).finish()
+    }
+}
+
+/// What makes the entries of one text those of another.
+#[derive(Clone, Debug)]
+pub struct ListEdit {
+    /// The entries that give way.
+    removed: Range<usize>,
+    added: Vec<ListEntry>,
+    moved: Moved,
+    /// What is odd about the lines that were read. Nothing is said again about the others.
+    pub warnings: Diagnostics,
+}
+
+/// Where lines have gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::policy) struct Moved {
+    /// The first line that was read anew, or would have been.
+    pub(in crate::policy) first: u32,
+    /// The first line behind, in the old text.
+    pub(in crate::policy) behind: u32,
+    /// How far it and all that follow have gone down; wraps around when they have gone up.
+    pub(in crate::policy) by: u32,
+}
+
+impl Moved {
+    /// The new number of a line that was not read anew.
+    pub(in crate::policy) const fn line(self, line: u32) -> u32 {
+        if line >= self.behind { line.wrapping_add(self.by) } else { line }
+    }
+}
+
+/// How one list came from another: what is different.
+#[derive(Clone, Debug)]
+pub struct ListChange {
+    before: Weak<List>,
+    after: Weak<List>,
+    /// Entries of the old list.
+    pub(in crate::policy) removed: Vec<ListEntry>,
+    /// Entries of the new list.
+    pub(in crate::policy) added: Vec<ListEntry>,
+    pub(in crate::policy) moved: Moved,
+}
+
+impl ListChange {
+    /// Whether this leads from `before` to `after`.
+    pub(in crate::policy) fn leads(&self, before: &Weak<List>, after: &Arc<List>) -> bool {
+        self.before.ptr_eq(before) && std::ptr::eq(self.after.as_ptr(), Arc::as_ptr(after))
+    }
+}
+
+impl ListEdit {
+    /// The edit that leads from `entries`, which were read from `before`, to those of `text`.
+    ///
+    /// `None` when all of `text` must be read by [`super::parse_list`]: it is refused, or the
+    /// entries are not those of `before`.
+    pub fn between(
+        before: &ListText,
+        entries: &[ListEntry],
+        text: &[u8],
+        options: &ParseOptions,
+    ) -> Option<Self> {
+        let (old, new) = (without_mark(&before.0), without_mark(text));
+        if foreign_encoding(new).is_some() {
+            return None;
+        }
+        // So that the number of a line has no more than 32 bits.
+        u32::try_from(old.len().max(new.len())).ok()?;
+        let Middle { start, old: old_end, new: new_end } = Middle::between(old, new);
+        let old_middle = &old[start..old_end.unwrap_or(old.len())];
+        let new_middle = &new[start..new_end.unwrap_or(new.len())];
+        if old_middle.len().max(new_middle.len()) > ALWAYS.max(new.len() / SHARE) {
+            return None;
+        }
+        let first = 1 + u32::try_from(count(&new[..start])).ok()?;
+        // What follows the last line feed is a line, too, unless it begins what is the same.
+        let lines =
+            |middle, end: Option<usize>| u32::try_from(count(middle) + usize::from(end.is_none())).ok();
+        let (gone, come) = (lines(old_middle, old_end)?, lines(new_middle, new_end)?);
+        let mut list = ParsedList::default();
+        for (number, line) in (first..first + come).zip(new_middle.split(|&byte| byte == b'\n')) {
+            list.add_line(number, line, options).ok()?;
+        }
+        let moved = Moved { first, behind: first + gone, by: come.wrapping_sub(gone) };
+        let from = entries.partition_point(|entry| entry.line < first);
+        let to = entries.partition_point(|entry| entry.line < moved.behind);
+        let edit = Self { removed: from..to, added: list.entries, moved, warnings: list.warnings };
+        (edit.entries(entries.len()) <= options.prefixes).then_some(edit)
+    }
+
+    /// How many entries a list of `before` has after this.
+    pub const fn entries(&self, before: usize) -> usize {
+        before + self.added.len() - (self.removed.end - self.removed.start)
+    }
+
+    /// Makes the entries of `list` those of the new text.
+    pub fn apply(self, list: &mut Arc<List>) -> ListChange {
+        let before = Arc::downgrade(list);
+        // A generation knows its lists by weak references, which never lead to the edited one.
+        let edited = Arc::make_mut(list);
+        let behind = self.removed.start + self.added.len();
+        let removed = edited.entries.splice(self.removed, self.added.iter().copied()).collect();
+        if self.moved.by != 0 {
+            for entry in edited.entries.iter_mut().skip(behind) {
+                entry.line = entry.line.wrapping_add(self.moved.by);
+            }
+        }
+        ListChange { before, after: Arc::downgrade(list), removed, added: self.added, moved: self.moved }
+    }
+}
+
+fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(super::BYTE_ORDER_MARK).unwrap_or(text)
+}
+
+/// The whole lines in which two texts differ.
+struct Middle {
+    /// Where they begin in both.
+    start: usize,
+    /// Where they end, behind a line feed; `None` when no line behind them is the same.
+    old: Option<usize>,
+    new: Option<usize>,
+}
+
+impl Middle {
+    fn between(old: &[u8], new: &[u8]) -> Self {
+        let same = common_start(old, new);
+        let start = old[..same].iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let (old_rest, new_rest) = (&old[start..], &new[start..]);
+        let same = common_end(old_rest, new_rest);
+        let begins_line = |rest: &[u8]| {
+            rest.len() == same || rest.get(rest.len() - same - 1).is_some_and(|&byte| byte == b'\n')
+        };
+        let behind = if same > 0 && begins_line(old_rest) && begins_line(new_rest) {
+            Some(same)
+        } else {
+            let partial = old_rest[old_rest.len() - same..].iter().position(|&byte| byte == b'\n');
+            partial.map(|end| same - end - 1)
+        };
+        let end = |text: &[u8]| behind.map(|behind| text.len() - behind);
+        Self { start, old: end(old), new: end(new) }
+    }
+}
+
+/// Bytes that are compared at once.
+const STEP: usize = 4096;
+
+fn common_start(one: &[u8], other: &[u8]) -> usize {
+    let whole =
+        one.chunks_exact(STEP).zip(other.chunks_exact(STEP)).take_while(|(a, b)| a == b).count() * STEP;
+    whole + one[whole..].iter().zip(&other[whole..]).take_while(|(a, b)| a == b).count()
+}
+
+fn common_end(one: &[u8], other: &[u8]) -> usize {
+    let whole =
+        one.rchunks_exact(STEP).zip(other.rchunks_exact(STEP)).take_while(|(a, b)| a == b).count() * STEP;
+    let (one, other) = (&one[..one.len() - whole], &other[..other.len() - whole]);
+    whole + one.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count()
+}
+
+/// Line feeds in `text`.
+fn count(text: &[u8]) -> usize {
+    // As many as one byte can count, so that the compiler adds many bytes at once.
+    let chunks = text.chunks(usize::from(u8::MAX));
+    chunks.map(|chunk| usize::from(chunk.iter().fold(0, |sum, &byte| sum + u8::from(byte == b'\n')))).sum()
+}
