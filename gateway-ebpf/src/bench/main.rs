@@ -41,6 +41,11 @@ pub fn parse_only(context: XdpContext) -> u32 {
 }
 
 #[xdp]
+pub fn parse_drop(context: XdpContext) -> u32 {
+    peers::parse_drop(&context)
+}
+
+#[xdp]
 pub fn trie_drop_v4(context: XdpContext) -> u32 {
     peers::trie_drop_v4(&context)
 }

@@ -13,6 +13,8 @@ pub const DROP_ALL: &str = "drop_all";
 pub const PASS_ALL: &str = "pass_all";
 /// Program: finds the source address as the daemon's program does, and passes.
 pub const PARSE_ONLY: &str = "parse_only";
+/// Program: finds the source address as the daemon's program does, and drops.
+pub const PARSE_DROP: &str = "parse_drop";
 /// Program: drops the IPv4 sources that are in [`TRIE_V4`].
 pub const TRIE_DROP_V4: &str = "trie_drop_v4";
 /// Program: drops the IPv6 sources that are in [`TRIE_V6`].

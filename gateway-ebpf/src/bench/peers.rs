@@ -34,6 +34,15 @@ pub(super) fn parse_only(context: &XdpContext) -> u32 {
     }
 }
 
+/// As [`parse_only`], for the drop path.
+#[inline(always)]
+pub(super) fn parse_drop(context: &XdpContext) -> u32 {
+    match source(context) {
+        Some(Source::V4(0) | Source::V6(0, 0)) => XDP_ABORTED,
+        _ => XDP_DROP,
+    }
+}
+
 #[inline(always)]
 pub(super) fn trie_drop_v4(context: &XdpContext) -> u32 {
     let Some(Source::V4(address)) = source(context) else {

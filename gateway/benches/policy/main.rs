@@ -14,6 +14,7 @@ mod plot;
 mod report;
 mod scene;
 mod system;
+mod tables;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -46,6 +47,12 @@ struct Options {
     /// Where the plot goes
     #[arg(long, default_value = "target/bench")]
     output: PathBuf,
+    /// Further lists whose tables are measured, by their absolute paths
+    #[arg(long, value_name = "FILE")]
+    list: Vec<PathBuf>,
+    /// Only the tables, without packets
+    #[arg(long)]
+    tables: bool,
     /// What cargo passes to every bench
     #[arg(long, hide = true)]
     bench: bool,
@@ -62,10 +69,15 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Outcome<()> {
+    println!("{}", system::machine());
+    let largest = options.sizes.iter().copied().max().unwrap_or(1);
+    print_tables(&tables::measure(largest, &options.list)?);
+    if options.tables {
+        return Ok(());
+    }
     let lane = Lane::new()?;
     let window = Duration::from_millis(options.window);
     let mut report = Report::default();
-    println!("{}", system::machine());
     for family in [Family::V4, Family::V6] {
         for &size in &options.sizes {
             scene::run(&lane, family, size, Path::Drop, options.rounds, window, &mut report)?;
@@ -74,7 +86,6 @@ fn run(options: &Options) -> Outcome<()> {
             scene::run(&lane, family, size, Path::Pass, options.rounds, window, &mut report)?;
         }
     }
-    let largest = options.sizes.iter().copied().max().unwrap_or(1);
     report.loading = Some(loading::measure(&lane, largest, options.rounds)?);
     println!("{report}");
     std::fs::create_dir_all(&options.output)?;
@@ -82,4 +93,10 @@ fn run(options: &Options) -> Outcome<()> {
     plot::draw(&report, &plot)?;
     println!("plot: {}", plot.display());
     Ok(())
+}
+
+fn print_tables(tables: &[tables::Tables]) {
+    println!("\n{}", tables::Tables::HEAD);
+    tables.iter().for_each(|tables| println!("{tables}"));
+    println!();
 }

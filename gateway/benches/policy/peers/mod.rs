@@ -26,6 +26,7 @@ pub(crate) const TRIE: &str = "LPM trie, XDP";
 pub(crate) const IPSET: &str = "ipset, raw";
 pub(crate) const NFTABLES: &str = "nftables, ingress";
 pub(crate) const PARSE_ONLY: &str = "parse only";
+pub(crate) const PARSE_DROP: &str = "parse, then drop";
 
 /// Something that drops packets from listed sources, with its list loaded.
 pub(crate) trait Peer {
@@ -71,6 +72,7 @@ pub(crate) fn of(path: Path) -> &'static [(&'static str, Make)] {
     match path {
         Path::Drop => &[
             (LIMIT, xdp::limit),
+            (PARSE_DROP, xdp::parse_drop),
             (GATEHOUSE, gatehouse::load),
             (TRIE, trie::load),
             (IPSET, netfilter::ipset),

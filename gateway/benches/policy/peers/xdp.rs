@@ -61,6 +61,11 @@ pub(super) fn parse_only<'a>(lane: &'a Lane, _: Family, _: &[IpNet]) -> Outcome<
     Ok(Box::new(Program::plain(bench::PARSE_ONLY, lane)?))
 }
 
+/// Parses, and drops everything.
+pub(super) fn parse_drop<'a>(lane: &'a Lane, _: Family, _: &[IpNet]) -> Outcome<Box<dyn Peer + 'a>> {
+    Ok(Box::new(Program::plain(bench::PARSE_DROP, lane)?))
+}
+
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Outcome<&'a mut Xdp> {
     Ok(ebpf.program_mut(name).ok_or("the bench's programs lack one")?.try_into()?)
 }
