@@ -177,7 +177,7 @@ impl fmt::Display for Report {
             writeln!(f, "{line}")?;
         }
         self.targets(f)?;
-        if let Some(Loading { lines, whole, one_line }) = &self.loading {
+        if let Some(Loading { lines, whole, edit }) = &self.loading {
             let line = |f: &mut fmt::Formatter<'_>, what: &str, steps: &Steps, most: Duration| {
                 writeln!(
                     f,
@@ -191,7 +191,7 @@ impl fmt::Display for Report {
                 )
             };
             line(f, &format!("{} lines from file to enforced", thousands(*lines)), whole, WHOLE_LIST)?;
-            line(f, "the same after one line more", one_line, ONE_LINE)?;
+            line(f, "an edit of one line of it", edit, ONE_LINE)?;
         }
         Ok(())
     }

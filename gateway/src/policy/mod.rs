@@ -17,7 +17,8 @@ use ipnet::IpNet;
 pub use compile::{CompileError, CompileLimits, List, PolicyInput, compile, recompile};
 pub use generation::{Generation, ListSummary, Overlap};
 pub use list::{
-    Diagnostic, Diagnostics, ListChange, ListEdit, ListEntry, ListText, ParseOptions, ParsedList, parse_list,
+    Diagnostic, Diagnostics, ListChange, ListEdit, ListEntry, ListText, ParseOptions, ParsedList, Reread,
+    parse_list, reread_list,
 };
 pub use source::{Source, SourceTable};
 

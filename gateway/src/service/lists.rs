@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use super::stamp::Stamp;
 use crate::config::{Config, Diagnostic, Firewall, Limits, ListFiles, ListPattern, Severity};
 use crate::policy::{
-    self, Diagnostics, List, ListChange, ListEdit, ListEntry, ListText, ParseOptions, PolicyInput, Tier,
+    self, Diagnostics, List, ListChange, ListEntry, ListText, ParseOptions, PolicyInput, Reread, Tier,
     Verdict,
 };
 
@@ -137,25 +137,6 @@ impl ListFile {
         Self { list, error: None, path: path.to_owned(), stamp: None, text: None, change: None }
     }
 
-    /// Makes the list what `text` says, or says why not; with what is odd about the lines that were
-    /// read, which are those that have changed when that is enough.
-    fn take(&mut self, text: Vec<u8>, options: &ParseOptions) -> Result<Diagnostics, Diagnostics> {
-        let before = self.text.as_ref();
-        let edit = before.and_then(|before| ListEdit::between(before, &self.list.entries, &text, options));
-        let warnings = if let Some(edit) = edit {
-            let warnings = edit.warnings.clone();
-            self.change = Some(edit.apply(&mut self.list));
-            warnings
-        } else {
-            let parsed = policy::parse_list(&text, options)?;
-            let name = Arc::clone(&self.list.name);
-            self.list = Arc::new(List { tier: options.tier, name, entries: parsed.entries });
-            parsed.warnings
-        };
-        self.text = Some(ListText::new(text));
-        Ok(warnings)
-    }
-
     fn belongs(&self, tier: Tier, files: &ListFiles) -> bool {
         self.list.tier == tier
             && match files {
@@ -262,8 +243,10 @@ fn read(
         }
     };
     file.stamp = Some(stamp);
-    match file.take(text, &ParseOptions { tier, prefixes: limits.prefixes }) {
-        Ok(warnings) => {
+    let options = ParseOptions { tier, prefixes: limits.prefixes };
+    match policy::reread_list(&mut file.list, &mut file.text, text, &options) {
+        Ok(Reread { warnings, change }) => {
+            file.change = change;
             let warnings = located(path, warnings, "warnings");
             refreshed.diagnostics.extend(warnings.into_iter().map(Diagnostic::warning));
             file.error = None;

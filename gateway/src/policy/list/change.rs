@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
-use super::{Diagnostics, ListEntry, ParseOptions, ParsedList, foreign_encoding};
+use super::{Diagnostics, ListEntry, ParseOptions, ParsedList, foreign_encoding, parse_list};
 use crate::policy::List;
 
 /// A text of which more than one in so many bytes has changed is read as a whole.
@@ -34,6 +34,41 @@ impl fmt::Debug for ListText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ListText").field(&self.0.len()).finish()
     }
+}
+
+/// What became of a list when its text was read again.
+#[derive(Debug, Default)]
+pub struct Reread {
+    /// What is odd about the lines that were read; those that are as before say nothing again.
+    pub warnings: Diagnostics,
+    /// How the list changed; `None` when all of it was read.
+    pub change: Option<ListChange>,
+}
+
+/// Makes `list` what `text` says. `kept` is the text that it was read from, and then the new one;
+/// only those lines are read in which the two differ, when that is enough.
+///
+/// # Errors
+///
+/// As [`parse_list`]; the list stays as it is.
+pub fn reread_list(
+    list: &mut Arc<List>,
+    kept: &mut Option<ListText>,
+    text: Vec<u8>,
+    options: &ParseOptions,
+) -> Result<Reread, Diagnostics> {
+    let edit = kept.as_ref().and_then(|kept| ListEdit::between(kept, &list.entries, &text, options));
+    let reread = if let Some(edit) = edit {
+        let warnings = edit.warnings.clone();
+        Reread { warnings, change: Some(edit.apply(list)) }
+    } else {
+        let parsed = parse_list(&text, options)?;
+        let name = Arc::clone(&list.name);
+        *list = Arc::new(List { tier: options.tier, name, entries: parsed.entries });
+        Reread { warnings: parsed.warnings, change: None }
+    };
+    *kept = Some(ListText(text));
+    Ok(reread)
 }
 
 /// What makes the entries of one text those of another.
@@ -87,7 +122,7 @@ impl ListChange {
 impl ListEdit {
     /// The edit that leads from `entries`, which were read from `before`, to those of `text`.
     ///
-    /// `None` when all of `text` must be read by [`super::parse_list`]: it is refused, or the
+    /// `None` when all of `text` must be read by [`parse_list`]: it is refused, or the
     /// entries are not those of `before`.
     pub fn between(
         before: &ListText,

@@ -25,7 +25,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Subnets};
 
 pub(super) use change::Moved;
-pub use change::{ListChange, ListEdit, ListText};
+pub use change::{ListChange, ListEdit, ListText, Reread, reread_list};
 pub use diagnostic::{Diagnostic, Diagnostics};
 
 use super::Tier;
