@@ -53,6 +53,9 @@ struct Options {
     /// Only the tables, without packets
     #[arg(long)]
     tables: bool,
+    /// Only how long it takes from a file to a policy in force
+    #[arg(long)]
+    loading: bool,
     /// What cargo passes to every bench
     #[arg(long, hide = true)]
     bench: bool,
@@ -71,6 +74,10 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Outcome<()> {
     println!("{}", system::machine());
     let largest = options.sizes.iter().copied().max().unwrap_or(1);
+    if options.loading {
+        println!("{}", loading::measure(&Lane::new()?, largest, options.rounds)?);
+        return Ok(());
+    }
     print_tables(&tables::measure(largest, &options.list)?);
     if options.tables {
         return Ok(());

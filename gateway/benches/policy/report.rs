@@ -177,23 +177,30 @@ impl fmt::Display for Report {
             writeln!(f, "{line}")?;
         }
         self.targets(f)?;
-        if let Some(Loading { lines, whole, edit }) = &self.loading {
-            let line = |f: &mut fmt::Formatter<'_>, what: &str, steps: &Steps, most: Duration| {
-                writeln!(
-                    f,
-                    "- {}: {what}: {}: read and parse {}, compile {}, publish {}; at most {} wanted",
-                    verdict(steps.sum() <= most),
-                    time(steps.sum()),
-                    time(steps.parse),
-                    time(steps.compile),
-                    time(steps.publish),
-                    time(most)
-                )
-            };
-            line(f, &format!("{} lines from file to enforced", thousands(*lines)), whole, WHOLE_LIST)?;
-            line(f, "an edit of one line of it", edit, ONE_LINE)?;
+        if let Some(loading) = &self.loading {
+            write!(f, "{loading}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Loading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lines, whole, edit } = self;
+        let line = |f: &mut fmt::Formatter<'_>, what: &str, steps: &Steps, most: Duration| {
+            writeln!(
+                f,
+                "- {}: {what}: {}: read and parse {}, compile {}, publish {}; at most {} wanted",
+                verdict(steps.sum() <= most),
+                time(steps.sum()),
+                time(steps.parse),
+                time(steps.compile),
+                time(steps.publish),
+                time(most)
+            )
+        };
+        line(f, &format!("{} lines from file to enforced", thousands(*lines)), whole, WHOLE_LIST)?;
+        line(f, "an edit of one line of it", edit, ONE_LINE)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Compiles an edited policy by building anew only what the edit touches.
 
 use std::collections::BTreeSet;
+use std::thread;
 
 use gateway_ebpf::generation::{Decision, MAX_BLOCKS, V4_ROOT_BITS, V6_ROOT_BITS};
 
@@ -108,11 +109,11 @@ impl Patch {
     ) -> Option<Generation> {
         let (slots_v4, slots_v6) = (slots(&self.v4)?, slots(&self.v6)?);
         // The one waits for memory as the other does, so they are faster side by side.
-        let (rules, copied) = std::thread::scope(|scope| {
-            let copy = scope.spawn(|| previous.blocks.clone());
+        let (rules, copied) = thread::scope(|scope| {
+            let copy = thread::Builder::new().spawn_scoped(scope, || previous.blocks.clone());
             let v4 = self.v4.apply(&previous.v4, &self.moved);
             let v6 = self.v6.apply(&previous.v6, &self.moved);
-            (v4.zip(v6), copy.join().ok())
+            (v4.zip(v6), copy.map_or_else(|_| Some(previous.blocks.clone()), |copy| copy.join().ok()))
         });
         let ((v4, v6), copied) = rules.zip(copied)?;
         let lists: Vec<ListDecision> = names.lists.iter().map(|list| list.decision).collect();
