@@ -13,6 +13,9 @@ const SHARE: usize = 8;
 /// Bytes that may always have changed.
 const ALWAYS: usize = 64 * 1024;
 
+/// Bytes of a text that are kept for each entry, so that the limit on entries limits them, too.
+const KEPT_PER_ENTRY: usize = 128;
+
 /// The text that a list was read from, kept so that a changed one has to be read only where it
 /// differs.
 #[derive(Clone, Default)]
@@ -22,11 +25,6 @@ impl ListText {
     /// Keeps `text`, of which every line says the same wherever it stands.
     pub const fn new(text: Vec<u8>) -> Self {
         Self(text)
-    }
-
-    /// Bytes held.
-    pub const fn memory(&self) -> usize {
-        self.0.capacity()
     }
 }
 
@@ -46,7 +44,8 @@ pub struct Reread {
 }
 
 /// Makes `list` what `text` says. `kept` is the text that it was read from, and then the new one;
-/// only those lines are read in which the two differ, when that is enough.
+/// only those lines are read in which the two differ, when that is enough. A text of more than
+/// 128 bytes for each entry, mostly comments, is not kept.
 ///
 /// # Errors
 ///
@@ -58,16 +57,17 @@ pub fn reread_list(
     options: &ParseOptions,
 ) -> Result<Reread, Diagnostics> {
     let edit = kept.as_ref().and_then(|kept| ListEdit::between(kept, &list.entries, &text, options));
-    let reread = if let Some(edit) = edit {
+    let (reread, line_wise) = if let Some(edit) = edit {
         let warnings = edit.warnings.clone();
-        Reread { warnings, change: Some(edit.apply(list)) }
+        (Reread { warnings, change: Some(edit.apply(list)) }, true)
     } else {
-        let parsed = parse_list(&text, options)?;
+        let ParsedList { entries, warnings, line_wise } = parse_list(&text, options)?;
         let name = Arc::clone(&list.name);
-        *list = Arc::new(List { tier: options.tier, name, entries: parsed.entries });
-        Reread { warnings: parsed.warnings, change: None }
+        *list = Arc::new(List { tier: options.tier, name, entries });
+        (Reread { warnings, change: None }, line_wise)
     };
-    *kept = Some(ListText(text));
+    let worth = list.entries.len().saturating_mul(KEPT_PER_ENTRY).max(ALWAYS);
+    *kept = (line_wise && text.len() <= worth).then_some(ListText(text));
     Ok(reread)
 }
 

@@ -52,6 +52,8 @@ pub struct ParsedList {
     pub entries: Vec<ListEntry>,
     /// What is odd, but has a clear meaning.
     pub warnings: Diagnostics,
+    /// Whether every line says the same wherever it stands.
+    pub line_wise: bool,
 }
 
 /// How to read a list.
@@ -76,7 +78,7 @@ pub fn parse_list(text: &[u8], options: &ParseOptions) -> Result<ParsedList, Dia
         errors.add(1, text, 0, &fault);
         return Err(errors);
     }
-    let mut list = ParsedList::default();
+    let mut list = ParsedList { line_wise: true, ..ParsedList::default() };
     let mut number = 0u32;
     for line in text.split(|&byte| byte == b'\n') {
         number = number.saturating_add(1);

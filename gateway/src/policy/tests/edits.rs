@@ -126,3 +126,25 @@ fn a_text_that_is_mostly_new_is_read_as_a_whole() {
     let longer = text(0) + "192.0.2.1\n";
     assert!(ListEdit::between(&before, &entries, longer.as_bytes(), &options).is_some());
 }
+
+#[test]
+fn the_text_of_a_list_is_kept_while_it_is_not_much_longer_than_its_entries() {
+    let mut list = list(Tier::Deny, "a", []);
+    let mut kept = None;
+    let comments = "# a comment that says nothing\n".repeat(5_000);
+    for (text, is_kept, is_edit) in [
+        ("192.0.2.1\n".to_owned(), true, false),
+        ("192.0.2.1\n192.0.2.2\n".to_owned(), true, true),
+        (format!("{comments}192.0.2.1\n"), false, false),
+        (format!("{comments}192.0.2.2\n"), false, false),
+        ("192.0.2.3\n".to_owned(), true, false),
+    ] {
+        let reread = reread_list(&mut list, &mut kept, text.clone().into_bytes(), &OPTIONS).expect("good");
+        assert_eq!((kept.is_some(), reread.change.is_some()), (is_kept, is_edit), "{:.30}", text);
+        assert_eq!(list.entries, parse_list(text.as_bytes(), &OPTIONS).expect("good").entries);
+    }
+    // What is refused changes neither.
+    let before = Arc::clone(&list);
+    assert!(reread_list(&mut list, &mut kept, b"192.0.2.3\n192.0.2.300\n".to_vec(), &OPTIONS).is_err());
+    assert!(Arc::ptr_eq(&before, &list) && kept.is_some());
+}
