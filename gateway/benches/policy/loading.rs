@@ -20,7 +20,9 @@ use crate::scene::Family;
 /// How long each step took; the medians of several runs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Loading {
-    /// Lines of the list.
+    /// What the list holds.
+    pub(crate) family: Family,
+    /// Its lines.
     pub(crate) lines: u32,
     /// Of the whole list.
     pub(crate) whole: Steps,
@@ -46,13 +48,12 @@ impl Steps {
     }
 }
 
-/// Loads a list of so many IPv4 prefixes into an attached card, and edits it line by line, several
+/// Loads a list of so many prefixes into an attached card, and edits it line by line, several
 /// times.
-pub(crate) fn measure(lane: &Lane, lines: u32, rounds: u32) -> Outcome<Loading> {
+pub(crate) fn measure(lane: &Lane, family: Family, lines: u32, rounds: u32) -> Outcome<Loading> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("deny.list");
-    let mut prefixes =
-        Family::V4.list(lines + 4 * rounds)?.into_iter().map(|prefix| prefix.to_string() + "\n");
+    let mut prefixes = family.list(lines + 4 * rounds)?.into_iter().map(|prefix| prefix.to_string() + "\n");
     let mut list: Vec<String> = prefixes.by_ref().take(lines as usize).collect();
     fs::write(&file, list.concat())?;
 
@@ -78,7 +79,7 @@ pub(crate) fn measure(lane: &Lane, lines: u32, rounds: u32) -> Outcome<Loading> 
         })?;
         edit(&mut |list, _| drop(list.remove(list.len() / 4)))?;
     }
-    Ok(Loading { lines, whole: median(whole), edit: median(edits) })
+    Ok(Loading { family, lines, whole: median(whole), edit: median(edits) })
 }
 
 /// What the daemon keeps from one look at the file to the next.

@@ -15,7 +15,7 @@ pub(crate) struct Report {
     /// One for each peer and scene.
     pub(crate) rows: Vec<Row>,
     /// From file to enforced.
-    pub(crate) loading: Option<Loading>,
+    pub(crate) loading: Vec<Loading>,
     absent: Vec<String>,
 }
 
@@ -177,7 +177,7 @@ impl fmt::Display for Report {
             writeln!(f, "{line}")?;
         }
         self.targets(f)?;
-        if let Some(loading) = &self.loading {
+        for loading in &self.loading {
             write!(f, "{loading}")?;
         }
         Ok(())
@@ -186,7 +186,7 @@ impl fmt::Display for Report {
 
 impl fmt::Display for Loading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lines, whole, edit } = self;
+        let Self { family, lines, whole, edit } = self;
         let line = |f: &mut fmt::Formatter<'_>, what: &str, steps: &Steps, most: Duration| {
             writeln!(
                 f,
@@ -199,7 +199,12 @@ impl fmt::Display for Loading {
                 time(most)
             )
         };
-        line(f, &format!("{} lines from file to enforced", thousands(*lines)), whole, WHOLE_LIST)?;
+        line(
+            f,
+            &format!("{} lines of {} from file to enforced", thousands(*lines), family.name()),
+            whole,
+            WHOLE_LIST,
+        )?;
         line(f, "an edit of one line of it", edit, ONE_LINE)
     }
 }
