@@ -18,7 +18,7 @@ pub use compile::{CompileError, CompileLimits, List, PolicyInput, compile, recom
 pub use generation::{Generation, ListSummary, Overlap};
 pub use list::{
     Diagnostic, Diagnostics, ListChange, ListEdit, ListEntry, ListText, ParseOptions, ParsedList, Reread,
-    parse_list, reread_list,
+    UnpackError, parse_list, reread_list, unpack_list,
 };
 pub use source::{Source, SourceTable};
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::stamp::Stamp;
-use super::unpack::unpack;
 use crate::config::{Config, Diagnostic, Firewall, Limits, ListFiles, ListPattern, Severity};
 use crate::policy::{
     self, Diagnostics, List, ListChange, ListEntry, ListText, ParseOptions, PolicyInput, Reread, Tier,
@@ -299,7 +298,7 @@ fn open(path: &Path, stamp: Option<Stamp>, max: u64) -> io::Result<Option<(Stamp
     if text.len() as u64 > max {
         return Err(too_large());
     }
-    Ok(Some((now, unpack(text, max)?)))
+    Ok(Some((now, policy::unpack_list(text, max).map_err(io::Error::other)?)))
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ mod protected;
 mod reload;
 mod stamp;
 mod state;
-mod unpack;
 mod watch;
 
 pub use daemon::{StartError, run};

@@ -21,6 +21,7 @@ mod nft;
 #[cfg(test)]
 mod tests;
 mod text;
+mod unpack;
 
 use std::net::IpAddr;
 
@@ -29,6 +30,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Subnets};
 pub(super) use change::Moved;
 pub use change::{ListChange, ListEdit, ListText, Reread, reread_list};
 pub use diagnostic::{Diagnostic, Diagnostics};
+pub use unpack::{UnpackError, unpack_list};
 
 use super::Tier;
 use fault::{Fault, Oddity};

@@ -30,6 +30,11 @@ fn an_accepted_list_is_read_again_as_it_is_written() -> Outcome {
 }
 
 #[test]
+fn no_archive_unpacks_to_more_than_the_limit() -> Outcome {
+    smoke("unpack", 16 * BATCH)
+}
+
+#[test]
 fn every_entry_of_a_list_is_enforced_up_to_its_borders() -> Outcome {
     // A policy is compiled for each input.
     smoke("policy", 64)
