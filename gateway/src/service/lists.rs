@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::stamp::Stamp;
+use super::unpack::unpack;
 use crate::config::{Config, Diagnostic, Firewall, Limits, ListFiles, ListPattern, Severity};
 use crate::policy::{
     self, Diagnostics, List, ListChange, ListEntry, ListText, ParseOptions, PolicyInput, Reread, Tier,
@@ -298,7 +299,7 @@ fn open(path: &Path, stamp: Option<Stamp>, max: u64) -> io::Result<Option<(Stamp
     if text.len() as u64 > max {
         return Err(too_large());
     }
-    Ok(Some((now, text)))
+    Ok(Some((now, unpack(text, max)?)))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod protected;
 mod reload;
 mod stamp;
 mod state;
+mod unpack;
 mod watch;
 
 pub use daemon::{StartError, run};
