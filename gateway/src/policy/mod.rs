@@ -8,6 +8,7 @@ mod generation;
 pub mod list;
 mod patch;
 mod rules;
+mod sort;
 mod source;
 #[cfg(test)]
 mod tests;

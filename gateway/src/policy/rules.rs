@@ -2,10 +2,11 @@
 
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::thread;
+
+use super::sort;
 
 /// An address of one family as a number.
-pub(super) trait Address: Copy + Debug + Ord + Send + Into<u128> {
+pub(super) trait Address: Copy + Debug + Ord + Send + Sync + Into<u128> {
     /// Bits of an address.
     const BITS: u8;
 
@@ -91,9 +92,6 @@ impl<A: Address> Rule<A> {
     }
 }
 
-/// Rules from which on sorting them in two halves side by side is faster.
-const WORTH_A_THREAD: usize = 50_000;
-
 /// The rules of one family, by first address; a prefix stands before those that it contains, and
 /// the same prefix in several lists in the order of the lists, and in one list in the order of its
 /// lines.
@@ -101,23 +99,8 @@ pub(super) struct Rules<A>(Vec<Rule<A>>);
 
 impl<A: Address> Rules<A> {
     /// Sorts `rules`.
-    pub(super) fn new(mut rules: Vec<Rule<A>>) -> Self {
-        if rules.len() < WORTH_A_THREAD {
-            rules.sort_unstable_by_key(Rule::key);
-            return Self(rules);
-        }
-        let middle = rules.len() / 2;
-        let (left, right) = rules.split_at_mut(middle);
-        let has_helped = thread::scope(|scope| {
-            let helper = thread::Builder::new();
-            let helper = helper.spawn_scoped(scope, || left.sort_unstable_by_key(Rule::key));
-            right.sort_unstable_by_key(Rule::key);
-            helper.is_ok()
-        });
-        if !has_helped {
-            left.sort_unstable_by_key(Rule::key);
-        }
-        Self(merged(left, right))
+    pub(super) fn new(rules: Vec<Rule<A>>) -> Self {
+        Self(sort::sorted(rules))
     }
 
     /// `rules` that are in order already.
@@ -184,17 +167,4 @@ impl<A: Address> Rules<A> {
     pub(super) fn memory(&self) -> usize {
         self.0.capacity() * size_of::<Rule<A>>()
     }
-}
-
-/// The rules of two slices, each of them in order.
-fn merged<A: Address>(mut left: &[Rule<A>], mut right: &[Rule<A>]) -> Vec<Rule<A>> {
-    let mut merged = Vec::with_capacity(left.len() + right.len());
-    while let (Some((low, after_low)), Some((high, after_high))) = (left.split_first(), right.split_first()) {
-        let from_left = low.key() <= high.key();
-        merged.push(if from_left { *low } else { *high });
-        (left, right) = if from_left { (after_low, right) } else { (left, after_high) };
-    }
-    merged.extend_from_slice(left);
-    merged.extend_from_slice(right);
-    merged
 }

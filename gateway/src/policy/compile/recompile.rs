@@ -108,22 +108,26 @@ impl Patch {
         limits: &CompileLimits,
     ) -> Option<Generation> {
         let (slots_v4, slots_v6) = (slots(&self.v4)?, slots(&self.v6)?);
+        let lists: Vec<ListDecision> = names.lists.iter().map(|list| list.decision).collect();
+        let fold = |slots| Folder { slots, lists: &lists, default: names.default };
+        let (old_v4, old_v6) = (fold(&slots_v4).fold(&previous.v4), fold(&slots_v6).fold(&previous.v6));
+        let garbage = previous.garbage + count(&old_v4, v4::slot_blocks) + count(&old_v6, v6::slot_blocks);
+        if garbage * SHARE_OF_GARBAGE > previous.blocks.len() as u64 {
+            return None;
+        }
         // The one waits for memory as the other does, so they are faster side by side.
         let (rules, copied) = thread::scope(|scope| {
             let copy = thread::Builder::new().spawn_scoped(scope, || previous.blocks.clone());
             let v4 = self.v4.apply(&previous.v4, &self.moved);
             let v6 = self.v6.apply(&previous.v6, &self.moved);
-            (v4.zip(v6), copy.map_or_else(|_| Some(previous.blocks.clone()), |copy| copy.join().ok()))
+            let copy = copy.map_or_else(|_| Some(previous.blocks.clone()), |copy| copy.join().ok());
+            (v4.zip(v6), copy)
         });
         let ((v4, v6), copied) = rules.zip(copied)?;
-        let lists: Vec<ListDecision> = names.lists.iter().map(|list| list.decision).collect();
-        let fold = |slots| Folder { slots, lists: &lists, default: names.default };
-        let (old_v4, old_v6) = (fold(&slots_v4).fold(&previous.v4), fold(&slots_v6).fold(&previous.v6));
         let (new_v4, new_v6) = (fold(&slots_v4).fold(&v4), fold(&slots_v6).fold(&v6));
-        let garbage = previous.garbage + count(&old_v4, v4::slot_blocks) + count(&old_v6, v6::slot_blocks);
         let more = count(&new_v4, v4::slot_blocks) + count(&new_v6, v6::slot_blocks);
         let needed = copied.len() as u64 + more;
-        if garbage * SHARE_OF_GARBAGE > needed || needed > u64::from(limits.blocks.min(MAX_BLOCKS)) {
+        if needed > u64::from(limits.blocks.min(MAX_BLOCKS)) {
             return None;
         }
         let mut tables = Tables::after(number, copied);

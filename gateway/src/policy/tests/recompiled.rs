@@ -36,7 +36,7 @@ fn crowded_line() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn an_edited_policy_decides_and_explains_as_if_it_were_compiled_as_a_whole(
