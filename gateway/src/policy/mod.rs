@@ -35,6 +35,9 @@ pub enum Tier {
     Allow,
     /// Dropped.
     Deny,
+    /// Passes, and is reported: what would be dropped if its list were enforced. Where the default
+    /// drops, such lists have no say: enforced, they would add nothing.
+    Observe,
     /// In no list: the policy's default decides.
     Default,
 }
@@ -47,6 +50,7 @@ impl Tier {
             Self::Ban => "ban",
             Self::Allow => "allow",
             Self::Deny => "deny",
+            Self::Observe => "observe",
             Self::Default => "default",
         }
     }
@@ -55,7 +59,7 @@ impl Tier {
     /// `default`.
     pub const fn verdict(self, default: Verdict) -> Verdict {
         match self {
-            Self::NeverBlock | Self::Allow => Verdict::Pass,
+            Self::NeverBlock | Self::Allow | Self::Observe => Verdict::Pass,
             Self::Ban | Self::Deny => Verdict::Drop,
             Self::Default => default,
         }
@@ -95,7 +99,9 @@ impl MatchedRule {
             (Verdict::Pass, _) => None,
             (Verdict::Drop, Tier::Ban) => Some(Reason::FirewallBanned),
             (Verdict::Drop, Tier::Default) => Some(Reason::FirewallNotAllowed),
-            (Verdict::Drop, Tier::Deny | Tier::Allow | Tier::NeverBlock) => Some(Reason::FirewallDeniedRange),
+            (Verdict::Drop, Tier::Deny | Tier::Allow | Tier::NeverBlock | Tier::Observe) => {
+                Some(Reason::FirewallDeniedRange)
+            }
         }
     }
 }

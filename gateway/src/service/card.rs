@@ -185,7 +185,8 @@ fn report(reports: Reports, guards: &[Guard], generations: &Generations, trail: 
 fn entry(client: &ClientDrop, guards: &[Guard], generations: &Generations) -> Entry {
     let attachment =
         guards.iter().map(|guard| &guard.attachment).find(|attachment| attachment.index == client.interface);
-    Entry::Dropped(Dropped {
+    let kind = if client.decision.is_drop() { Entry::Dropped } else { Entry::ObservedAtCard };
+    kind(Dropped {
         client: client.client,
         rule: generations.explain(client.generation, client.client),
         packets: client.packets,

@@ -155,7 +155,9 @@ impl ListFile {
 
 fn patterns(firewall: &Firewall) -> impl Iterator<Item = (Tier, &ListPattern)> {
     let allow = firewall.allow.iter().map(|pattern| (Tier::Allow, pattern));
-    allow.chain(firewall.deny.iter().map(|pattern| (Tier::Deny, pattern)))
+    let deny = |observe| firewall.deny.iter().filter(move |pattern| pattern.observe == observe);
+    let enforced = deny(false).map(|pattern| (Tier::Deny, pattern));
+    allow.chain(enforced).chain(deny(true).map(|pattern| (Tier::Observe, pattern)))
 }
 
 /// The folder in which `files` are, or may appear.

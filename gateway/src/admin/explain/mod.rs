@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::{Explanation, Requirement, bearer};
 use crate::edge::{Route, Snapshot};
-use crate::policy::MatchedRule;
+use crate::policy::{MatchedRule, Tier};
 use crate::rejection::{Layer, Rejection};
 
 /// What is known about the client. What is left out is not judged.
@@ -155,6 +155,9 @@ impl From<&MatchedRule> for Rule {
 /// `rule` in words: which prefix of which list, and where.
 pub fn words(rule: &MatchedRule) -> String {
     let verdict = match rule.verdict {
+        crate::policy::Verdict::Pass if rule.tier == Tier::Observe => {
+            "passes, and would be dropped if its list were enforced"
+        }
         crate::policy::Verdict::Pass => "passes",
         crate::policy::Verdict::Drop => "is dropped",
     };
