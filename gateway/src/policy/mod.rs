@@ -3,6 +3,7 @@
 //! Pure: no file, no socket and no clock is touched here.
 
 mod compile;
+mod difference;
 mod fold;
 mod generation;
 pub mod list;
@@ -15,6 +16,7 @@ mod tests;
 use ipnet::IpNet;
 
 pub use compile::{CompileError, CompileLimits, List, PolicyInput, compile, recompile};
+pub use difference::{Change, Difference, ListDifference};
 pub use generation::{Generation, ListSummary, Overlap};
 pub use list::{
     Diagnostic, Diagnostics, ListChange, ListEdit, ListEntry, ListText, ParseOptions, ParsedList, Reread,

@@ -15,6 +15,9 @@ pub(super) trait Address: Copy + Debug + Ord + Send + Into<u128> {
     /// The next address; `None` after the highest.
     fn next(self) -> Option<Self>;
 
+    /// The address before; `None` before the lowest.
+    fn previous(self) -> Option<Self>;
+
     /// The first address of the prefix of `length` bits that has this address.
     fn first(self, length: u8) -> Self;
 
@@ -31,6 +34,10 @@ impl Address for u32 {
 
     fn next(self) -> Option<Self> {
         self.checked_add(1)
+    }
+
+    fn previous(self) -> Option<Self> {
+        self.checked_sub(1)
     }
 
     fn first(self, length: u8) -> Self {
@@ -52,6 +59,10 @@ impl Address for u128 {
 
     fn next(self) -> Option<Self> {
         self.checked_add(1)
+    }
+
+    fn previous(self) -> Option<Self> {
+        self.checked_sub(1)
     }
 
     fn first(self, length: u8) -> Self {
