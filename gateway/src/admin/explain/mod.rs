@@ -47,6 +47,19 @@ pub struct Report {
     pub steps: Vec<Step>,
     /// The first layer that rejects, if any.
     pub rejection: Option<Verdict>,
+    /// What the list that decided about the address, or the default, has decided at the card so
+    /// far; `None` without a running daemon, an address or an attached card.
+    #[serde(default)]
+    pub packets: Option<Hits>,
+}
+
+/// Packets that one list, or the default, has decided.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub struct Hits {
+    /// Dropped.
+    pub dropped: u64,
+    /// Passed; for an observed list, what it would have dropped.
+    pub passed: u64,
 }
 
 /// One check.
@@ -181,6 +194,12 @@ impl fmt::Display for Report {
                 None => "  -   ",
             };
             writeln!(f, "{mark} {:12} {}", step.layer, step.text)?;
+        }
+        if let Some(Hits { dropped, passed }) = self.packets {
+            writeln!(
+                f,
+                "what decided about the address has dropped {dropped} and passed {passed} packets so far"
+            )?;
         }
         match &self.rejection {
             None => write!(f, "\nadmitted, as far as was asked"),

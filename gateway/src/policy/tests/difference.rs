@@ -45,7 +45,8 @@ fn a_list_that_is_only_observed_drops_nobody() {
 #[test]
 fn parts_of_one_64_bit_network_are_one_network() {
     let before = compiled(Verdict::Pass, vec![]);
-    let after = compiled(Verdict::Pass, vec![deny(&["2001:db8::1/128", "2001:db8::5/128", "2001:db8:0:2::7/128"])]);
+    let after =
+        compiled(Verdict::Pass, vec![deny(&["2001:db8::1/128", "2001:db8::5/128", "2001:db8:0:2::7/128"])]);
     assert_eq!(Difference::between(&before, &after).dropped.v6_networks, 2);
 }
 

@@ -45,7 +45,7 @@ proptest! {
         drop in any::<bool>(),
     ) {
         let default = if drop { Verdict::Drop } else { Verdict::Pass };
-        let tiers = [Tier::Deny, Tier::Allow, Tier::Ban, Tier::NeverBlock];
+        let tiers = [Tier::Deny, Tier::Allow, Tier::Ban, Tier::NeverBlock, Tier::Observe];
         let named = texts.iter().zip(tiers).filter(|(text, _)| parse_list(text, &OPTIONS).is_ok());
         let mut files: Vec<File> =
             named.map(|(text, tier)| File::new(tier, &format!("{tier:?}"), text)).collect();
