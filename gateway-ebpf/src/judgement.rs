@@ -4,7 +4,7 @@
 
 use crate::counters::Outcome;
 use crate::generation::{Blocks, Decision, lookup};
-use crate::packet::{Frame, Network, Source, is_neighbour_discovery, network};
+use crate::packet::{Frame, Ip, Network, Source, is_neighbour_discovery, network};
 use crate::scope;
 use crate::transport::transport;
 
@@ -44,11 +44,18 @@ where
     if decision.is_clear() {
         return Judgement::Decided(ip.source, decision);
     }
-    if is_neighbour_discovery(frame, &ip) {
-        return Judgement::Passed(Outcome::NeighbourDiscovery);
+    spared(frame, &ip, guarded).map_or(Judgement::Decided(ip.source, decision), Judgement::Passed)
+}
+
+/// Why this packet passes even when its source is denied; `None`: it does not.
+pub fn spared<F, G>(frame: &F, ip: &Ip, guarded: Option<G>) -> Option<Outcome>
+where
+    F: Frame + ?Sized,
+    G: FnOnce(u16) -> bool,
+{
+    if is_neighbour_discovery(frame, ip) {
+        return Some(Outcome::NeighbourDiscovery);
     }
-    if guarded.is_some_and(|guarded| !scope::applies(transport(frame, &ip), guarded)) {
-        return Judgement::Passed(Outcome::OutOfScope);
-    }
-    Judgement::Decided(ip.source, decision)
+    let out_of_scope = guarded.is_some_and(|guarded| !scope::applies(transport(frame, ip), guarded));
+    out_of_scope.then_some(Outcome::OutOfScope)
 }

@@ -41,17 +41,23 @@ pub enum Request {
     /// Put edits in force.
     Apply(Order),
     /// End the trial of a policy.
-    Trial(Verdict),
+    Trial {
+        /// How.
+        verdict: Verdict,
+    },
     /// Whom of these the policy in force drops.
-    Drops(Vec<IpAddr>),
+    Drops {
+        /// These.
+        addresses: Vec<IpAddr>,
+    },
 }
 
 impl Request {
     /// How long the answer may take.
     const fn patience(&self) -> Duration {
         match self {
-            Self::Apply(_) | Self::Trial(_) => LONG_DEADLINE,
-            Self::Status | Self::Explain(_) | Self::Drops(_) => DEADLINE,
+            Self::Apply(_) | Self::Trial { .. } => LONG_DEADLINE,
+            Self::Status | Self::Explain(_) | Self::Drops { .. } => DEADLINE,
         }
     }
 }

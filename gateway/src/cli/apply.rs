@@ -8,11 +8,14 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 
-use super::{CONFIG, ConfigFile, FAILED, UNAVAILABLE, print_json};
+use super::{CONFIG, ConfigFile, FAILED, UNAVAILABLE, print_json, rehearse};
 use crate::admin::apply::{Order, Outcome, Report, Verdict};
 use crate::admin::control::{self, Request};
 use crate::admin::status::Status;
+use crate::capture::CaptureReport;
+use crate::config::Config;
 
 /// How often, and how many times, to look whether the policy before is back.
 const RETURNING: (Duration, u32) = (Duration::from_millis(250), 40);
@@ -54,12 +57,15 @@ impl Apply {
             Err(code) => return code,
         };
         let request = if self.confirmed {
-            Request::Trial(Verdict::Confirm)
+            Request::Trial { verdict: Verdict::Confirm }
         } else if self.revert {
-            Request::Trial(Verdict::Revert)
+            Request::Trial { verdict: Verdict::Revert }
         } else {
             Request::Apply(Order { dry_run: self.dry_run, confirm: self.confirm, operator: operator() })
         };
+        if let Some(file) = &self.pcap {
+            return self.rehearse(&config, file, &request);
+        }
         let Some(socket) = &config.control else {
             complain!(
                 "gatehouse: a daemon is asked over its control socket: add [control] to the configuration"
@@ -67,7 +73,11 @@ impl Apply {
             return ExitCode::from(UNAVAILABLE);
         };
         let report = match ask(socket, &request) {
-            Ok(report) => report,
+            Ok(Some(report)) => report,
+            Ok(None) => {
+                complain!("gatehouse: no daemon answers at {}: start it first", socket.display());
+                return ExitCode::from(UNAVAILABLE);
+            }
             Err(code) => return code,
         };
         if self.json {
@@ -86,10 +96,42 @@ impl Apply {
     }
 }
 
-/// The daemon's report, or the exit code after saying why there is none.
-fn ask(socket: &Path, request: &Request) -> Result<Report, ExitCode> {
+impl Apply {
+    /// The difference, where a daemon runs, and what the edited policy does with a capture.
+    fn rehearse(&self, config: &Config, file: &Path, request: &Request) -> ExitCode {
+        let policy = match config.control.as_deref().map(|socket| ask(socket, request)).transpose() {
+            Ok(report) => report.flatten(),
+            Err(code) => return code,
+        };
+        let daemon = config.control.as_deref().filter(|_| policy.is_some());
+        let capture = match rehearse::rehearse(config, file, daemon) {
+            Ok(capture) => capture,
+            Err(code) => return code,
+        };
+        if self.json {
+            return print_json(&Rehearsal { policy, capture });
+        }
+        match policy {
+            Some(report) => super::write(std::io::stdout(), format_args!("{report}")),
+            None => out!("no daemon runs: the files are judged alone, and compared with nothing"),
+        }
+        super::write(std::io::stdout(), format_args!("{capture}"));
+        ExitCode::SUCCESS
+    }
+}
+
+/// What `--json` prints for a capture.
+#[derive(Serialize)]
+struct Rehearsal {
+    /// The difference that the edits make; `None` without a daemon to compare with.
+    policy: Option<Report>,
+    capture: CaptureReport,
+}
+
+/// The daemon's report, `None` without a daemon, or the exit code after saying why there is none.
+fn ask(socket: &Path, request: &Request) -> Result<Option<Report>, ExitCode> {
     match control::ask(socket, request) {
-        Ok(Some(Outcome::Done(report))) => Ok(*report),
+        Ok(Some(Outcome::Done(report))) => Ok(Some(*report)),
         Ok(Some(Outcome::Faulty { diagnostics })) => {
             for diagnostic in diagnostics {
                 complain!("{diagnostic}");
@@ -101,10 +143,7 @@ fn ask(socket: &Path, request: &Request) -> Result<Report, ExitCode> {
             complain!("gatehouse: {message}");
             Err(ExitCode::from(FAILED))
         }
-        Ok(None) => {
-            complain!("gatehouse: no daemon answers at {}: start it first", socket.display());
-            Err(ExitCode::from(UNAVAILABLE))
-        }
+        Ok(None) => Ok(None),
         Err(error) => {
             complain!("gatehouse: the daemon at {} cannot be asked: {error}", socket.display());
             Err(ExitCode::from(UNAVAILABLE))
@@ -130,13 +169,17 @@ fn await_word(socket: &Path, seconds: u64) -> ExitCode {
         Ok(_) => Verdict::Revert,
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return overdue(socket),
     };
-    match (ask(socket, &Request::Trial(verdict)), verdict) {
+    match (ask(socket, &Request::Trial { verdict }), verdict) {
         (Err(code), _) => code,
-        (Ok(report), Verdict::Confirm) => {
+        (Ok(None), _) => {
+            complain!("gatehouse: the daemon has ended: the next one starts with what the files say");
+            ExitCode::from(UNAVAILABLE)
+        }
+        (Ok(Some(report)), Verdict::Confirm) => {
             out!("confirmed: generation {} stays in force", report.generation);
             ExitCode::SUCCESS
         }
-        (Ok(report), Verdict::Revert) => {
+        (Ok(Some(report)), Verdict::Revert) => {
             out!("taken back: generation {} is in force", report.generation);
             ExitCode::from(FAILED)
         }

@@ -15,6 +15,7 @@ mod check;
 mod connect;
 mod explain;
 mod reasons;
+mod rehearse;
 mod run;
 mod status;
 mod token;

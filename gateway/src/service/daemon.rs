@@ -275,8 +275,8 @@ async fn answer(live: Arc<Live>, request: Request) -> Result<serde_json::Value, 
             add_packets(&live, &mut outcome).await;
             serde_json::to_value(outcome)
         }
-        Request::Trial(verdict) => serde_json::to_value(live.apply.end_trial(verdict).await?),
-        Request::Drops(addresses) => {
+        Request::Trial { verdict } => serde_json::to_value(live.apply.end_trial(verdict).await?),
+        Request::Drops { addresses } => {
             let snapshot = live.gate.snapshot();
             let drops =
                 |address: &IpAddr| snapshot.policy().is_some_and(|policy| policy.decide(*address).is_drop());

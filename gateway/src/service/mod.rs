@@ -19,7 +19,7 @@ mod unpack;
 mod watch;
 
 pub use daemon::{StartError, run};
-pub use offline::{Summary, check, explain};
+pub use offline::{Summary, check, explain, policy};
 
 use crate::config::{Diagnostic, Severity};
 
