@@ -5,8 +5,10 @@ use std::io::Read;
 use pcap_parser::traits::PcapNGPacketBlock;
 use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
 
-/// Bytes of the largest block of a file that is read. Packets are at most 256 KiB long.
-const LARGEST_BLOCK: usize = 1024 * 1024;
+/// Bytes that are in memory at first, and more than the largest block that is read once one does
+/// not fit. Packets are at most 256 KiB long.
+const BUFFER: usize = 64 * 1024;
+const LARGEST_BUFFER: usize = 1024 * 1024;
 
 /// Interfaces of one section of a pcapng file; packets of others are counted as of no known kind.
 const MOST_INTERFACES: usize = 4096;
@@ -45,7 +47,7 @@ pub struct End {
 ///
 /// When this is no capture, or the file system fails.
 pub fn frames(file: impl Read + Send, mut take: impl FnMut(&[u8], u64)) -> Result<End, CaptureError> {
-    let mut reader = match create_reader(LARGEST_BLOCK, file) {
+    let mut reader = match create_reader(BUFFER, file) {
         Ok(reader) => reader,
         Err(PcapError::ReadError) => return Err(CaptureError::Read),
         Err(_) => return Err(CaptureError::NotACapture),
@@ -53,6 +55,7 @@ pub fn frames(file: impl Read + Send, mut take: impl FnMut(&[u8], u64)) -> Resul
     let mut end = End::default();
     let mut kinds = Kinds::default();
     let mut frame = Vec::new();
+    let mut grown = false;
     loop {
         let available = reader.data().len();
         let offset = match reader.next() {
@@ -68,13 +71,17 @@ pub fn frames(file: impl Read + Send, mut take: impl FnMut(&[u8], u64)) -> Resul
                 offset
             }
             Err(PcapError::Eof) => return Ok(end),
-            Err(PcapError::Incomplete(_)) => {
+            Err(PcapError::Incomplete(_) | PcapError::BufferTooSmall) => {
                 let exhausted = reader.reader_exhausted();
                 reader.refill().map_err(|_| CaptureError::Read)?;
+                if reader.data().len() > available || (reader.reader_exhausted() && !exhausted) {
+                    continue;
+                }
                 // A block that does not fit, or a file that ends inside one.
-                if reader.data().len() == available && (exhausted || !reader.reader_exhausted()) {
+                if grown || !reader.grow(LARGEST_BUFFER) {
                     return Ok(End { cut_off: true, ..end });
                 }
+                grown = true;
                 continue;
             }
             Err(PcapError::ReadError) => return Err(CaptureError::Read),

@@ -108,6 +108,23 @@ fn packets_without_an_ethernet_header_are_judged_too_and_unknown_kinds_are_count
 }
 
 #[test]
+fn a_packet_that_does_not_fit_into_the_first_buffer_is_read_and_one_without_end_is_not() {
+    let mut long = ethernet(&packet(1, 80));
+    let packets = |long: &[u8]| [ethernet(&packet(2, 80)), long.to_vec(), ethernet(&packet(3, 80))];
+    for (length, read_to_the_end) in [(70_000, true), (250_000, true), (2_000_000, false)] {
+        long.resize(length, 7);
+        let packets = packets(&long);
+        for file in [
+            pcap(ETHERNET, &packets, u32::to_le_bytes, u16::to_le_bytes),
+            pcapng(&[ETHERNET], &packets.clone().map(|packet| (0, packet))),
+        ] {
+            let (all, end) = read(&file);
+            assert_eq!((all.len() == 3, end.cut_off), (read_to_the_end, !read_to_the_end), "{length} bytes");
+        }
+    }
+}
+
+#[test]
 fn a_file_cut_off_anywhere_gives_the_frames_before_that() {
     let packets = [ethernet(&packet(1, 80)), ethernet(&packet(2, 80)), ethernet(&packet(3, 80))];
     for file in [
