@@ -150,9 +150,11 @@ impl fmt::Display for Status {
                 writeln!(f, "  edits of lists are not in force: `gatehouse apply` puts them in force")?;
             }
             for list in &policy.lists {
+                // Said of a list that drops nothing, so that nobody takes its count for drops.
+                let observed = if list.tier == "observe" { " passed that it would drop" } else { "" };
                 writeln!(
                     f,
-                    "  {:11} {:>9} prefixes {:>12} packets  {}",
+                    "  {:11} {:>9} prefixes {:>12} packets{observed}  {}",
                     list.tier, list.prefixes, list.packets, list.list
                 )?;
                 if let Some(error) = &list.error {

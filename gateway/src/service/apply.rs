@@ -332,3 +332,6 @@ fn clients(
     clients.operator_dropped = operator.filter(|&address| generation.decide(address).is_drop());
     clients
 }
+
+#[cfg(test)]
+mod tests;

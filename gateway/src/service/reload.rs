@@ -10,11 +10,11 @@ use super::apply::{self, ApplyHandle, Asked};
 use super::card::CardHandle;
 use super::generations::Generations;
 use super::recent::Recent;
-use super::state::{Refreshed, State};
+use super::state::State;
 use super::trial::{self, Trial, Waiting, out_of_time};
 use super::watch::FolderWatch;
 use crate::admin::status::{IssuerStatus, PolicyStatus};
-use crate::config::{Config, Reload};
+use crate::config::Config;
 use crate::edge::Gate;
 use crate::nic::Counters;
 use crate::policy::Generation;
@@ -131,7 +131,7 @@ impl<P: Publisher> Reloader<P> {
         }
     }
 
-    async fn refresh(&mut self) {
+    pub(super) async fn refresh(&mut self) {
         // Reading and compiling a long list takes its time; the other tasks of this thread move on.
         let refreshed = if self.edits_wait() {
             tokio::task::block_in_place(|| self.look_at_edits())
@@ -152,46 +152,6 @@ impl<P: Publisher> Reloader<P> {
             log::info!("keys were read anew");
         }
         self.tell_health(failure);
-    }
-
-    /// Whether edits of lists are not put in force by themselves.
-    fn edits_wait(&self) -> bool {
-        let manual = self.config.firewall.as_ref().is_some_and(|firewall| firewall.reload == Reload::Manual);
-        manual || self.trial.is_some() || self.waiting.reverted.is_some()
-    }
-
-    /// Reads everything, but leaves edits of lists out of force.
-    fn look_at_edits(&mut self) -> Refreshed {
-        let mut draft = self.waiting.draft.take().unwrap_or_else(|| self.state.lists().clone());
-        let lists = draft.refresh(&self.config);
-        let manual = self.config.firewall.as_ref().is_some_and(|firewall| firewall.reload == Reload::Manual);
-        let released = lists.changed && self.trial.is_none() && !manual;
-        if released {
-            // The first edit after a trial that came to nothing: these files are not what was tried.
-            self.waiting = Waiting::default();
-            let adopted = self.state.adopt(&self.config, draft);
-            let mut refreshed = self.state.refresh_around_lists(&self.config);
-            refreshed.diagnostics.extend(lists.diagnostics);
-            match adopted {
-                Ok((_, diagnostics)) => {
-                    refreshed.policy = true;
-                    refreshed.diagnostics.extend(diagnostics);
-                }
-                Err(fault) => refreshed.diagnostics.push(fault),
-            }
-            return refreshed;
-        }
-        if lists.changed {
-            self.waiting.edits = !draft.say_the_same(self.state.lists());
-            if self.waiting.edits {
-                log::info!("edits of lists wait: `gatehouse apply` puts them in force");
-            }
-        }
-        self.waiting.draft = Some(draft);
-        let mut refreshed = self.state.refresh_around_lists(&self.config);
-        refreshed.diagnostics.extend(lists.diagnostics);
-        refreshed.unfinished |= lists.unfinished;
-        refreshed
     }
 
     /// Puts the newest generation in force if it is not; whether it is now, and else why not.

@@ -1,11 +1,13 @@
-//! A policy that is in force on trial, and what it takes to go back.
+//! A policy that is in force on trial, what it takes to go back, and edits that wait.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::lists::Lists;
-use crate::config::Config;
+use super::reload::{Publisher, Reloader};
+use super::state::Refreshed;
+use crate::config::{Config, Reload};
 
 /// The policy in force is on trial.
 #[derive(Debug)]
@@ -47,5 +49,49 @@ pub(super) async fn out_of_time(trial: Option<&Trial>) {
     match trial {
         Some(trial) => tokio::time::sleep_until(trial.until).await,
         None => std::future::pending().await,
+    }
+}
+
+impl<P: Publisher> Reloader<P> {
+    /// Whether edits of lists are not put in force by themselves.
+    pub(super) fn edits_wait(&self) -> bool {
+        self.is_manual() || self.trial.is_some() || self.waiting.reverted.is_some()
+    }
+
+    fn is_manual(&self) -> bool {
+        self.config.firewall.as_ref().is_some_and(|firewall| firewall.reload == Reload::Manual)
+    }
+
+    /// Reads everything, but leaves edits of lists out of force.
+    pub(super) fn look_at_edits(&mut self) -> Refreshed {
+        let mut draft = self.waiting.draft.take().unwrap_or_else(|| self.state.lists().clone());
+        let lists = draft.refresh(&self.config);
+        let released = lists.changed && self.trial.is_none() && !self.is_manual();
+        if released {
+            // The first edit after a trial that came to nothing: these files are not what was tried.
+            self.waiting = Waiting::default();
+            let adopted = self.state.adopt(&self.config, draft);
+            let mut refreshed = self.state.refresh_around_lists(&self.config);
+            refreshed.diagnostics.extend(lists.diagnostics);
+            match adopted {
+                Ok((_, diagnostics)) => {
+                    refreshed.policy = true;
+                    refreshed.diagnostics.extend(diagnostics);
+                }
+                Err(fault) => refreshed.diagnostics.push(fault),
+            }
+            return refreshed;
+        }
+        if lists.changed {
+            self.waiting.edits = !draft.say_the_same(self.state.lists());
+            if self.waiting.edits {
+                log::info!("edits of lists wait: `gatehouse apply` puts them in force");
+            }
+        }
+        self.waiting.draft = Some(draft);
+        let mut refreshed = self.state.refresh_around_lists(&self.config);
+        refreshed.diagnostics.extend(lists.diagnostics);
+        refreshed.unfinished |= lists.unfinished;
+        refreshed
     }
 }

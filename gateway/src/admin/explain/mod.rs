@@ -47,6 +47,9 @@ pub struct Report {
     pub steps: Vec<Step>,
     /// The first layer that rejects, if any.
     pub rejection: Option<Verdict>,
+    /// The rule that would drop the address, were its list not only observed.
+    #[serde(default)]
+    pub observed: Option<Rule>,
     /// What the list that decided about the address, or the default, has decided at the card so
     /// far; `None` without a running daemon, an address or an attached card.
     #[serde(default)]
@@ -237,7 +240,10 @@ fn firewall(report: &mut Report, snapshot: &Snapshot, address: Option<IpAddr>) {
         return report.step(Layer::Firewall, Some(true), "there is no address policy");
     };
     match snapshot.admit(address) {
-        Ok(()) => report.step(Layer::Firewall, Some(true), words(&policy.explain(address))),
+        Ok(()) => {
+            report.step(Layer::Firewall, Some(true), words(&policy.explain(address)));
+            report.observed = snapshot.observed(address).as_ref().map(Rule::from);
+        }
         Err(mut rejection) => {
             rejection.note = rejection.rule.as_ref().map(words);
             report.reject(&rejection);
