@@ -1,6 +1,7 @@
 //! Edits that are put in force by order, for good or on trial.
 
 use std::fs;
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
@@ -9,8 +10,8 @@ use gatehouse_tests::daemon::verb;
 use gatehouse_tests::host::{CLIENT_V4, DENIED_V4, DENIED_V6, OTHER_CLIENT_V4};
 use gatehouse_tests::order::{applied, apply, edit_and_see_it_wait, manual, policy};
 use gatehouse_tests::process::PATIENCE;
-use gatehouse_tests::promises;
 use gatehouse_tests::scene::{PROMPTLY, Scene};
+use gatehouse_tests::{promises, tools};
 use serde_json::Value;
 
 fn main() -> ExitCode {
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
         edits_wait_for_apply_where_the_configuration_says_so,
         a_policy_that_cuts_its_own_operator_off_is_taken_back_with_nobody_there,
         a_confirmed_policy_stays,
+        on_a_terminal_enter_confirms_n_takes_back_and_silence_does_too,
         a_policy_on_trial_is_taken_back_by_order_and_edits_wait_meanwhile,
         apply_reads_the_address_policy_anew_and_names_what_needs_a_restart,
         a_fault_in_the_configuration_or_in_a_list_changes_nothing,
@@ -88,7 +90,40 @@ fn a_confirmed_policy_stays() -> Result<()> {
     scene.end()
 }
 
-/// With `reload = "auto"`, the configuration itself is what needs an order.
+/// Runs `gatehouse apply` with these arguments in a terminal, where `word` is typed once it asks;
+/// `None`: nothing is typed. The exit code and what was printed.
+fn in_terminal(scene: &Scene, arguments: &str, word: Option<&str>) -> Result<(Option<i32>, String)> {
+    let apply = verb("apply", &scene.config())?;
+    let mut command = tools::python("in_terminal.py")?;
+    command.args(if word.is_some() { ["Press Enter", word.unwrap_or_default()] } else { ["", ""] });
+    command.arg(apply.get_program()).args(apply.get_args()).args(arguments.split_whitespace());
+    let output = command.env("SSH_CONNECTION", format!("{CLIENT_V4} 50000 10.0.0.1 22")).output()?;
+    Ok((output.status.code(), String::from_utf8(output.stdout)?))
+}
+
+fn on_a_terminal_enter_confirms_n_takes_back_and_silence_does_too() -> Result<()> {
+    let scene = manual()?;
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    let edit = |address: IpAddr| scene.edit("deny.list", &format!("{address}\n"));
+    edit(CLIENT_V4)?;
+    for (time, word, end) in [("1h", Some("n"), "taken back"), ("2s", None, "not confirmed in time")] {
+        let (code, printed) = in_terminal(&scene, &format!("--confirm {time}"), word)?;
+        ensure!(code == Some(1) && printed.contains(end), "{code:?} {printed}");
+        let warned = printed.contains(&format!("YOUR OWN ADDRESS {CLIENT_V4} IS DROPPED"));
+        ensure!(warned && printed.contains("ON TRIAL"), "{printed}");
+        scene.admits(Client::Raw, &attempt)?;
+    }
+    let (code, printed) = in_terminal(&scene, "--confirm 1h", Some(""))?;
+    ensure!(code == Some(0) && printed.contains("confirmed: generation"), "{code:?} {printed}");
+    scene.drops(Client::Raw, &attempt)?;
+    edit(OTHER_CLIENT_V4)?;
+    let (code, printed) = in_terminal(&scene, "", None)?;
+    ensure!(code == Some(0) && !printed.contains("YOUR OWN ADDRESS"), "{code:?} {printed}");
+    ensure!(printed.contains("newly passing: 1 IPv4 addresses"), "{printed}");
+    scene.end()
+}
+
+/// With `reload = \"auto\"`, the configuration itself is what needs an order.
 fn a_policy_on_trial_is_taken_back_by_order_and_edits_wait_meanwhile() -> Result<()> {
     let scene = Scene::usual()?;
     let attempt = Attempt::on("/chat").token(&scene.token()?);
