@@ -6,8 +6,8 @@ use std::thread;
 use gateway_ebpf::generation::{Decision, MAX_BLOCKS, V4_ROOT_BITS, V6_ROOT_BITS};
 
 use super::{
-    CompileError, CompileLimits, Names, PolicyInput, Tables, add_rules, compile, count_prefixes, has_say, name_lists,
-    v4, v6,
+    CompileError, CompileLimits, Names, PolicyInput, Tables, add_rules, compile, count_prefixes, has_say,
+    name_lists, v4, v6,
 };
 use crate::policy::fold::{ListDecision, Segment, fold_part};
 use crate::policy::generation::Generation;

@@ -40,7 +40,7 @@ proptest! {
 
     #[test]
     fn an_edited_policy_decides_and_explains_as_if_it_were_compiled_as_a_whole(
-        texts in prop::collection::vec(text(crowded_line(), 16), 1..5),
+        texts in prop::collection::vec(text(crowded_line(), 16), 1..6),
         edits in edits(crowded_line()),
         drop in any::<bool>(),
     ) {
