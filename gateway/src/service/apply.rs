@@ -225,6 +225,10 @@ impl<P: Publisher> Reloader<P> {
             });
         }
         log::info!("generation {} is confirmed", self.generations.current().number());
+        // What was edited meanwhile waits no longer, unless all edits do: the next look finds it.
+        if !self.edits_wait() {
+            self.waiting = Waiting::default();
+        }
         self.tell_health(None);
         Outcome::Done(Box::new(self.unchanged()))
     }

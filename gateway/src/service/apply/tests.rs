@@ -38,7 +38,7 @@ impl Publisher for &Moody {
 
 /// A policy in which edits wait, and the address that the waiting edit denies.
 struct Setting {
-    _folder: TempDir,
+    folder: TempDir,
     config: Config,
     generations: Arc<Generations>,
     gate: Arc<Gate>,
@@ -47,12 +47,14 @@ struct Setting {
 }
 
 impl Setting {
-    fn new() -> (Self, State) {
+    fn new(reload: &str) -> (Self, State) {
         let folder = tempfile::tempdir().expect("a folder");
         let list = folder.path().join("deny.list");
         std::fs::write(&list, "192.0.2.0/24\n").expect("written");
         let file = folder.path().join("g.toml");
-        let text = "[firewall]\nmode = \"off\"\nprotect = []\nreload = \"manual\"\ndeny = [\"deny.list\"]\n";
+        let text = format!(
+            "[firewall]\nmode = \"off\"\nprotect = []\nreload = \"{reload}\"\ndeny = [\"deny.list\"]\n"
+        );
         std::fs::write(&file, text).expect("written");
         let config = config::load(&file).expect("valid").0;
         let state = State::load(&config, Missing::Leave).expect("valid").0;
@@ -63,7 +65,7 @@ impl Setting {
         let gate = Arc::new(Gate::new(snapshot, Limits::default(), Arc::new(Nowhere), sources));
         let card = Moody { takes: AtomicBool::new(true), generations: Arc::clone(&generations) };
         let newly_denied = "198.51.100.7".parse().expect("an address");
-        (Self { _folder: folder, config, generations, gate, card, newly_denied }, state)
+        (Self { folder, config, generations, gate, card, newly_denied }, state)
     }
 
     /// The task, with the state of the setting.
@@ -79,7 +81,7 @@ fn applied(outcome: &Outcome) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_the_card_does_not_take_changes_nothing_and_can_be_given_again() {
-    let (setting, state) = Setting::new();
+    let (setting, state) = Setting::new("manual");
     let mut reloader = setting.start(state);
     let Setting { gate, card, .. } = &setting;
     card.takes.store(false, Ordering::Relaxed);
@@ -98,7 +100,7 @@ async fn an_order_that_the_card_does_not_take_changes_nothing_and_can_be_given_a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_that_cannot_be_taken_back_at_once_is_taken_back_as_soon_as_it_can() {
-    let (setting, state) = Setting::new();
+    let (setting, state) = Setting::new("manual");
     let mut reloader = setting.start(state);
     let Setting { gate, card, .. } = &setting;
     let order = Order { confirm: Some(Duration::from_secs(60)), ..Order::default() };
@@ -117,4 +119,22 @@ async fn a_policy_that_cannot_be_taken_back_at_once_is_taken_back_as_soon_as_it_
     // Looking again and again changes nothing.
     reloader.refresh().await;
     assert!(gate.snapshot().admit(setting.newly_denied).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_made_during_a_trial_waits_until_it_is_confirmed_and_no_longer() {
+    let (setting, state) = Setting::new("auto");
+    let mut reloader = setting.start(state);
+    let order = Order { confirm: Some(Duration::from_secs(60)), ..Order::default() };
+    assert!(applied(&reloader.apply(&order).await));
+    std::fs::write(setting.folder.path().join("deny.list"), "203.0.113.0/24\n").expect("written");
+    let later_denied = "203.0.113.7".parse().expect("an address");
+    reloader.refresh().await;
+    assert!(setting.gate.snapshot().admit(later_denied).is_ok());
+    assert!(reloader.health().read().policy(None).is_some_and(|policy| policy.edits_wait));
+
+    assert!(matches!(reloader.confirm(), Outcome::Done(_)));
+    reloader.refresh().await;
+    assert!(setting.gate.snapshot().admit(later_denied).is_err());
+    assert!(reloader.health().read().policy(None).is_some_and(|policy| !policy.edits_wait));
 }
