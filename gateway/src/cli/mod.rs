@@ -10,10 +10,12 @@ macro_rules! complain {
     ($($text:tt)*) => { $crate::cli::write(std::io::stderr(), format_args!("{}\n", format_args!($($text)*))) };
 }
 
+mod apply;
 mod check;
 mod connect;
 mod explain;
 mod reasons;
+mod rehearse;
 mod run;
 mod status;
 mod token;
@@ -53,6 +55,7 @@ enum Verb {
     Check(check::Check),
     Explain(explain::Explain),
     Status(status::Status),
+    Apply(apply::Apply),
     Reasons(reasons::Reasons),
     Token(token::Token),
     Connect(connect::Connect),
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
         Verb::Check(check) => check.run(),
         Verb::Explain(explain) => explain.run(),
         Verb::Status(status) => status.run(),
+        Verb::Apply(apply) => apply.run(),
         Verb::Reasons(reasons) => reasons.run(),
         Verb::Token(token) => token.run(),
         Verb::Connect(connect) => connect.run(),

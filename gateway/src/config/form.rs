@@ -50,6 +50,7 @@ pub(super) struct Firewall {
     pub(super) protect: Option<Strings>,
     pub(super) default: Option<Spanned<String>>,
     pub(super) reports_per_second: Option<Spanned<u32>>,
+    pub(super) reload: Option<Spanned<String>>,
 }
 
 /// An item of `deny` or `allow`: a name alone, or a table when the list has settings of its own.
@@ -62,6 +63,7 @@ pub(super) enum List {
 #[serde(deny_unknown_fields)]
 pub(super) struct ListTable {
     pub(super) list: Spanned<String>,
+    pub(super) observe: Option<Spanned<bool>>,
 }
 
 /// By hand, because an untagged enum would lose the places of what is inside.

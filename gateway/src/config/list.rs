@@ -6,16 +6,26 @@ use super::form;
 use super::model::{ListFiles, ListPattern};
 use super::validate::Checker;
 
-/// The lists that `forms` name.
-pub(super) fn check(checker: &mut Checker<'_>, forms: &[Spanned<form::List>]) -> Vec<ListPattern> {
-    forms.iter().filter_map(|form| pattern(checker, form)).collect()
+/// The lists that `forms`, the items of `deny` or else of `allow`, name.
+pub(super) fn check(
+    checker: &mut Checker<'_>,
+    forms: &[Spanned<form::List>],
+    deny: bool,
+) -> Vec<ListPattern> {
+    forms.iter().filter_map(|form| pattern(checker, form, deny)).collect()
 }
 
-fn pattern(checker: &mut Checker<'_>, form: &Spanned<form::List>) -> Option<ListPattern> {
-    let (text, span) = match form.get_ref() {
-        form::List::Name(name) => (name, form.span()),
-        form::List::Table(table) => (table.list.get_ref(), table.list.span()),
+fn pattern(checker: &mut Checker<'_>, form: &Spanned<form::List>, deny: bool) -> Option<ListPattern> {
+    let (text, span, observe) = match form.get_ref() {
+        form::List::Name(name) => (name, form.span(), None),
+        form::List::Table(table) => (table.list.get_ref(), table.list.span(), table.observe.as_ref()),
     };
+    let observe = observe.filter(|observe| *observe.get_ref());
+    if let Some(observe) = observe.filter(|_| !deny) {
+        let message = "an allow list drops nothing that could be observed: set observe on items of deny";
+        checker.fault(&observe.span(), message);
+        return None;
+    }
     if text.contains("://") {
         let message =
             format!("`{text}` is a URL: a list is a file or a glob of files here; fetch it into a file");
@@ -30,7 +40,7 @@ fn pattern(checker: &mut Checker<'_>, form: &Spanned<form::List>) -> Option<List
         }
     };
     let (line, column) = checker.position(&span);
-    Some(ListPattern { files, line, column })
+    Some(ListPattern { files, observe: observe.is_some(), line, column })
 }
 
 /// Whether something is a glob is decided by what was written: the folder of the configuration can

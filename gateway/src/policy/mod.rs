@@ -3,6 +3,7 @@
 //! Pure: no file, no socket and no clock is touched here.
 
 mod compile;
+mod difference;
 mod fold;
 mod generation;
 pub mod list;
@@ -16,6 +17,7 @@ mod tests;
 use ipnet::IpNet;
 
 pub use compile::{CompileError, CompileLimits, List, PolicyInput, compile, recompile};
+pub use difference::{Change, Difference, ListDifference};
 pub use generation::{Generation, ListSummary, Overlap};
 pub use list::{
     Diagnostic, Diagnostics, ListChange, ListEdit, ListEntry, ListText, ParseOptions, ParsedList, Reread,
@@ -36,6 +38,9 @@ pub enum Tier {
     Allow,
     /// Dropped.
     Deny,
+    /// Passes, and is reported: what would be dropped if its list were enforced. Where the default
+    /// drops, such lists have no say: enforced, they would add nothing.
+    Observe,
     /// In no list: the policy's default decides.
     Default,
 }
@@ -48,6 +53,7 @@ impl Tier {
             Self::Ban => "ban",
             Self::Allow => "allow",
             Self::Deny => "deny",
+            Self::Observe => "observe",
             Self::Default => "default",
         }
     }
@@ -56,7 +62,7 @@ impl Tier {
     /// `default`.
     pub const fn verdict(self, default: Verdict) -> Verdict {
         match self {
-            Self::NeverBlock | Self::Allow => Verdict::Pass,
+            Self::NeverBlock | Self::Allow | Self::Observe => Verdict::Pass,
             Self::Ban | Self::Deny => Verdict::Drop,
             Self::Default => default,
         }
@@ -96,7 +102,9 @@ impl MatchedRule {
             (Verdict::Pass, _) => None,
             (Verdict::Drop, Tier::Ban) => Some(Reason::FirewallBanned),
             (Verdict::Drop, Tier::Default) => Some(Reason::FirewallNotAllowed),
-            (Verdict::Drop, Tier::Deny | Tier::Allow | Tier::NeverBlock) => Some(Reason::FirewallDeniedRange),
+            (Verdict::Drop, Tier::Deny | Tier::Allow | Tier::NeverBlock | Tier::Observe) => {
+                Some(Reason::FirewallDeniedRange)
+            }
         }
     }
 }

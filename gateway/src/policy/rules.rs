@@ -16,6 +16,9 @@ pub(super) trait Address: Copy + Debug + Ord + Send + Sync + Into<u128> {
     /// The next address; `None` after the highest.
     fn next(self) -> Option<Self>;
 
+    /// The address before; `None` before the lowest.
+    fn previous(self) -> Option<Self>;
+
     /// The first address of the prefix of `length` bits that has this address.
     fn first(self, length: u8) -> Self;
 
@@ -32,6 +35,10 @@ impl Address for u32 {
 
     fn next(self) -> Option<Self> {
         self.checked_add(1)
+    }
+
+    fn previous(self) -> Option<Self> {
+        self.checked_sub(1)
     }
 
     fn first(self, length: u8) -> Self {
@@ -53,6 +60,10 @@ impl Address for u128 {
 
     fn next(self) -> Option<Self> {
         self.checked_add(1)
+    }
+
+    fn previous(self) -> Option<Self> {
+        self.checked_sub(1)
     }
 
     fn first(self, length: u8) -> Self {

@@ -1,7 +1,7 @@
 //! The daemon: everything built in order, run until the order to stop, taken down in reverse.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,19 +10,22 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::apply::ApplyHandle;
 use super::card::{CardHandle, CardTask, Guard};
 use super::files;
 use super::generations::Generations;
 use super::keys::Missing;
+use super::recent::Recent;
 use super::reload::{Publication, Reloader};
 use super::state::{State, StateError};
+use crate::admin::apply::Outcome;
 use crate::admin::control::{ControlError, ControlSocket, Request};
-use crate::admin::explain;
+use crate::admin::explain::{self, Hits};
 use crate::admin::status::{InterfaceStatus, NOT_ATTACHED, Packets, Status};
 use crate::audit::{Destination, Trail};
 use crate::config::{Config, Diagnostic, Firewall, Limits, Mode};
 use crate::edge::{self, Gate, Sources};
-use crate::nic::{self, Attachment, Card, NicError};
+use crate::nic::{self, Attachment, Card, Counters, NicError};
 use crate::session::echo::echo;
 
 /// Connections that wait to be accepted.
@@ -123,9 +126,11 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     ));
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    let recent = Recent::default();
     let card = card.map(|(card, attachments)| {
         let mode = config.firewall.as_ref().map_or(Mode::Off, |firewall| firewall.mode);
-        let (task, handle) = CardTask::new(card, attachments, mode, Arc::clone(&generations), trail.clone());
+        let (task, handle) =
+            CardTask::new(card, attachments, mode, Arc::clone(&generations), recent.clone(), trail.clone());
         tasks.spawn(task.run(stop.child_token()));
         handle
     });
@@ -136,12 +141,21 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
         tasks.spawn(edge::serve(listener, Arc::clone(&gate), stop.child_token()));
     }
     let publication = Publication { card: card.clone(), generations: Arc::clone(&generations) };
-    let reloader = Reloader::new(config.clone(), state, generations, Arc::clone(&gate), publication)?;
+    let reloader =
+        Reloader::new(config.clone(), state, generations, Arc::clone(&gate), publication)?.knowing(recent);
+    let apply = reloader.handle();
     let health = reloader.health();
     tasks.spawn(reloader.run(stop.child_token()));
     if let Some(control) = control {
-        let live =
-            Arc::new(Live { config: config.clone(), gate, card, health, trail, started: Instant::now() });
+        let live = Arc::new(Live {
+            config: config.clone(),
+            gate,
+            card,
+            apply,
+            health,
+            trail,
+            started: Instant::now(),
+        });
         tasks.spawn(control.serve(move |request| answer(Arc::clone(&live), request), stop.child_token()));
     }
 
@@ -234,6 +248,7 @@ struct Live {
     config: Config,
     gate: Arc<Gate>,
     card: Option<CardHandle>,
+    apply: ApplyHandle,
     health: super::reload::Health,
     trail: Trail,
     started: Instant,
@@ -243,19 +258,51 @@ async fn answer(live: Arc<Live>, request: Request) -> Result<serde_json::Value, 
     let value = match request {
         Request::Status => serde_json::to_value(status(&live).await),
         Request::Explain(query) => {
-            let mut report = explain::report(&live.gate.snapshot(), &query, SystemTime::now());
+            let snapshot = live.gate.snapshot();
+            let mut report = explain::report(&snapshot, &query, SystemTime::now());
             report.live = true;
+            if let (Some(address), Some(policy)) = (query.address, snapshot.policy()) {
+                let source = usize::from(policy.decide(address).source());
+                let counters = counters(&live).await;
+                let hits = counters.and_then(|counters| counters.sources.get(source).copied());
+                report.packets =
+                    hits.map(|hits| Hits { dropped: hits.dropped.packets, passed: hits.passed.packets });
+            }
             serde_json::to_value(report)
+        }
+        Request::Apply(order) => {
+            let mut outcome = live.apply.apply(order).await?;
+            add_packets(&live, &mut outcome).await;
+            serde_json::to_value(outcome)
+        }
+        Request::Trial { verdict } => serde_json::to_value(live.apply.end_trial(verdict).await?),
+        Request::Drops { addresses } => {
+            let snapshot = live.gate.snapshot();
+            let drops =
+                |address: &IpAddr| snapshot.policy().is_some_and(|policy| policy.decide(*address).is_drop());
+            serde_json::to_value(addresses.iter().map(drops).collect::<Vec<_>>())
         }
     };
     value.map_err(|error| error.to_string())
 }
 
+/// Adds to each list what it has decided so far, where the card counts.
+async fn add_packets(live: &Live, outcome: &mut Outcome) {
+    let counters = counters(live).await;
+    let (Outcome::Done(report), Some(counters)) = (outcome, counters) else { return };
+    let Some(policy) = live.health.read().policy(Some(&counters)) else { return };
+    for list in &mut report.lists {
+        let known = policy.lists.iter().find(|known| known.tier == list.tier && known.list == list.list);
+        list.packets = known.map(|known| known.packets);
+    }
+}
+
+async fn counters(live: &Live) -> Option<Counters> {
+    live.card.as_ref()?.counters().await?.ok()
+}
+
 async fn status(live: &Live) -> Status {
-    let counters = match &live.card {
-        Some(card) => card.counters().await.and_then(Result::ok),
-        None => None,
-    };
+    let counters = counters(live).await;
     let health = live.health.read();
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -20,7 +20,7 @@ use crate::policy::{
 const SETTLED: Duration = Duration::from_millis(500);
 
 /// All lists of the configuration, in the order in which it names them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Lists {
     files: Vec<ListFile>,
     /// What is wrong with globs, so that it is said once.
@@ -59,6 +59,25 @@ impl Lists {
     /// The lists, in the order of the configuration.
     pub(super) fn iter(&self) -> impl Iterator<Item = &ListFile> {
         self.files.iter()
+    }
+
+    /// Whether every list has the same entries in both.
+    pub(super) fn say_the_same(&self, other: &Self) -> bool {
+        self.files.len() == other.files.len()
+            && self.files.iter().zip(&other.files).all(|(one, other)| {
+                one.list.name == other.list.name
+                    && one.list.tier == other.list.tier
+                    && (Arc::ptr_eq(&one.list, &other.list) || one.list.entries == other.list.entries)
+            })
+    }
+
+    /// Lets the next refresh read faulty files again, and say again what is wrong with them.
+    pub(super) fn ask_again(&mut self) {
+        for file in self.files.iter_mut().filter(|file| file.error.is_some()) {
+            file.error = None;
+            file.stamp = None;
+        }
+        self.faults.clear();
     }
 
     /// Reads what has changed. A file that cannot be read or parsed keeps its last good content.
@@ -154,7 +173,9 @@ impl ListFile {
 
 fn patterns(firewall: &Firewall) -> impl Iterator<Item = (Tier, &ListPattern)> {
     let allow = firewall.allow.iter().map(|pattern| (Tier::Allow, pattern));
-    allow.chain(firewall.deny.iter().map(|pattern| (Tier::Deny, pattern)))
+    let deny = |observe| firewall.deny.iter().filter(move |pattern| pattern.observe == observe);
+    let enforced = deny(false).map(|pattern| (Tier::Deny, pattern));
+    allow.chain(enforced).chain(deny(true).map(|pattern| (Tier::Observe, pattern)))
 }
 
 /// The folder in which `files` are, or may appear.

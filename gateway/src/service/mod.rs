@@ -1,6 +1,7 @@
 //! The assembly of the daemon: reading lists and keys, watching files, swapping snapshots,
 //! signals.
 
+mod apply;
 mod card;
 mod daemon;
 mod files;
@@ -9,13 +10,15 @@ mod keys;
 mod lists;
 mod offline;
 mod protected;
+mod recent;
 mod reload;
 mod stamp;
 mod state;
+mod trial;
 mod watch;
 
 pub use daemon::{StartError, run};
-pub use offline::{Summary, check, explain};
+pub use offline::{Summary, check, explain, policy};
 
 use crate::config::{Diagnostic, Severity};
 

@@ -2,11 +2,16 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::apply::{self, ApplyHandle, Asked};
 use super::card::CardHandle;
 use super::generations::Generations;
+use super::recent::Recent;
 use super::state::State;
+use super::trial::{self, Trial, Waiting, out_of_time};
 use super::watch::FolderWatch;
 use crate::admin::status::{IssuerStatus, PolicyStatus};
 use crate::config::Config;
@@ -17,15 +22,22 @@ use crate::policy::Generation;
 /// The task that waits for changes and puts them in force.
 #[derive(Debug)]
 pub(super) struct Reloader<P> {
-    config: Config,
-    state: State,
-    generations: Arc<Generations>,
-    gate: Arc<Gate>,
+    pub(super) config: Config,
+    pub(super) state: State,
+    pub(super) generations: Arc<Generations>,
+    pub(super) gate: Arc<Gate>,
     publisher: P,
     /// A generation that is not in force yet.
-    pending: bool,
+    pub(super) pending: bool,
+    /// The policy in force is to go again unless it is confirmed.
+    pub(super) trial: Option<Trial>,
+    pub(super) waiting: Waiting,
+    /// Clients that the card reported lately.
+    pub(super) recent: Recent,
     watch: FolderWatch,
     health: Health,
+    handle: ApplyHandle,
+    orders: mpsc::Receiver<Asked>,
 }
 
 /// Puts a generation in force before the gateway judges by it.
@@ -71,8 +83,33 @@ impl<P: Publisher> Reloader<P> {
         let mut watch = FolderWatch::new()?;
         watch.set(State::folders(&config));
         let health = Health::default();
-        health.set(&config, &state, &generations.current(), None);
-        Ok(Self { config, state, generations, gate, publisher, pending: false, watch, health })
+        health.set(&config, &state, &generations.current(), None, (&Waiting::default(), None));
+        let (handle, orders) = apply::orders();
+        Ok(Self {
+            config,
+            state,
+            generations,
+            gate,
+            publisher,
+            pending: false,
+            trial: None,
+            waiting: Waiting::default(),
+            recent: Recent::default(),
+            watch,
+            health,
+            handle,
+            orders,
+        })
+    }
+
+    /// Compares policies by the clients in `recent`, too.
+    pub(super) fn knowing(self, recent: Recent) -> Self {
+        Self { recent, ..self }
+    }
+
+    /// Takes orders.
+    pub(super) fn handle(&self) -> ApplyHandle {
+        self.handle.clone()
     }
 
     /// What is in force, for `gatehouse status`.
@@ -88,33 +125,66 @@ impl<P: Publisher> Reloader<P> {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.watch.changed() => {}
+                () = out_of_time(self.trial.as_ref()) => self.revert("it was not confirmed in time").await,
+                Some(asked) = self.orders.recv() => self.obey(asked).await,
             }
         }
     }
 
-    async fn refresh(&mut self) {
-        let (config, state) = (&self.config, &mut self.state);
+    pub(super) async fn refresh(&mut self) {
         // Reading and compiling a long list takes its time; the other tasks of this thread move on.
-        let refreshed = tokio::task::block_in_place(|| state.refresh(config));
+        let refreshed = if self.edits_wait() {
+            tokio::task::block_in_place(|| self.look_at_edits())
+        } else {
+            let (config, state) = (&self.config, &mut self.state);
+            tokio::task::block_in_place(|| state.refresh(config))
+        };
         super::say(&refreshed.diagnostics);
         if refreshed.unfinished {
             self.watch.soon();
         }
         self.pending |= refreshed.policy;
+        let (published, failure) = self.publish_pending().await;
+        if refreshed.keys {
+            if !published {
+                self.swap_gate();
+            }
+            log::info!("keys were read anew");
+        }
+        self.tell_health(failure);
+    }
+
+    /// Puts the newest generation in force if it is not; whether it is now, and else why not.
+    pub(super) async fn publish_pending(&mut self) -> (bool, Option<String>) {
         let failure = if self.pending { self.publish().await.err() } else { None };
         let published = self.pending && failure.is_none();
         self.pending &= !published;
-        // The gateway follows the card, so that both always judge by the same policy.
-        if published || refreshed.keys {
-            self.gate.swap(self.state.snapshot(&self.config, self.generations.current()));
+        if published {
+            self.swap_gate();
         }
-        if refreshed.keys {
-            log::info!("keys were read anew");
-        }
-        self.health.set(&self.config, &self.state, &self.generations.current(), failure);
+        (published, failure)
     }
 
-    async fn publish(&self) -> Result<(), String> {
+    /// The gateway follows the card, so that both always judge by the same policy.
+    fn swap_gate(&self) {
+        self.gate.swap(self.state.snapshot(&self.config, self.generations.current()));
+    }
+
+    /// The configuration is another one now.
+    pub(super) fn follow_config(&mut self, failure: Option<String>) {
+        self.watch.set(State::folders(&self.config));
+        self.swap_gate();
+        self.tell_health(failure);
+    }
+
+    /// Lets `gatehouse status` say what is in force.
+    pub(super) fn tell_health(&self, failure: Option<String>) {
+        let in_force = self.generations.current();
+        let trial = (&self.waiting, self.trial.as_ref());
+        self.health.set(&self.config, &self.state, &in_force, failure, trial);
+    }
+
+    pub(super) async fn publish(&self) -> Result<(), String> {
         let generation = self.state.generation();
         let (number, entries) = (generation.number(), generation.entries());
         self.publisher.publish(generation).await.map_err(|error| {
@@ -136,6 +206,8 @@ pub(super) struct Snapshot {
     policy: Option<PolicyStatus>,
     sources: Vec<u16>,
     issuers: Vec<IssuerStatus>,
+    /// When a trial ends.
+    trial: Option<Instant>,
 }
 
 impl Health {
@@ -144,14 +216,24 @@ impl Health {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, config: &Config, state: &State, in_force: &Generation, failure: Option<String>) {
+    fn set(
+        &self,
+        config: &Config,
+        state: &State,
+        in_force: &Generation,
+        failure: Option<String>,
+        (waiting, trial): (&Waiting, Option<&Trial>),
+    ) {
         let (mut policy, sources) = state.policy_status(config, in_force).unzip();
         if let Some(policy) = &mut policy {
             policy.error = failure.or(policy.error.take());
+            policy.edits_wait = waiting.edits;
+            policy.reverted.clone_from(&waiting.reverted);
         }
         let issuers = state.keys().status(config);
+        let trial = trial.map(|trial| trial.until);
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
-            Snapshot { policy, sources: sources.unwrap_or_default(), issuers };
+            Snapshot { policy, sources: sources.unwrap_or_default(), issuers, trial };
     }
 }
 
@@ -159,6 +241,7 @@ impl Snapshot {
     /// The policy, with the packets that each list decided according to `counters`.
     pub(super) fn policy(&self, counters: Option<&Counters>) -> Option<PolicyStatus> {
         let mut policy = self.policy.clone()?;
+        policy.trial_s = self.trial.map(trial::seconds_until);
         if let Some(counters) = counters {
             for (list, source) in policy.lists.iter_mut().zip(&self.sources) {
                 list.packets = counters.source(*source).packets;

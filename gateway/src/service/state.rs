@@ -8,7 +8,7 @@ use std::sync::Arc;
 use gateway_ebpf::generation::BLOCK_SIZE;
 
 use super::keys::{self, Keys, Missing};
-use super::lists::Lists;
+use super::lists::{self, Lists};
 use super::protected::Protected;
 use crate::admin::status::{ListStatus, PolicyStatus};
 use crate::config::{Config, Diagnostic, Severity};
@@ -74,6 +74,16 @@ impl State {
     /// Reads what has changed. Faulty files leave their last good content in force.
     pub(super) fn refresh(&mut self, config: &Config) -> Refreshed {
         let lists = self.lists.refresh(config);
+        self.follow(config, lists)
+    }
+
+    /// The same while edits of lists wait: they are left as they are.
+    pub(super) fn refresh_around_lists(&mut self, config: &Config) -> Refreshed {
+        self.follow(config, lists::Refreshed::default())
+    }
+
+    /// Reads everything but the lists, of which this is known.
+    fn follow(&mut self, config: &Config, lists: lists::Refreshed) -> Refreshed {
         let keys = self.keys.refresh(config);
         let mut refreshed = Refreshed {
             policy: false,
@@ -85,12 +95,9 @@ impl State {
         // The host gets and loses addresses, gateways and resolvers, too.
         let protected = config.firewall.as_ref().is_some_and(|firewall| self.protected.refresh(firewall));
         if lists.changed || protected {
-            let before = Some(&*self.generation);
-            match compile(config, &self.lists, &self.protected, &mut self.sources, before) {
-                Ok(generation) => {
-                    refreshed.diagnostics.extend(self.protected.trimmed(&generation));
-                    self.generation = Arc::new(generation);
-                    self.fault = None;
+            match self.compile(config) {
+                Ok(diagnostics) => {
+                    refreshed.diagnostics.extend(diagnostics);
                     refreshed.policy = true;
                 }
                 Err(fault) => {
@@ -100,6 +107,62 @@ impl State {
             }
         }
         refreshed
+    }
+
+    fn compile(&mut self, config: &Config) -> Result<Vec<Diagnostic>, Diagnostic> {
+        let before = Some(&*self.generation);
+        let generation = compile(config, &self.lists, &self.protected, &mut self.sources, before)?;
+        let diagnostics = self.protected.trimmed(&generation);
+        self.generation = Arc::new(generation);
+        self.fault = None;
+        Ok(diagnostics)
+    }
+
+    /// The lists.
+    pub(super) fn lists(&self) -> &Lists {
+        &self.lists
+    }
+
+    /// The generation that [`Self::adopt`] would make of `lists`; nothing is changed.
+    pub(super) fn propose(
+        &self,
+        config: &Config,
+        lists: &Lists,
+    ) -> Result<(Generation, Vec<Diagnostic>), Diagnostic> {
+        let (mut sources, mut protected) = (self.sources.clone(), self.protected.clone());
+        if let Some(firewall) = &config.firewall {
+            protected.refresh(firewall);
+        }
+        let generation = compile(config, lists, &protected, &mut sources, Some(&self.generation))?;
+        let diagnostics = protected.trimmed(&generation);
+        Ok((generation, diagnostics))
+    }
+
+    /// Makes a generation of `lists`, which are those of `config`, in place of the present ones;
+    /// the latter are returned. When they make no policy, nothing is changed.
+    pub(super) fn adopt(
+        &mut self,
+        config: &Config,
+        lists: Lists,
+    ) -> Result<(Lists, Vec<Diagnostic>), Diagnostic> {
+        if let Some(firewall) = &config.firewall {
+            self.protected.refresh(firewall);
+        }
+        let before = std::mem::replace(&mut self.lists, lists);
+        match self.compile(config) {
+            Ok(diagnostics) => Ok((before, diagnostics)),
+            Err(fault) => {
+                self.lists = before;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Takes [`Self::adopt`] back, before anybody has seen its generation: `lists` made
+    /// `generation`.
+    pub(super) fn restore(&mut self, lists: Lists, generation: Arc<Generation>) {
+        self.lists = lists;
+        self.generation = generation;
     }
 
     /// The newest generation.
@@ -134,6 +197,9 @@ impl State {
             memory: generation.blocks().len() * BLOCK_SIZE,
             lists: lists.collect(),
             error: self.fault.clone(),
+            edits_wait: false,
+            trial_s: None,
+            reverted: None,
         };
         Some((status, generation.lists().iter().map(ListSummary::source).collect()))
     }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod captures;
 mod config;
 mod handshake;
 mod keys;
@@ -33,6 +34,7 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "policy", corpus: "lists", run: policy::run },
     Target { name: "unpack", corpus: "archives", run: unpack::run },
     Target { name: "packets", corpus: "packets", run: packets::run },
+    Target { name: "captures", corpus: "captures", run: captures::run },
     Target { name: "config", corpus: "config", run: config::run },
     Target { name: "handshake", corpus: "handshake", run: handshake::run },
     Target { name: "token", corpus: "token", run: token::run },

@@ -158,9 +158,10 @@ fn name_lists(input: &PolicyInput, sources: &SourceTable) -> Result<(Names, Sour
         .map(|list| Source::list(list.tier, list.name.clone()))
         .collect();
     let next = sources.with(&wanted).ok_or_else(too_many)?;
-    let decision = |source: u16, tier: Tier| {
+    let decision = |source: u16, tier: Tier| -> Result<Decision, CompileError> {
         let drop = tier.verdict(input.default) == Verdict::Drop;
-        Decision::new(source, drop).ok_or_else(too_many)
+        let decision = Decision::new(source, drop).ok_or_else(too_many)?;
+        Ok(if tier == Tier::Observe { decision.observed() } else { decision })
     };
     let mut names = Names {
         lists: Vec::with_capacity(input.lists.len()),
@@ -181,6 +182,16 @@ fn name_lists(input: &PolicyInput, sources: &SourceTable) -> Result<(Names, Sour
     Ok((names, next))
 }
 
+/// Whether lists of `tier` decide anything. What an observed list would drop, a default that drops
+/// drops already.
+fn has_say(tier: Tier, default: Verdict) -> bool {
+    match tier {
+        Tier::Default => false,
+        Tier::Observe => default == Verdict::Pass,
+        Tier::NeverBlock | Tier::Ban | Tier::Allow | Tier::Deny => true,
+    }
+}
+
 /// The rules of both families.
 fn sort(input: &PolicyInput) -> (Rules<u32>, Rules<u128>) {
     let entries = || input.lists.iter().flat_map(|list| &list.entries);
@@ -188,7 +199,7 @@ fn sort(input: &PolicyInput) -> (Rules<u32>, Rules<u128>) {
     let mut v4 = Vec::with_capacity(v4_count);
     let mut v6 = Vec::with_capacity(entries().count() - v4_count);
     for (list, number) in input.lists.iter().zip(0u16..) {
-        if list.tier == Tier::Default {
+        if !has_say(list.tier, input.default) {
             continue;
         }
         add_rules(number, &list.entries, &mut v4, &mut v6);

@@ -6,10 +6,9 @@ use std::thread;
 use gateway_ebpf::generation::{Decision, MAX_BLOCKS, V4_ROOT_BITS, V6_ROOT_BITS};
 
 use super::{
-    CompileError, CompileLimits, Names, PolicyInput, Tables, add_rules, compile, count_prefixes, name_lists,
-    v4, v6,
+    CompileError, CompileLimits, Names, PolicyInput, Tables, add_rules, compile, count_prefixes, has_say,
+    name_lists, v4, v6,
 };
-use crate::policy::Tier;
 use crate::policy::fold::{ListDecision, Segment, fold_part};
 use crate::policy::generation::Generation;
 use crate::policy::list::ListChange;
@@ -86,7 +85,7 @@ impl Patch {
                 continue;
             }
             let change = changes.iter().find(|change| change.leads(&old.made_of, list))?;
-            if list.tier != Tier::Default {
+            if has_say(list.tier, input.default) {
                 add_rules(at, &change.removed, &mut old_v4, &mut old_v6);
                 add_rules(at, &change.added, &mut new_v4, &mut new_v6);
                 moved.push(MovedList { list: at, moved: change.moved });

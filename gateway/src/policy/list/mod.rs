@@ -212,7 +212,7 @@ impl ParsedList {
     ) -> Result<(), address::Refusal<'a>> {
         if prefix.prefix_len() == 0 {
             match options.tier {
-                Tier::Deny | Tier::Ban => return Err((text.offset, Fault::Everybody(text))),
+                Tier::Deny | Tier::Ban | Tier::Observe => return Err((text.offset, Fault::Everybody(text))),
                 Tier::Allow | Tier::NeverBlock | Tier::Default => {
                     self.warn(number, line, text, Oddity::Everybody(text));
                 }

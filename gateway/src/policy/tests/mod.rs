@@ -1,5 +1,6 @@
 //! Promises of the policy as a whole.
 
+mod difference;
 mod edits;
 mod model;
 mod promises;

@@ -8,11 +8,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-const TIERS: [Tier; 4] = [Tier::NeverBlock, Tier::Ban, Tier::Allow, Tier::Deny];
+const TIERS: [Tier; 5] = [Tier::NeverBlock, Tier::Ban, Tier::Allow, Tier::Deny, Tier::Observe];
 
 /// What the policy says, entry by entry.
 pub(super) fn model(input: &PolicyInput, address: IpAddr) -> MatchedRule {
-    let matching = input.lists.iter().enumerate().flat_map(|(number, list)| {
+    // Where the default drops, observed lists would add nothing and have no say.
+    let has_say = |list: &List| list.tier != Tier::Observe || input.default == Verdict::Pass;
+    let lists = input.lists.iter().enumerate().filter(|(_, list)| has_say(list));
+    let matching = lists.flat_map(|(number, list)| {
         list.entries
             .iter()
             .filter(move |entry| entry.prefix.contains(&address))
@@ -34,7 +37,7 @@ pub(super) fn model(input: &PolicyInput, address: IpAddr) -> MatchedRule {
         Some((_, list, entry)) => MatchedRule {
             tier: list.tier,
             verdict: match list.tier {
-                Tier::NeverBlock | Tier::Allow => Verdict::Pass,
+                Tier::NeverBlock | Tier::Allow | Tier::Observe => Verdict::Pass,
                 _ => Verdict::Drop,
             },
             prefix: Some(entry.prefix.trunc()),
@@ -120,6 +123,7 @@ proptest! {
             prop_assert_eq!(&generation.explain(address), &expected, "{}", address);
             let decision = generation.decide(address);
             prop_assert_eq!(decision.is_drop(), expected.verdict == Verdict::Drop, "{}", address);
+            prop_assert_eq!(decision.is_observed(), expected.tier == Tier::Observe, "{}", address);
             let source = generation.source(decision.source()).unwrap();
             prop_assert_eq!(source.tier, expected.tier);
             prop_assert_eq!(source.list.as_deref(), expected.list.as_deref());

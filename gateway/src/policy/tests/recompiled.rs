@@ -40,12 +40,12 @@ proptest! {
 
     #[test]
     fn an_edited_policy_decides_and_explains_as_if_it_were_compiled_as_a_whole(
-        texts in prop::collection::vec(text(crowded_line(), 16), 1..5),
+        texts in prop::collection::vec(text(crowded_line(), 16), 1..6),
         edits in edits(crowded_line()),
         drop in any::<bool>(),
     ) {
         let default = if drop { Verdict::Drop } else { Verdict::Pass };
-        let tiers = [Tier::Deny, Tier::Allow, Tier::Ban, Tier::NeverBlock];
+        let tiers = [Tier::Deny, Tier::Allow, Tier::Ban, Tier::NeverBlock, Tier::Observe];
         let named = texts.iter().zip(tiers).filter(|(text, _)| parse_list(text, &OPTIONS).is_ok());
         let mut files: Vec<File> =
             named.map(|(text, tier)| File::new(tier, &format!("{tier:?}"), text)).collect();

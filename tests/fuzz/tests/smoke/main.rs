@@ -46,6 +46,11 @@ fn a_frame_has_the_source_and_port_that_etherparse_finds() -> Outcome {
 }
 
 #[test]
+fn a_capture_gives_no_more_than_it_holds_and_no_less_before_it_is_cut_off() -> Outcome {
+    smoke("captures", BATCH)
+}
+
+#[test]
 fn an_accepted_configuration_keeps_what_the_rest_relies_on() -> Outcome {
     smoke("config", 16 * BATCH)
 }
