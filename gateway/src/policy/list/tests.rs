@@ -133,6 +133,32 @@ fn an_nftables_dump_that_is_damaged_or_could_mean_the_opposite_is_refused() {
     assert!(error("{\"nftables\": []}").contains("without --json"));
 }
 
+/// The blocks of the page about lists that are marked as `kind`.
+fn documented(kind: &str) -> Vec<&'static str> {
+    let page = include_str!("../../../../docs/lists.md");
+    let blocks = page.split("\n```").skip(1).step_by(2);
+    blocks.filter_map(|block| block.strip_prefix(kind)?.strip_prefix('\n')).collect()
+}
+
+#[test]
+fn every_list_in_the_documentation_is_read() {
+    let lists = documented("list");
+    assert_eq!(lists.len(), 5);
+    for text in lists {
+        let list = parse_list(text.as_bytes(), &DENY).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
+        assert!(!list.entries.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn every_line_that_the_documentation_calls_refused_is_refused() {
+    let [lines] = documented("refused")[..] else { panic!("one block") };
+    assert!(lines.lines().count() >= 20);
+    for line in lines.lines() {
+        parse_list(line.as_bytes(), &DENY).expect_err(line);
+    }
+}
+
 #[test]
 fn a_list_saved_on_windows_reads_like_any_other() {
     assert_eq!(
