@@ -6,6 +6,7 @@ mod compile;
 mod fold;
 mod generation;
 pub mod list;
+mod overlaps;
 mod rules;
 mod source;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Promises of the policy as a whole.
 
 mod model;
+mod overlaps;
 mod promises;
 mod tables;
 

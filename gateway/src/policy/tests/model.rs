@@ -46,7 +46,7 @@ fn model(input: &PolicyInput, address: IpAddr) -> MatchedRule {
 }
 
 /// The first and the last address of every entry, their neighbours, and the ends of both families.
-fn boundaries(input: &PolicyInput) -> BTreeSet<IpAddr> {
+pub(super) fn boundaries(input: &PolicyInput) -> BTreeSet<IpAddr> {
     let mut all = BTreeSet::new();
     for entry in input.lists.iter().flat_map(|list| &list.entries) {
         match entry.prefix {
@@ -96,7 +96,7 @@ fn crowded_v6() -> impl Strategy<Value = IpNet> {
     })
 }
 
-fn policies() -> impl Strategy<Value = PolicyInput> {
+pub(super) fn policies() -> impl Strategy<Value = PolicyInput> {
     let prefix = prop_oneof![crowded_v4(), crowded_v6()];
     let one = (prop::sample::select(TIERS.to_vec()), prop::collection::vec(prefix, 0..24));
     (prop::collection::vec(one, 0..7), any::<bool>()).prop_map(|(lists, drop)| PolicyInput {
