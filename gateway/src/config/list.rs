@@ -2,19 +2,27 @@
 
 use toml::Spanned;
 
-use super::form;
-use super::model::{ListFiles, ListPattern};
+use super::model::{Bounds, ListFiles, ListPattern};
 use super::validate::Checker;
+use super::{bounds, form};
 
-/// The lists that `forms` name.
-pub(super) fn check(checker: &mut Checker<'_>, forms: &[Spanned<form::List>]) -> Vec<ListPattern> {
-    forms.iter().filter_map(|form| pattern(checker, form)).collect()
+/// The lists that `forms` name; `bounds` are those of lists without any of their own.
+pub(super) fn check(
+    checker: &mut Checker<'_>,
+    forms: &[Spanned<form::List>],
+    bounds: Bounds,
+) -> Vec<ListPattern> {
+    forms.iter().filter_map(|form| pattern(checker, form, bounds)).collect()
 }
 
-fn pattern(checker: &mut Checker<'_>, form: &Spanned<form::List>) -> Option<ListPattern> {
+fn pattern(checker: &mut Checker<'_>, form: &Spanned<form::List>, default: Bounds) -> Option<ListPattern> {
     let (text, span) = match form.get_ref() {
         form::List::Name(name) => (name, form.span()),
         form::List::Table(table) => (table.list.get_ref(), table.list.span()),
+    };
+    let bounds = match form.get_ref() {
+        form::List::Name(_) => default,
+        form::List::Table(table) => bounds::check(checker, &given(table), default),
     };
     if text.contains("://") {
         let message =
@@ -30,7 +38,15 @@ fn pattern(checker: &mut Checker<'_>, form: &Spanned<form::List>) -> Option<List
         }
     };
     let (line, column) = checker.position(&span);
-    Some(ListPattern { files, line, column })
+    Some(ListPattern { files, bounds, line, column })
+}
+
+fn given(table: &form::ListTable) -> bounds::Given<'_> {
+    bounds::Given {
+        max_shrink: &table.max_shrink,
+        max_growth: &table.max_growth,
+        change_freely_below: &table.change_freely_below,
+    }
 }
 
 /// Whether something is a glob is decided by what was written: the folder of the configuration can
