@@ -33,6 +33,10 @@ pub enum Request {
     Status,
     /// Which layer would reject a client.
     Explain(Query),
+    /// The lists of the address policy.
+    Lists,
+    /// Put content of this list in force that was held back.
+    AcceptList(String),
 }
 
 /// An answer, or why there is none.
@@ -185,7 +189,7 @@ mod tests {
     async fn answer(request: Request) -> Result<String, String> {
         match request {
             Request::Status => Ok("fine".to_owned()),
-            Request::Explain(_) => Err("no".to_owned()),
+            _ => Err("no".to_owned()),
         }
     }
 

@@ -13,6 +13,7 @@ macro_rules! complain {
 mod check;
 mod connect;
 mod explain;
+mod lists;
 mod reasons;
 mod run;
 mod status;
@@ -53,6 +54,7 @@ enum Verb {
     Check(check::Check),
     Explain(explain::Explain),
     Status(status::Status),
+    Lists(lists::Lists),
     Reasons(reasons::Reasons),
     Token(token::Token),
     Connect(connect::Connect),
@@ -93,6 +95,7 @@ pub fn main() -> ExitCode {
         Verb::Check(check) => check.run(),
         Verb::Explain(explain) => explain.run(),
         Verb::Status(status) => status.run(),
+        Verb::Lists(lists) => lists.run(),
         Verb::Reasons(reasons) => reasons.run(),
         Verb::Token(token) => token.run(),
         Verb::Connect(connect) => connect.run(),

@@ -1,6 +1,7 @@
 //! The assembly of the daemon: reading lists and keys, watching files, swapping snapshots,
 //! signals.
 
+mod accept;
 mod card;
 mod daemon;
 mod files;
@@ -15,7 +16,7 @@ mod state;
 mod watch;
 
 pub use daemon::{StartError, run};
-pub use offline::{Summary, check, explain};
+pub use offline::{Summary, check, explain, lists};
 
 use crate::config::{Diagnostic, Severity};
 

@@ -2,12 +2,16 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::accept::{self, Accept, AcceptHandle};
 use super::card::CardHandle;
 use super::generations::Generations;
-use super::state::State;
+use super::lists::Keeper;
+use super::state::{Refreshed, State};
 use super::watch::FolderWatch;
+use crate::admin::lists::Accepted;
 use crate::admin::status::{IssuerStatus, PolicyStatus};
 use crate::config::Config;
 use crate::edge::Gate;
@@ -26,6 +30,10 @@ pub(super) struct Reloader<P> {
     pending: bool,
     watch: FolderWatch,
     health: Health,
+    /// Where last good content goes; `None` when nothing is kept.
+    keeper: Option<Keeper>,
+    orders: mpsc::Receiver<Accept>,
+    handle: AcceptHandle,
 }
 
 /// Puts a generation in force before the gateway judges by it.
@@ -72,7 +80,33 @@ impl<P: Publisher> Reloader<P> {
         watch.set(State::folders(&config));
         let health = Health::default();
         health.set(&config, &state, &generations.current(), None);
-        Ok(Self { config, state, generations, gate, publisher, pending: false, watch, health })
+        let (handle, orders) = accept::orders();
+        let (pending, keeper) = (false, None);
+        Ok(Self {
+            config,
+            state,
+            generations,
+            gate,
+            publisher,
+            pending,
+            watch,
+            health,
+            keeper,
+            orders,
+            handle,
+        })
+    }
+
+    /// The same, which gives what is in force to `keeper`.
+    #[must_use]
+    pub(super) fn keeping(mut self, keeper: Option<Keeper>) -> Self {
+        self.keeper = keeper;
+        self
+    }
+
+    /// Gives orders to this task.
+    pub(super) fn handle(&self) -> AcceptHandle {
+        self.handle.clone()
     }
 
     /// What is in force, for `gatehouse status`.
@@ -82,20 +116,41 @@ impl<P: Publisher> Reloader<P> {
 
     /// Runs until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
+        // Looked at once at the start: a file may have changed while the daemon was starting.
+        self.refresh().await;
         loop {
-            // Looked at once at the start: a file may have changed while the daemon was starting.
-            self.refresh().await;
             tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.watch.changed() => {}
+                () = stop.cancelled() => break,
+                () = self.watch.changed() => self.refresh().await,
+                Some(Accept { list, reply }) = self.orders.recv() => {
+                    // Whoever asked may have given up; the order is carried out all the same.
+                    let _ = reply.send(self.accept(&list).await);
+                }
             }
         }
+        // What waits to be written to disk is still written.
+        tokio::task::block_in_place(|| drop(self.keeper.take()));
     }
 
     async fn refresh(&mut self) {
         let (config, state) = (&self.config, &mut self.state);
         // Reading and compiling a long list takes its time; the other tasks of this thread move on.
         let refreshed = tokio::task::block_in_place(|| state.refresh(config));
+        self.put_in_force(refreshed).await;
+    }
+
+    async fn accept(&mut self, list: &str) -> Result<Accepted, String> {
+        let (config, state) = (&self.config, &mut self.state);
+        let (accepted, refreshed) = tokio::task::block_in_place(|| state.accept(config, list))?;
+        log::warn!("{}: accepted by the operator, with {} entries", accepted.list, accepted.entries);
+        self.put_in_force(refreshed).await;
+        match self.health.read().policy.and_then(|policy| policy.error) {
+            Some(error) => Err(format!("{} is accepted, but not in force: {error}", accepted.list)),
+            None => Ok(accepted),
+        }
+    }
+
+    async fn put_in_force(&mut self, refreshed: Refreshed) {
         super::say(&refreshed.diagnostics);
         if refreshed.unfinished {
             self.watch.soon();
@@ -112,6 +167,9 @@ impl<P: Publisher> Reloader<P> {
             log::info!("keys were read anew");
         }
         self.health.set(&self.config, &self.state, &self.generations.current(), failure);
+        if let Some(keeper) = self.keeper.as_ref().filter(|_| !self.pending && !self.state.is_faulty()) {
+            keeper.keep(self.state.keep());
+        }
     }
 
     async fn publish(&self) -> Result<(), String> {
@@ -134,6 +192,7 @@ pub(super) struct Health(Arc<Mutex<Snapshot>>);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Snapshot {
     policy: Option<PolicyStatus>,
+    generation: Option<Arc<Generation>>,
     sources: Vec<u16>,
     issuers: Vec<IssuerStatus>,
 }
@@ -144,14 +203,18 @@ impl Health {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, config: &Config, state: &State, in_force: &Generation, failure: Option<String>) {
+    fn set(&self, config: &Config, state: &State, in_force: &Arc<Generation>, failure: Option<String>) {
         let (mut policy, sources) = state.policy_status(config, in_force).unzip();
         if let Some(policy) = &mut policy {
             policy.error = failure.or(policy.error.take());
         }
         let issuers = state.keys().status(config);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
-            Snapshot { policy, sources: sources.unwrap_or_default(), issuers };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Snapshot {
+            policy,
+            generation: Some(Arc::clone(in_force)),
+            sources: sources.unwrap_or_default(),
+            issuers,
+        };
     }
 }
 
@@ -165,6 +228,11 @@ impl Snapshot {
             }
         }
         Some(policy)
+    }
+
+    /// For each list of the policy, how many of its entries change no verdict.
+    pub(super) fn overlaps(&self) -> Vec<usize> {
+        self.generation.as_ref().map_or_else(Vec::new, |generation| generation.overlaps())
     }
 
     /// The issuers.
@@ -213,7 +281,7 @@ mod tests {
         std::fs::write(&list, "192.0.2.0/24\n").expect("written");
         let text = "[firewall]\nmode = \"off\"\nprotect = []\ndeny = [\"deny.list\"]\n";
         let config = crate::config::parse(&folder.path().join("g.toml"), text).expect("valid").0;
-        let state = State::load(&config, Missing::Leave).expect("valid").0;
+        let state = State::load(&config, Missing::Leave, None).expect("valid").0;
         let generations = Arc::new(Generations::new(state.generation()));
         let snapshot = state.snapshot(&config, state.generation());
         let sources = Sources { now: SystemTime::now, random: || [0; 10] };

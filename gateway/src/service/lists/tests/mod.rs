@@ -1,3 +1,8 @@
+//! Lists that change, break and come back.
+
+mod held;
+mod restart;
+
 use super::*;
 
 struct Folder {
