@@ -38,6 +38,10 @@ pub enum Request {
     Status,
     /// Which layer would reject a client.
     Explain(Query),
+    /// The lists of the address policy.
+    Lists,
+    /// Put content of this list in force that was held back.
+    AcceptList(String),
     /// Put edits in force.
     Apply(Order),
     /// End the trial of a policy.
@@ -56,8 +60,8 @@ impl Request {
     /// How long the answer may take.
     const fn patience(&self) -> Duration {
         match self {
-            Self::Apply(_) | Self::Trial { .. } => LONG_DEADLINE,
-            Self::Status | Self::Explain(_) | Self::Drops { .. } => DEADLINE,
+            Self::Apply(_) | Self::Trial { .. } | Self::AcceptList(_) => LONG_DEADLINE,
+            Self::Status | Self::Explain(_) | Self::Lists | Self::Drops { .. } => DEADLINE,
         }
     }
 }

@@ -3,4 +3,5 @@
 pub mod apply;
 pub mod control;
 pub mod explain;
+pub mod lists;
 pub mod status;

@@ -67,8 +67,24 @@ pub struct ListStatus {
     pub prefixes: usize,
     /// Packets that it decided at the card.
     pub packets: u64,
+    /// Where the content in force comes from: `file`, `last good copy`, `built in` for what the configuration or the
+    /// host protects, or `nothing` when there never was any.
+    pub source: String,
+    /// When the content in force came there, in seconds since 1970.
+    pub changed: Option<u64>,
+    /// The newest content, when it would change the list too far.
+    pub held_back: Option<HeldBack>,
     /// Why its newest content is not in force; the last good content is.
     pub error: Option<String>,
+}
+
+/// Content of a list that waits to be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct HeldBack {
+    /// Its entries.
+    pub entries: usize,
+    /// The entries that were in force when it was held back.
+    pub in_force: usize,
 }
 
 /// One attachment.

@@ -14,6 +14,7 @@ mod apply;
 mod check;
 mod connect;
 mod explain;
+mod lists;
 mod reasons;
 mod rehearse;
 mod run;
@@ -56,6 +57,7 @@ enum Verb {
     Explain(explain::Explain),
     Status(status::Status),
     Apply(apply::Apply),
+    Lists(lists::Lists),
     Reasons(reasons::Reasons),
     Token(token::Token),
     Connect(connect::Connect),
@@ -97,6 +99,7 @@ pub fn main() -> ExitCode {
         Verb::Explain(explain) => explain.run(),
         Verb::Status(status) => status.run(),
         Verb::Apply(apply) => apply.run(),
+        Verb::Lists(lists) => lists.run(),
         Verb::Reasons(reasons) => reasons.run(),
         Verb::Token(token) => token.run(),
         Verb::Connect(connect) => connect.run(),

@@ -45,6 +45,9 @@ pub(super) struct Firewall {
     pub(super) deny: Vec<Spanned<List>>,
     #[serde(default)]
     pub(super) allow: Vec<Spanned<List>>,
+    pub(super) max_shrink: Option<Spanned<u32>>,
+    pub(super) max_growth: Option<Spanned<u32>>,
+    pub(super) change_freely_below: Option<Spanned<u32>>,
     #[serde(default)]
     pub(super) never_block: Strings,
     pub(super) protect: Option<Strings>,
@@ -64,6 +67,9 @@ pub(super) enum List {
 pub(super) struct ListTable {
     pub(super) list: Spanned<String>,
     pub(super) observe: Option<Spanned<bool>>,
+    pub(super) max_shrink: Option<Spanned<u32>>,
+    pub(super) max_growth: Option<Spanned<u32>>,
+    pub(super) change_freely_below: Option<Spanned<u32>>,
 }
 
 /// By hand, because an untagged enum would lose the places of what is inside.

@@ -2,25 +2,33 @@
 
 use toml::Spanned;
 
-use super::form;
-use super::model::{ListFiles, ListPattern};
+use super::model::{Bounds, ListFiles, ListPattern};
 use super::validate::Checker;
+use super::{bounds, form};
 
-/// The lists that `forms`, the items of `deny` or else of `allow`, name.
+/// The lists that `forms`, the items of `deny` or else of `allow`, name; `bounds` are those of lists
+/// without any of their own.
 pub(super) fn check(
     checker: &mut Checker<'_>,
     forms: &[Spanned<form::List>],
+    bounds: Bounds,
     deny: bool,
 ) -> Vec<ListPattern> {
-    forms.iter().filter_map(|form| pattern(checker, form, deny)).collect()
+    forms.iter().filter_map(|form| pattern(checker, form, bounds, deny)).collect()
 }
 
-fn pattern(checker: &mut Checker<'_>, form: &Spanned<form::List>, deny: bool) -> Option<ListPattern> {
-    let (text, span, observe) = match form.get_ref() {
+fn pattern(
+    checker: &mut Checker<'_>,
+    form: &Spanned<form::List>,
+    default: Bounds,
+    deny: bool,
+) -> Option<ListPattern> {
+    let (text, span, table) = match form.get_ref() {
         form::List::Name(name) => (name, form.span(), None),
-        form::List::Table(table) => (table.list.get_ref(), table.list.span(), table.observe.as_ref()),
+        form::List::Table(table) => (table.list.get_ref(), table.list.span(), Some(table)),
     };
-    let observe = observe.filter(|observe| *observe.get_ref());
+    let bounds = table.map_or(default, |table| bounds::check(checker, &given(table), default));
+    let observe = table.and_then(|table| table.observe.as_ref()).filter(|observe| *observe.get_ref());
     if let Some(observe) = observe.filter(|_| !deny) {
         let message = "an allow list drops nothing that could be observed: set observe on items of deny";
         checker.fault(&observe.span(), message);
@@ -40,7 +48,15 @@ fn pattern(checker: &mut Checker<'_>, form: &Spanned<form::List>, deny: bool) ->
         }
     };
     let (line, column) = checker.position(&span);
-    Some(ListPattern { files, observe: observe.is_some(), line, column })
+    Some(ListPattern { files, observe: observe.is_some(), bounds, line, column })
+}
+
+fn given(table: &form::ListTable) -> bounds::Given<'_> {
+    bounds::Given {
+        max_shrink: &table.max_shrink,
+        max_growth: &table.max_growth,
+        change_freely_below: &table.change_freely_below,
+    }
 }
 
 /// Whether something is a glob is decided by what was written: the folder of the configuration can

@@ -1,6 +1,7 @@
 //! Configuration: the file's form, the valid model made from it, and diagnostics with file, line
 //! and column.
 
+mod bounds;
 mod change;
 mod diagnostic;
 mod form;

@@ -145,6 +145,8 @@ pub struct ListPattern {
     pub files: ListFiles,
     /// Counted and reported, but not enforced.
     pub observe: bool,
+    /// How far each of them may change at once.
+    pub bounds: Bounds,
     /// Line of the configuration file, counted from 1.
     pub line: u32,
     /// Column of the configuration file, counted from 1.
@@ -163,6 +165,23 @@ pub enum ListFiles {
         /// The folder before its first wildcard.
         folder: PathBuf,
     },
+}
+
+/// How far a list may change at once; new content beyond that is held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Entries that may go, in per cent of those in force: 0 to 100.
+    pub max_shrink: u32,
+    /// Entries that may come, in per cent of those in force.
+    pub max_growth: u32,
+    /// A list with fewer entries in force than this may change as it likes.
+    pub change_freely_below: u32,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { max_shrink: 50, max_growth: 400, change_freely_below: 100 }
+    }
 }
 
 /// Someone whose tokens can be accepted.

@@ -103,6 +103,17 @@ fn a_list_can_be_a_table() {
 }
 
 #[test]
+fn a_list_changes_within_its_own_bounds_or_within_those_of_all() {
+    let text = "[firewall]\nmode = \"off\"\nmax_shrink = 10\nchange_freely_below = 0\n\
+                deny = [\"a\", { list = \"b\", max_shrink = 100, max_growth = 7 }]\n";
+    let deny = parse(Path::new("/etc/g.toml"), text).expect("valid").0.firewall.expect("there is one").deny;
+    assert_eq!(deny[0].bounds, Bounds { max_shrink: 10, max_growth: 400, change_freely_below: 0 });
+    assert_eq!(deny[1].bounds, Bounds { max_shrink: 100, max_growth: 7, change_freely_below: 0 });
+    assert_fault("ports =", "max_shrink = 101\nports =", "g.toml:7:14: a list cannot lose more than all");
+    assert_fault("\"deny.d/*.list\"", "{ list = \"a\", max_shrink = 200 }", "g.toml:8:36: a list cannot");
+}
+
+#[test]
 fn an_empty_file_is_valid_and_does_nothing() {
     let config = parse(Path::new("g.toml"), "").expect("valid").0;
     assert!(config.listen.is_empty() && config.firewall.is_none() && config.routes.is_empty());

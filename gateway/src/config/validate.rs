@@ -12,8 +12,8 @@ use toml::{Spanned, Value};
 
 use super::diagnostic::{Diagnostic, position};
 use super::form::{self, Form, Strings};
-use super::model::{Config, Firewall, Limits, Listen, Mode, Ports, Protect, Reload};
-use super::{issuer, list, route};
+use super::model::{Bounds, Config, Firewall, Limits, Listen, Mode, Ports, Protect, Reload};
+use super::{bounds, issuer, list, route};
 use crate::policy::Verdict;
 
 /// The file being checked, and what was found so far.
@@ -161,12 +161,18 @@ impl<'a> Checker<'a> {
         if let Some(zero) = form.reports_per_second.as_ref().filter(|number| *number.get_ref() == 0) {
             self.fault(&zero.span(), "reports_per_second must be at least 1: drops must not go unseen");
         }
+        let given = bounds::Given {
+            max_shrink: &form.max_shrink,
+            max_growth: &form.max_growth,
+            change_freely_below: &form.change_freely_below,
+        };
+        let bounds = bounds::check(self, &given, Bounds::default());
         Firewall {
             interfaces: self.interfaces(&form.interfaces),
             mode,
             ports,
-            deny: list::check(self, &form.deny, true),
-            allow: list::check(self, &form.allow, false),
+            deny: list::check(self, &form.deny, bounds, true),
+            allow: list::check(self, &form.allow, bounds, false),
             never_block: self.never_block(&form.never_block),
             protect: form.protect.map_or(Protect::ALL.to_vec(), |names| self.protect(&names)),
             default,

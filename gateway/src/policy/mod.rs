@@ -7,6 +7,7 @@ mod difference;
 mod fold;
 mod generation;
 pub mod list;
+mod overlaps;
 mod patch;
 mod rules;
 mod sort;
@@ -20,8 +21,8 @@ pub use compile::{CompileError, CompileLimits, List, PolicyInput, compile, recom
 pub use difference::{Change, Difference, ListDifference};
 pub use generation::{Generation, ListSummary, Overlap};
 pub use list::{
-    Diagnostic, Diagnostics, ListChange, ListEdit, ListEntry, ListText, ParseOptions, ParsedList, Reread,
-    UnpackError, parse_list, reread_list, unpack_list,
+    Diagnostic, Diagnostics, ListChange, ListEdit, ListEntry, ListReading, ListText, ParseOptions,
+    ParsedList, Reread, UnpackError, parse_list, reread_list, unpack_list,
 };
 pub use source::{Source, SourceTable};
 

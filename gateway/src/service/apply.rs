@@ -178,6 +178,7 @@ impl<P: Publisher> Reloader<P> {
             self.waiting = Waiting::default();
             self.pending = true;
             self.publish_pending().await;
+            self.keep();
         }
     }
 
@@ -202,6 +203,8 @@ impl<P: Publisher> Reloader<P> {
             lists: lists_before,
         });
         self.follow_config(None);
+        self.say_in_force();
+        self.keep();
         if let Some(trial) = &self.trial {
             log::warn!(
                 "generation {} is on trial: the policy before returns in {} s unless it is confirmed",
@@ -230,6 +233,7 @@ impl<P: Publisher> Reloader<P> {
             self.waiting = Waiting::default();
         }
         self.tell_health(None);
+        self.keep();
         Outcome::Done(Box::new(self.unchanged()))
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,17 +11,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::accept::AcceptHandle;
 use super::apply::ApplyHandle;
 use super::card::{CardHandle, CardTask, Guard};
 use super::files;
 use super::generations::Generations;
 use super::keys::Missing;
+use super::lists::{Copies, Keeper};
 use super::recent::Recent;
 use super::reload::{Publication, Reloader};
 use super::state::{State, StateError};
 use crate::admin::apply::Outcome;
 use crate::admin::control::{ControlError, ControlSocket, Request};
 use crate::admin::explain::{self, Hits};
+use crate::admin::lists::ListsReport;
 use crate::admin::status::{InterfaceStatus, NOT_ATTACHED, Packets, Status};
 use crate::audit::{Destination, Trail};
 use crate::config::{Config, Diagnostic, Firewall, Limits, Mode};
@@ -72,7 +76,8 @@ impl From<StateError> for StartError {
 }
 
 /// Runs the daemon until SIGTERM, SIGINT or SIGHUP. `ready` is called once clients can connect.
-pub fn run(config: Config, log: Destination, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
+pub fn run(mut config: Config, log: Destination, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
+    config.state = config.state.or_else(given_state_folder);
     let sink = log.open().map_err(StartError::Log)?;
     let (trail, writer) = Trail::start(sink, config.limits.audit_queue).map_err(StartError::Log)?;
     let runtime =
@@ -84,6 +89,12 @@ pub fn run(config: Config, log: Destination, ready: impl FnOnce(&Config)) -> Res
         log::error!("the last entries of the audit trail were not taken in time");
     }
     result
+}
+
+/// The folder that the service manager made for state, systemd.exec(5): `StateDirectory=`. Of several, the first.
+fn given_state_folder() -> Option<PathBuf> {
+    let folders = std::env::var_os("STATE_DIRECTORY")?;
+    std::env::split_paths(&folders).next().filter(|folder| folder.is_absolute())
 }
 
 /// Time and randomness of the host.
@@ -101,7 +112,8 @@ const SOURCES: Sources = Sources {
 
 async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
     let mut stopping = Signals::new().map_err(StartError::Runtime)?;
-    let (state, diagnostics) = State::load(&config, Missing::Create)?;
+    let copies = copies(&config);
+    let (state, diagnostics) = State::load(&config, Missing::Create, copies.as_ref())?;
     super::say(&diagnostics);
 
     let mut listeners = Vec::new();
@@ -141,9 +153,10 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
         tasks.spawn(edge::serve(listener, Arc::clone(&gate), stop.child_token()));
     }
     let publication = Publication { card: card.clone(), generations: Arc::clone(&generations) };
-    let reloader =
-        Reloader::new(config.clone(), state, generations, Arc::clone(&gate), publication)?.knowing(recent);
-    let apply = reloader.handle();
+    let reloader = Reloader::new(config.clone(), state, generations, Arc::clone(&gate), publication)?
+        .knowing(recent)
+        .keeping(copies.and_then(keeper));
+    let (apply, accept) = (reloader.handle(), reloader.accept_handle());
     let health = reloader.health();
     tasks.spawn(reloader.run(stop.child_token()));
     if let Some(control) = control {
@@ -152,6 +165,7 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
             gate,
             card,
             apply,
+            accept,
             health,
             trail,
             started: Instant::now(),
@@ -177,6 +191,25 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
         tokio::task::spawn_blocking(|| log::warn!("some tasks did not end in time"));
     }
     Ok(())
+}
+
+/// Where last good copies of lists are. Without them the daemon runs all the same.
+fn copies(config: &Config) -> Option<Copies> {
+    let folder = config.state.as_deref().filter(|_| config.firewall.is_some())?;
+    Copies::open(folder)
+        .inspect_err(|error| {
+            log::error!(
+                "{}: no last good copies of lists can be kept ({error}): check [state] folder and its permissions",
+                folder.display()
+            );
+        })
+        .ok()
+}
+
+fn keeper(copies: Copies) -> Option<Keeper> {
+    Keeper::start(copies)
+        .inspect_err(|error| log::error!("no last good copies of lists can be kept: {error}"))
+        .ok()
 }
 
 fn announce(config: &Config) {
@@ -250,6 +283,7 @@ struct Live {
     card: Option<CardHandle>,
     apply: ApplyHandle,
     health: super::reload::Health,
+    accept: AcceptHandle,
     trail: Trail,
     started: Instant,
 }
@@ -257,6 +291,8 @@ struct Live {
 async fn answer(live: Arc<Live>, request: Request) -> Result<serde_json::Value, String> {
     let value = match request {
         Request::Status => serde_json::to_value(status(&live).await),
+        Request::Lists => serde_json::to_value(lists(&live).await?),
+        Request::AcceptList(list) => serde_json::to_value(live.accept.accept(list).await?),
         Request::Explain(query) => {
             let snapshot = live.gate.snapshot();
             let mut report = explain::report(&snapshot, &query, SystemTime::now());
@@ -284,6 +320,15 @@ async fn answer(live: Arc<Live>, request: Request) -> Result<serde_json::Value, 
         }
     };
     value.map_err(|error| error.to_string())
+}
+
+async fn lists(live: &Live) -> Result<ListsReport, String> {
+    let (counters, health) = (counters(live).await, live.health.read());
+    let policy = health.policy(counters.as_ref());
+    let policy = policy.ok_or("there is no address policy: the configuration has no [firewall]")?;
+    // A million entries take their time; the other tasks of this thread move on.
+    let overlaps = tokio::task::block_in_place(|| health.overlaps());
+    Ok(ListsReport::new(true, policy, &overlaps, SystemTime::now()))
 }
 
 /// Adds to each list what it has decided so far, where the card counts.

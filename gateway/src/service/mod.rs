@@ -1,6 +1,7 @@
 //! The assembly of the daemon: reading lists and keys, watching files, swapping snapshots,
 //! signals.
 
+mod accept;
 mod apply;
 mod card;
 mod daemon;
@@ -18,7 +19,7 @@ mod trial;
 mod watch;
 
 pub use daemon::{StartError, run};
-pub use offline::{Summary, check, explain, policy};
+pub use offline::{Summary, check, explain, lists, policy};
 
 use crate::config::{Diagnostic, Severity};
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::keys::Missing;
 use super::state::{State, StateError};
 use crate::admin::explain::{self, Query, Report};
+use crate::admin::lists::ListsReport;
 use crate::config::{Config, Diagnostic, Ports};
 use crate::policy::{Generation, Tier};
 
@@ -61,6 +62,15 @@ pub fn check(config: &Config) -> Result<Summary, Vec<Diagnostic>> {
     })
 }
 
+/// The lists as the files of `config` alone have them; `None` without `[firewall]`. No last good copy is looked at,
+/// and nothing is held back.
+pub fn lists(config: &Config) -> Result<Option<ListsReport>, Vec<Diagnostic>> {
+    let (state, _) = load(config)?;
+    let generation = state.generation();
+    let policy = state.policy_status(config, &generation);
+    Ok(policy.map(|(policy, _)| ListsReport::new(false, policy, &generation.overlaps(), SystemTime::now())))
+}
+
 /// Answers `query` from the files of `config` alone.
 pub fn explain(config: &Config, query: &Query) -> Result<Report, Vec<Diagnostic>> {
     let (state, _) = load(config)?;
@@ -78,5 +88,5 @@ pub fn policy(config: &Config) -> Result<Option<(Arc<Generation>, Ports)>, Vec<D
 }
 
 fn load(config: &Config) -> Result<(State, Vec<Diagnostic>), Vec<Diagnostic>> {
-    State::load(config, Missing::Leave).map_err(|StateError(faults)| faults)
+    State::load(config, Missing::Leave, None).map_err(|StateError(faults)| faults)
 }

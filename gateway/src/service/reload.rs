@@ -6,13 +6,16 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::accept::{self, Accept, AcceptHandle};
 use super::apply::{self, ApplyHandle, Asked};
 use super::card::CardHandle;
 use super::generations::Generations;
+use super::lists::Keeper;
 use super::recent::Recent;
-use super::state::State;
+use super::state::{Refreshed, State};
 use super::trial::{self, Trial, Waiting, out_of_time};
 use super::watch::FolderWatch;
+use crate::admin::lists::Accepted;
 use crate::admin::status::{IssuerStatus, PolicyStatus};
 use crate::config::Config;
 use crate::edge::Gate;
@@ -38,6 +41,10 @@ pub(super) struct Reloader<P> {
     health: Health,
     handle: ApplyHandle,
     orders: mpsc::Receiver<Asked>,
+    /// Where last good content goes; `None` when nothing is kept.
+    keeper: Option<Keeper>,
+    accept: AcceptHandle,
+    accepts: mpsc::Receiver<Accept>,
 }
 
 /// Puts a generation in force before the gateway judges by it.
@@ -85,6 +92,7 @@ impl<P: Publisher> Reloader<P> {
         let health = Health::default();
         health.set(&config, &state, &generations.current(), None, (&Waiting::default(), None));
         let (handle, orders) = apply::orders();
+        let (accept, accepts) = accept::orders();
         Ok(Self {
             config,
             state,
@@ -99,12 +107,26 @@ impl<P: Publisher> Reloader<P> {
             health,
             handle,
             orders,
+            keeper: None,
+            accept,
+            accepts,
         })
     }
 
     /// Compares policies by the clients in `recent`, too.
     pub(super) fn knowing(self, recent: Recent) -> Self {
         Self { recent, ..self }
+    }
+
+    /// The same, which gives what is in force to `keeper`.
+    #[must_use]
+    pub(super) fn keeping(self, keeper: Option<Keeper>) -> Self {
+        Self { keeper, ..self }
+    }
+
+    /// Takes the order to put in force what was held back.
+    pub(super) fn accept_handle(&self) -> AcceptHandle {
+        self.accept.clone()
     }
 
     /// Takes orders.
@@ -123,12 +145,18 @@ impl<P: Publisher> Reloader<P> {
             // Looked at once at the start: a file may have changed while the daemon was starting.
             self.refresh().await;
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 () = self.watch.changed() => {}
                 () = out_of_time(self.trial.as_ref()) => self.revert("it was not confirmed in time").await,
                 Some(asked) = self.orders.recv() => self.obey(asked).await,
+                Some(Accept { list, reply }) = self.accepts.recv() => {
+                    // Whoever asked may have given up; the order is carried out all the same.
+                    let _ = reply.send(self.accept(&list).await);
+                }
             }
         }
+        // What waits to be written to disk is still written.
+        tokio::task::block_in_place(|| drop(self.keeper.take()));
     }
 
     pub(super) async fn refresh(&mut self) {
@@ -139,6 +167,25 @@ impl<P: Publisher> Reloader<P> {
             let (config, state) = (&self.config, &mut self.state);
             tokio::task::block_in_place(|| state.refresh(config))
         };
+        self.follow(refreshed).await;
+    }
+
+    /// Puts content of the list `list` in force that was held back.
+    async fn accept(&mut self, list: &str) -> Result<Accepted, String> {
+        if self.trial.is_some() {
+            return Err("a policy is on trial: confirm it or take it back first".to_owned());
+        }
+        let (config, state) = (&self.config, &mut self.state);
+        let (accepted, refreshed) = tokio::task::block_in_place(|| state.accept(config, list))?;
+        log::warn!("{}: accepted by the operator, with {} entries", accepted.list, accepted.entries);
+        self.follow(refreshed).await;
+        match self.health.read().policy.and_then(|policy| policy.error) {
+            Some(error) => Err(format!("{} is accepted, but not in force: {error}", accepted.list)),
+            None => Ok(accepted),
+        }
+    }
+
+    async fn follow(&mut self, refreshed: Refreshed) {
         super::say(&refreshed.diagnostics);
         if refreshed.unfinished {
             self.watch.soon();
@@ -152,6 +199,15 @@ impl<P: Publisher> Reloader<P> {
             log::info!("keys were read anew");
         }
         self.tell_health(failure);
+        self.keep();
+    }
+
+    /// Hands what is in force to the keeper, once it is in force and no longer on trial.
+    pub(super) fn keep(&mut self) {
+        let certain = !self.pending && self.trial.is_none() && !self.state.is_faulty();
+        if let Some(keeper) = self.keeper.as_ref().filter(|_| certain) {
+            keeper.keep(self.state.keep());
+        }
     }
 
     /// Puts the newest generation in force if it is not; whether it is now, and else why not.
@@ -161,6 +217,7 @@ impl<P: Publisher> Reloader<P> {
         self.pending &= !published;
         if published {
             self.swap_gate();
+            self.say_in_force();
         }
         (published, failure)
     }
@@ -168,6 +225,12 @@ impl<P: Publisher> Reloader<P> {
     /// The gateway follows the card, so that both always judge by the same policy.
     fn swap_gate(&self) {
         self.gate.swap(self.state.snapshot(&self.config, self.generations.current()));
+    }
+
+    /// Once card and gateway judge by it.
+    pub(super) fn say_in_force(&self) {
+        let generation = self.generations.current();
+        log::info!("generation {} is in force: {} prefixes", generation.number(), generation.entries());
     }
 
     /// The configuration is another one now.
@@ -186,12 +249,11 @@ impl<P: Publisher> Reloader<P> {
 
     pub(super) async fn publish(&self) -> Result<(), String> {
         let generation = self.state.generation();
-        let (number, entries) = (generation.number(), generation.entries());
+        let number = generation.number();
         self.publisher.publish(generation).await.map_err(|error| {
             log::error!("generation {number} cannot be put in force, the last one stays, and it is tried again: {error}");
             format!("generation {number} cannot be put in force: {error}")
         })?;
-        log::info!("generation {number} is in force: {entries} prefixes");
         Ok(())
     }
 }
@@ -204,6 +266,7 @@ pub(super) struct Health(Arc<Mutex<Snapshot>>);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Snapshot {
     policy: Option<PolicyStatus>,
+    generation: Option<Arc<Generation>>,
     sources: Vec<u16>,
     issuers: Vec<IssuerStatus>,
     /// When a trial ends.
@@ -220,7 +283,7 @@ impl Health {
         &self,
         config: &Config,
         state: &State,
-        in_force: &Generation,
+        in_force: &Arc<Generation>,
         failure: Option<String>,
         (waiting, trial): (&Waiting, Option<&Trial>),
     ) {
@@ -232,8 +295,13 @@ impl Health {
         }
         let issuers = state.keys().status(config);
         let trial = trial.map(|trial| trial.until);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
-            Snapshot { policy, sources: sources.unwrap_or_default(), issuers, trial };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Snapshot {
+            policy,
+            generation: Some(Arc::clone(in_force)),
+            sources: sources.unwrap_or_default(),
+            issuers,
+            trial,
+        };
     }
 }
 
@@ -248,6 +316,11 @@ impl Snapshot {
             }
         }
         Some(policy)
+    }
+
+    /// For each list of the policy, how many of its entries change no verdict.
+    pub(super) fn overlaps(&self) -> Vec<usize> {
+        self.generation.as_ref().map_or_else(Vec::new, |generation| generation.overlaps())
     }
 
     /// The issuers.
@@ -296,7 +369,7 @@ mod tests {
         std::fs::write(&list, "192.0.2.0/24\n").expect("written");
         let text = "[firewall]\nmode = \"off\"\nprotect = []\ndeny = [\"deny.list\"]\n";
         let config = crate::config::parse(&folder.path().join("g.toml"), text).expect("valid").0;
-        let state = State::load(&config, Missing::Leave).expect("valid").0;
+        let state = State::load(&config, Missing::Leave, None).expect("valid").0;
         let generations = Arc::new(Generations::new(state.generation()));
         let snapshot = state.snapshot(&config, state.generation());
         let sources = Sources { now: SystemTime::now, random: || [0; 10] };

@@ -23,10 +23,15 @@ impl Stamp {
 
     /// How long before `now` the file changed; zero for a change in the future.
     pub(super) fn age(&self, now: SystemTime) -> Duration {
+        now.duration_since(self.changed()).unwrap_or_default()
+    }
+
+    /// When the file changed.
+    pub(super) fn changed(&self) -> SystemTime {
         let (seconds, nanoseconds) = self.changed;
         let since =
             Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(nanoseconds).unwrap_or(0));
-        now.duration_since(SystemTime::UNIX_EPOCH + since).unwrap_or_default()
+        SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     /// Bytes of the file.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use gateway_ebpf::generation::BLOCK_SIZE;
 
 use super::keys::{self, Keys, Missing};
-use super::lists::{self, Lists};
+use super::lists::{self, Copies, Keep, Lists};
 use super::protected::Protected;
-use crate::admin::status::{ListStatus, PolicyStatus};
+use crate::admin::lists::Accepted;
+use crate::admin::status::PolicyStatus;
 use crate::config::{Config, Diagnostic, Severity};
 use crate::edge::Snapshot;
 use crate::policy::{self, CompileLimits, Generation, ListSummary, SourceTable};
@@ -45,14 +46,19 @@ pub(super) struct Refreshed {
 }
 
 impl State {
-    /// The state of `config` with warnings, or everything that is wrong. Here, unlike in
-    /// [`Self::refresh`], every fault counts: there is no last good state to keep.
-    pub(super) fn load(config: &Config, missing: Missing) -> Result<(Self, Vec<Diagnostic>), StateError> {
-        let mut lists = Lists::default();
-        let mut diagnostics = lists.refresh(config).diagnostics;
+    /// The state of `config` with what is wrong with it, or everything that is wrong when it cannot be used. Here,
+    /// unlike in [`Self::refresh`], every fault counts, but those of lists that have a last good copy in `copies`.
+    pub(super) fn load(
+        config: &Config,
+        missing: Missing,
+        copies: Option<&Copies>,
+    ) -> Result<(Self, Vec<Diagnostic>), StateError> {
+        let (lists, refreshed) = Lists::load(config, copies);
+        let mut diagnostics = refreshed.diagnostics;
         let (keys, faults) = Keys::load(config, missing);
+        let unusable = refreshed.unusable || faults.iter().any(|fault| fault.severity == Severity::Error);
         diagnostics.extend(faults);
-        if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
+        if unusable {
             return Err(StateError(diagnostics));
         }
         // The card has as many counters.
@@ -95,18 +101,22 @@ impl State {
         // The host gets and loses addresses, gateways and resolvers, too.
         let protected = config.firewall.as_ref().is_some_and(|firewall| self.protected.refresh(firewall));
         if lists.changed || protected {
-            match self.compile(config) {
-                Ok(diagnostics) => {
-                    refreshed.diagnostics.extend(diagnostics);
-                    refreshed.policy = true;
-                }
-                Err(fault) => {
-                    self.fault = Some(fault.to_string());
-                    refreshed.diagnostics.push(fault);
-                }
-            }
+            self.recompile(config, &mut refreshed);
         }
         refreshed
+    }
+
+    fn recompile(&mut self, config: &Config, refreshed: &mut Refreshed) {
+        match self.compile(config) {
+            Ok(diagnostics) => {
+                refreshed.diagnostics.extend(diagnostics);
+                refreshed.policy = true;
+            }
+            Err(fault) => {
+                self.fault = Some(fault.to_string());
+                refreshed.diagnostics.push(fault);
+            }
+        }
     }
 
     fn compile(&mut self, config: &Config) -> Result<Vec<Diagnostic>, Diagnostic> {
@@ -165,6 +175,24 @@ impl State {
         self.generation = generation;
     }
 
+    /// Puts content of the list `list` in force that was held back.
+    pub(super) fn accept(&mut self, config: &Config, list: &str) -> Result<(Accepted, Refreshed), String> {
+        let (accepted, lists) = self.lists.accept(list, config)?;
+        let mut refreshed = Refreshed { diagnostics: lists.diagnostics, ..Refreshed::default() };
+        self.recompile(config, &mut refreshed);
+        Ok((accepted, refreshed))
+    }
+
+    /// What is in force, for the keeper.
+    pub(super) fn keep(&mut self) -> Keep {
+        self.lists.keep()
+    }
+
+    /// Whether the newest lists make no policy.
+    pub(super) fn is_faulty(&self) -> bool {
+        self.fault.is_some()
+    }
+
     /// The newest generation.
     pub(super) fn generation(&self) -> Arc<Generation> {
         Arc::clone(&self.generation)
@@ -177,20 +205,7 @@ impl State {
         generation: &Generation,
     ) -> Option<(PolicyStatus, Vec<u16>)> {
         config.firewall.as_ref()?;
-        let error = |summary: &ListSummary| {
-            let mut files = self.lists.iter();
-            files
-                .find(|file| file.list.name == summary.name && file.list.tier == summary.tier())?
-                .error
-                .clone()
-        };
-        let lists = generation.lists().iter().map(|summary| ListStatus {
-            tier: summary.tier().name().to_owned(),
-            list: summary.name.to_string(),
-            prefixes: summary.entries,
-            packets: 0,
-            error: error(summary),
-        });
+        let lists = generation.lists().iter().map(|summary| self.lists.status(summary));
         let status = PolicyStatus {
             generation: generation.number(),
             prefixes: generation.entries(),

@@ -28,6 +28,15 @@ impl ListText {
     }
 }
 
+impl ListText {
+    /// Keeps `text`, of which every line says the same wherever it stands and from which `list` was read; `None`
+    /// when it has more than 128 bytes for each entry: mostly comments.
+    pub fn worth_keeping(text: Vec<u8>, list: &List) -> Option<Self> {
+        let worth = list.entries.len().saturating_mul(KEPT_PER_ENTRY).max(ALWAYS);
+        (text.len() <= worth).then_some(Self(text))
+    }
+}
+
 impl fmt::Debug for ListText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ListText").field(&self.0.len()).finish()
@@ -43,6 +52,69 @@ pub struct Reread {
     pub change: Option<ListChange>,
 }
 
+/// A text as it was read: all of it, or only what differs from the one before.
+#[derive(Clone, Debug)]
+pub enum ListReading {
+    /// Only what differs.
+    Edit(ListEdit),
+    /// All of it.
+    Whole(ParsedList),
+}
+
+impl ListReading {
+    /// Reads `text`, which is to become the content of `list`. Only those lines are read in which it differs from
+    /// `kept`, the text that `list` was read from, when that is enough.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse_list`].
+    pub fn of(
+        text: &[u8],
+        list: &List,
+        kept: Option<&ListText>,
+        options: &ParseOptions,
+    ) -> Result<Self, Diagnostics> {
+        let edit = kept.and_then(|kept| ListEdit::between(kept, &list.entries, text, options));
+        edit.map_or_else(|| parse_list(text, options).map(Self::Whole), |edit| Ok(Self::Edit(edit)))
+    }
+
+    /// What is odd about the lines that were read.
+    pub const fn warnings(&self) -> &Diagnostics {
+        match self {
+            Self::Edit(edit) => &edit.warnings,
+            Self::Whole(list) => &list.warnings,
+        }
+    }
+
+    /// How many entries a list that now has `before` of them will have.
+    pub const fn entries(&self, before: usize) -> usize {
+        match self {
+            Self::Edit(edit) => edit.entries(before),
+            Self::Whole(list) => list.entries.len(),
+        }
+    }
+
+    /// Whether every line of the text says the same wherever it stands, so that it may be kept as a
+    /// [`ListText`].
+    pub const fn is_line_wise(&self) -> bool {
+        match self {
+            Self::Edit(_) => true,
+            Self::Whole(list) => list.line_wise,
+        }
+    }
+
+    /// Makes the entries of `list` those of the text; how it changed, unless all was read.
+    pub fn apply(self, list: &mut Arc<List>) -> Option<ListChange> {
+        match self {
+            Self::Edit(edit) => Some(edit.apply(list)),
+            Self::Whole(ParsedList { entries, .. }) => {
+                *list = Arc::new(List { tier: list.tier, name: Arc::clone(&list.name), entries });
+                None
+            }
+        }
+    }
+}
+
 /// Makes `list` what `text` says. `kept` is the text that it was read from, and then the new one;
 /// only those lines are read in which the two differ, when that is enough. A text of more than
 /// 128 bytes for each entry, mostly comments, is not kept.
@@ -56,19 +128,11 @@ pub fn reread_list(
     text: Vec<u8>,
     options: &ParseOptions,
 ) -> Result<Reread, Diagnostics> {
-    let edit = kept.as_ref().and_then(|kept| ListEdit::between(kept, &list.entries, &text, options));
-    let (reread, line_wise) = if let Some(edit) = edit {
-        let warnings = edit.warnings.clone();
-        (Reread { warnings, change: Some(edit.apply(list)) }, true)
-    } else {
-        let ParsedList { entries, warnings, line_wise } = parse_list(&text, options)?;
-        let name = Arc::clone(&list.name);
-        *list = Arc::new(List { tier: options.tier, name, entries });
-        (Reread { warnings, change: None }, line_wise)
-    };
-    let worth = list.entries.len().saturating_mul(KEPT_PER_ENTRY).max(ALWAYS);
-    *kept = (line_wise && text.len() <= worth).then_some(ListText(text));
-    Ok(reread)
+    let reading = ListReading::of(&text, list, kept.as_ref(), options)?;
+    let (warnings, line_wise) = (reading.warnings().clone(), reading.is_line_wise());
+    let change = reading.apply(list);
+    *kept = line_wise.then(|| ListText::worth_keeping(text, list)).flatten();
+    Ok(Reread { warnings, change })
 }
 
 /// What makes the entries of one text those of another.

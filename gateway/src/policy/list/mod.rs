@@ -28,7 +28,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Subnets};
 
 pub(super) use change::Moved;
-pub use change::{ListChange, ListEdit, ListText, Reread, reread_list};
+pub use change::{ListChange, ListEdit, ListReading, ListText, Reread, reread_list};
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use unpack::{UnpackError, unpack_list};
 

@@ -3,6 +3,7 @@
 mod difference;
 mod edits;
 mod model;
+mod overlaps;
 mod promises;
 mod recompiled;
 mod tables;

@@ -99,7 +99,7 @@ pub(super) fn crowded_v6() -> impl Strategy<Value = IpNet> {
     })
 }
 
-fn policies() -> impl Strategy<Value = PolicyInput> {
+pub(super) fn policies() -> impl Strategy<Value = PolicyInput> {
     let prefix = prop_oneof![crowded_v4(), crowded_v6()];
     let one = (prop::sample::select(TIERS.to_vec()), prop::collection::vec(prefix, 0..24));
     (prop::collection::vec(one, 0..7), any::<bool>()).prop_map(|(lists, drop)| PolicyInput {

@@ -57,7 +57,7 @@ impl Setting {
         );
         std::fs::write(&file, text).expect("written");
         let config = config::load(&file).expect("valid").0;
-        let state = State::load(&config, Missing::Leave).expect("valid").0;
+        let state = State::load(&config, Missing::Leave, None).expect("valid").0;
         std::fs::write(&list, "192.0.2.0/24\n198.51.100.0/24\n").expect("written");
         let generations = Arc::new(Generations::new(state.generation()));
         let snapshot = state.snapshot(&config, state.generation());
