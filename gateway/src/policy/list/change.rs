@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
-use super::{Diagnostics, ListEntry, ParseOptions, ParsedList, foreign_encoding, parse_list};
+use super::{Diagnostics, ListEntry, ParseOptions, ParsedList, foreign_encoding, nft, parse_list};
 use crate::policy::List;
 
 /// A text of which more than one in so many bytes has changed is read as a whole.
@@ -195,7 +195,7 @@ impl ListEdit {
         options: &ParseOptions,
     ) -> Option<Self> {
         let (old, new) = (without_mark(&before.0), without_mark(text));
-        if foreign_encoding(new).is_some() {
+        if foreign_encoding(new).is_some() || nft::begins(new) {
             return None;
         }
         // So that the number of a line has no more than 32 bits.

@@ -150,3 +150,19 @@ fn the_text_of_a_list_is_kept_while_it_is_not_much_longer_than_its_entries() {
     assert!(reread_list(&mut list, &mut kept, b"192.0.2.3\n192.0.2.300\n".to_vec(), &OPTIONS).is_err());
     assert!(Arc::ptr_eq(&before, &list) && kept.is_some());
 }
+
+#[test]
+fn a_list_that_becomes_another_format_when_its_first_line_goes_is_read_as_a_whole() {
+    // Behind an entry the second line is one of `ipset save`, at the start one of an nftables dump.
+    let (old, new) = ("192.0.2.1\ncreate set a { }\n192.0.2.2\n", "create set a { }\n192.0.2.2\n");
+    let mut list = list(Tier::Deny, "a", []);
+    let mut kept = None;
+    reread_list(&mut list, &mut kept, old.into(), &OPTIONS).expect("good");
+    assert!(kept.is_some());
+    let whole = parse_list(new.as_bytes(), &OPTIONS).map(|parsed| parsed.entries);
+    let edited = reread_list(&mut list, &mut kept, new.into(), &OPTIONS);
+    match whole {
+        Ok(entries) => assert!(edited.is_ok_and(|edited| edited.change.is_none()) && list.entries == entries),
+        Err(faults) => assert_eq!(edited.expect_err("refused"), faults),
+    }
+}
