@@ -36,7 +36,10 @@ pub enum Request {
     /// The lists of the address policy.
     Lists,
     /// Put content of this list in force that was held back.
-    AcceptList(String),
+    AcceptList {
+        /// Its name, or the end of its path.
+        list: String,
+    },
 }
 
 /// An answer, or why there is none.
