@@ -41,7 +41,10 @@ pub enum Request {
     /// The lists of the address policy.
     Lists,
     /// Put content of this list in force that was held back.
-    AcceptList(String),
+    AcceptList {
+        /// Its name, or the end of its path.
+        list: String,
+    },
     /// Put edits in force.
     Apply(Order),
     /// End the trial of a policy.
@@ -60,7 +63,7 @@ impl Request {
     /// How long the answer may take.
     const fn patience(&self) -> Duration {
         match self {
-            Self::Apply(_) | Self::Trial { .. } | Self::AcceptList(_) => LONG_DEADLINE,
+            Self::Apply(_) | Self::Trial { .. } | Self::AcceptList { .. } => LONG_DEADLINE,
             Self::Status | Self::Explain(_) | Self::Lists | Self::Drops { .. } => DEADLINE,
         }
     }

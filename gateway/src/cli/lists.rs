@@ -48,7 +48,7 @@ impl Lists {
             );
             return ExitCode::from(FAILED);
         };
-        match ask::<Accepted>(socket, &Request::AcceptList(list.to_owned())) {
+        match ask::<Accepted>(socket, &Request::AcceptList { list: list.to_owned() }) {
             Ok(Some(accepted)) if self.json => super::print_json(&accepted),
             Ok(Some(accepted)) => {
                 out!("{} is in force with {} entries", accepted.list, accepted.entries);

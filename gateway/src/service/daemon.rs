@@ -292,7 +292,7 @@ async fn answer(live: Arc<Live>, request: Request) -> Result<serde_json::Value, 
     let value = match request {
         Request::Status => serde_json::to_value(status(&live).await),
         Request::Lists => serde_json::to_value(lists(&live).await?),
-        Request::AcceptList(list) => serde_json::to_value(live.accept.accept(list).await?),
+        Request::AcceptList { list } => serde_json::to_value(live.accept.accept(list).await?),
         Request::Explain(query) => {
             let snapshot = live.gate.snapshot();
             let mut report = explain::report(&snapshot, &query, SystemTime::now());
