@@ -62,6 +62,8 @@ pub(super) enum List {
 #[serde(deny_unknown_fields)]
 pub(super) struct ListTable {
     pub(super) list: Spanned<String>,
+    pub(super) interval: Option<Spanned<String>>,
+    pub(super) ca: Option<Spanned<String>>,
 }
 
 /// By hand, because an untagged enum would lose the places of what is inside.
@@ -125,6 +127,9 @@ pub(super) struct Limits {
     pub(super) handshake_timeout: Option<Spanned<String>>,
     pub(super) upstream_timeout: Option<Spanned<String>>,
     pub(super) list_size: Option<Spanned<u64>>,
+    pub(super) remote_connect_timeout: Option<Spanned<String>>,
+    pub(super) remote_idle_timeout: Option<Spanned<String>>,
+    pub(super) remote_timeout: Option<Spanned<String>>,
     pub(super) prefixes: Option<Spanned<u64>>,
     pub(super) policy_memory: Option<Spanned<u64>>,
     pub(super) key_file: Option<Spanned<u64>>,

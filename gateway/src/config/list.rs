@@ -2,9 +2,9 @@
 
 use toml::Spanned;
 
-use super::form;
 use super::model::{ListFiles, ListPattern};
 use super::validate::Checker;
+use super::{form, remote};
 
 /// The lists that `forms` name.
 pub(super) fn check(checker: &mut Checker<'_>, forms: &[Spanned<form::List>]) -> Vec<ListPattern> {
@@ -12,15 +12,18 @@ pub(super) fn check(checker: &mut Checker<'_>, forms: &[Spanned<form::List>]) ->
 }
 
 fn pattern(checker: &mut Checker<'_>, form: &Spanned<form::List>) -> Option<ListPattern> {
-    let (text, span) = match form.get_ref() {
-        form::List::Name(name) => (name, form.span()),
-        form::List::Table(table) => (table.list.get_ref(), table.list.span()),
+    let (text, span, table) = match form.get_ref() {
+        form::List::Name(name) => (name, form.span(), None),
+        form::List::Table(table) => (table.list.get_ref(), table.list.span(), Some(table)),
     };
+    let (line, column) = checker.position(&span);
     if text.contains("://") {
-        let message =
-            format!("`{text}` is a URL: a list is a file or a glob of files here; fetch it into a file");
-        checker.fault(&span, message);
-        return None;
+        let files = remote::check(checker, text, &span, table)?;
+        return Some(ListPattern { files, line, column });
+    }
+    for setting in table.into_iter().flat_map(|table| [&table.interval, &table.ca]).flatten() {
+        let message = "this is for lists from a URL alone, a file is read when it changes: remove it";
+        checker.fault(&setting.span(), message);
     }
     let files = match files(checker, text) {
         Ok(files) => files,
@@ -29,7 +32,6 @@ fn pattern(checker: &mut Checker<'_>, form: &Spanned<form::List>) -> Option<List
             return None;
         }
     };
-    let (line, column) = checker.position(&span);
     Some(ListPattern { files, line, column })
 }
 

@@ -15,6 +15,7 @@ use super::files;
 use super::generations::Generations;
 use super::keys::Missing;
 use super::reload::{Publication, Reloader};
+use super::remote::{Remotes, StoreError};
 use super::state::{State, StateError};
 use crate::admin::control::{ControlError, ControlSocket, Request};
 use crate::admin::explain;
@@ -57,6 +58,9 @@ pub enum StartError {
     /// The control socket cannot be made.
     #[error("the control socket cannot start")]
     Control(#[from] ControlError),
+    /// Copies of remote lists cannot be kept.
+    #[error("remote lists cannot be kept")]
+    Remote(#[from] StoreError),
     /// Files cannot be watched.
     #[error("changes of files cannot be watched")]
     Watch(#[from] notify::Error),
@@ -95,6 +99,14 @@ const SOURCES: Sources = Sources {
         bytes
     },
 };
+
+/// Randomness for times, which no secret depends on.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without any, everything happens at the earliest time.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}
 
 async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
     let mut stopping = Signals::new().map_err(StartError::Runtime)?;
@@ -135,13 +147,22 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     for listener in listeners {
         tasks.spawn(edge::serve(listener, Arc::clone(&gate), stop.child_token()));
     }
+    // Before the reloader: it watches the folder into which they are fetched.
+    let remotes = Remotes::start(&config, random, &tasks, &stop)?;
     let publication = Publication { card: card.clone(), generations: Arc::clone(&generations) };
     let reloader = Reloader::new(config.clone(), state, generations, Arc::clone(&gate), publication)?;
     let health = reloader.health();
     tasks.spawn(reloader.run(stop.child_token()));
     if let Some(control) = control {
-        let live =
-            Arc::new(Live { config: config.clone(), gate, card, health, trail, started: Instant::now() });
+        let live = Arc::new(Live {
+            config: config.clone(),
+            gate,
+            card,
+            health,
+            remotes,
+            trail,
+            started: Instant::now(),
+        });
         tasks.spawn(control.serve(move |request| answer(Arc::clone(&live), request), stop.child_token()));
     }
 
@@ -235,6 +256,7 @@ struct Live {
     gate: Arc<Gate>,
     card: Option<CardHandle>,
     health: super::reload::Health,
+    remotes: Remotes,
     trail: Trail,
     started: Instant,
 }
@@ -257,13 +279,17 @@ async fn status(live: &Live) -> Status {
         None => None,
     };
     let health = live.health.read();
+    let mut policy = health.policy(counters.as_ref());
+    for list in policy.iter_mut().flat_map(|policy| &mut policy.lists) {
+        list.remote = live.remotes.status(&list.list);
+    }
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         uptime_s: live.started.elapsed().as_secs(),
         listen: live.config.listen.iter().map(|listen| listen.address.to_string()).collect(),
         sessions: live.gate.sessions(),
-        policy: health.policy(counters.as_ref()),
+        policy,
         interfaces: live
             .card
             .iter()

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::stamp::Stamp;
-use crate::config::{Config, Diagnostic, Firewall, Limits, ListFiles, ListPattern, Severity};
+use crate::config::{Config, Diagnostic, Firewall, Limits, ListFiles, ListPattern, RemoteList, Severity};
 use crate::policy::{
     self, Diagnostics, List, ListChange, ListEntry, ListText, ParseOptions, PolicyInput, Reread, Tier,
     Verdict,
@@ -37,6 +37,8 @@ pub(super) struct ListFile {
     /// Why the present content is not in force.
     pub error: Option<String>,
     path: PathBuf,
+    /// Whether the file is a copy of what was fetched.
+    remote: bool,
     stamp: Option<Stamp>,
     /// What the list was read from.
     text: Option<ListText>,
@@ -77,6 +79,10 @@ impl Lists {
         let mut faults = Vec::new();
         for (tier, pattern) in patterns(firewall) {
             let Expanded { paths, faults: found } = expand(&pattern.files);
+            let remote = match &pattern.files {
+                ListFiles::Remote(list) => Some(list),
+                ListFiles::One(_) | ListFiles::Matching { .. } => None,
+            };
             // With an error the files that are not found may be there all the same.
             let broken = found.iter().any(|fault| fault.severity == Severity::Error);
             let unseen = before.iter().filter(|file| broken && file.belongs(tier, &pattern.files));
@@ -88,7 +94,8 @@ impl Lists {
                 }
                 let known = before.iter().position(|file| file.is(tier, &path));
                 let known = known.map(|position| before.swap_remove(position));
-                self.files.push(read(tier, &path, known, &config.limits, &mut refreshed));
+                let known = known.unwrap_or_else(|| ListFile::new(tier, &path, remote));
+                self.files.push(read(known, &config.limits, &mut refreshed));
             }
         }
         let news = faults.iter().filter(|fault| !self.faults.contains(fault));
@@ -132,15 +139,25 @@ fn own_list(config: &Config, firewall: &Firewall) -> Option<List> {
 }
 
 impl ListFile {
-    fn new(tier: Tier, path: &Path) -> Self {
-        let list = Arc::new(List { tier, name: path.to_string_lossy().into(), entries: Vec::new() });
-        Self { list, error: None, path: path.to_owned(), stamp: None, text: None, change: None }
+    fn new(tier: Tier, path: &Path, remote: Option<&RemoteList>) -> Self {
+        let name = remote.map_or_else(|| path.to_string_lossy().into(), |list| (*list.name).into());
+        let list = Arc::new(List { tier, name, entries: Vec::new() });
+        let remote = remote.is_some();
+        Self { list, error: None, path: path.to_owned(), remote, stamp: None, text: None, change: None }
+    }
+
+    /// A fault of the whole list, named as it is called. No copy of a remote list keeps the daemon
+    /// from starting.
+    fn fault(&self, message: String) -> Diagnostic {
+        let fault = Diagnostic::of_file(Path::new(&*self.list.name), message);
+        if self.remote { fault.warning() } else { fault }
     }
 
     fn belongs(&self, tier: Tier, files: &ListFiles) -> bool {
         self.list.tier == tier
             && match files {
                 ListFiles::One(path) => self.path == *path,
+                ListFiles::Remote(list) => self.path == list.file,
                 ListFiles::Matching { glob, .. } => {
                     glob::Pattern::new(glob).is_ok_and(|glob| glob.matches_path(&self.path))
                 }
@@ -160,7 +177,9 @@ fn patterns(firewall: &Firewall) -> impl Iterator<Item = (Tier, &ListPattern)> {
 /// The folder in which `files` are, or may appear.
 fn folder(files: &ListFiles) -> PathBuf {
     match files {
-        ListFiles::One(path) => path.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned),
+        ListFiles::One(path) | ListFiles::Remote(RemoteList { file: path, .. }) => {
+            path.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned)
+        }
         ListFiles::Matching { folder, .. } => folder.clone(),
     }
 }
@@ -174,7 +193,9 @@ struct Expanded {
 /// The files that `files` stands for, sorted. A plain path stands for itself, there or not.
 fn expand(files: &ListFiles) -> Expanded {
     let (glob, folder) = match files {
-        ListFiles::One(path) => return Expanded { paths: vec![path.clone()], faults: Vec::new() },
+        ListFiles::One(path) | ListFiles::Remote(RemoteList { file: path, .. }) => {
+            return Expanded { paths: vec![path.clone()], faults: Vec::new() };
+        }
         ListFiles::Matching { glob, folder } => (glob, folder),
     };
     let mut paths = Vec::new();
@@ -205,16 +226,9 @@ fn expand(files: &ListFiles) -> Expanded {
     Expanded { paths, faults }
 }
 
-fn read(
-    tier: Tier,
-    path: &Path,
-    known: Option<ListFile>,
-    limits: &Limits,
-    refreshed: &mut Refreshed,
-) -> ListFile {
-    let mut file = known.unwrap_or_else(|| ListFile::new(tier, path));
+fn read(mut file: ListFile, limits: &Limits, refreshed: &mut Refreshed) -> ListFile {
     file.change = None;
-    let (stamp, text) = match open(path, file.stamp, limits.list_size) {
+    let (stamp, text) = match open(&file.path, file.stamp, limits.list_size) {
         // Known files only: at the start there is nothing better than what is there.
         Ok(Some((stamp, text))) if file.stamp.is_some() && unfinished(&stamp, &text) => {
             refreshed.unfinished = true;
@@ -223,7 +237,7 @@ fn read(
         Ok(Some((stamp, text))) if text.is_empty() && !file.list.entries.is_empty() => {
             let message = "is empty, as a failed download leaves it: the last good content stays in force. \
                            To empty the list, leave a comment line in it";
-            let fault = Diagnostic::of_file(path, message);
+            let fault = file.fault(message.to_owned());
             file.error = Some(fault.to_string());
             file.stamp = Some(stamp);
             refreshed.diagnostics.push(fault);
@@ -232,10 +246,14 @@ fn read(
         Ok(Some(content)) => content,
         Ok(None) => return file,
         Err(error) => {
-            let message = format!("cannot be read ({error}): check the path and its permissions");
+            let message = if file.remote && error.kind() == io::ErrorKind::NotFound {
+                "has not been fetched yet: nothing of it is in force".to_owned()
+            } else {
+                format!("cannot be read ({error}): check the path and its permissions")
+            };
             // Said once, not at every look.
             if file.error.as_deref() != Some(message.as_str()) {
-                refreshed.diagnostics.push(Diagnostic::of_file(path, message.clone()));
+                refreshed.diagnostics.push(file.fault(message.clone()));
             }
             file.error = Some(message);
             file.stamp = None;
@@ -243,17 +261,17 @@ fn read(
         }
     };
     file.stamp = Some(stamp);
-    let options = ParseOptions { tier, prefixes: limits.prefixes };
+    let options = ParseOptions { tier: file.list.tier, prefixes: limits.prefixes };
     match policy::reread_list(&mut file.list, &mut file.text, text, &options) {
         Ok(Reread { warnings, change }) => {
             file.change = change;
-            let warnings = located(path, warnings, "warnings");
+            let warnings = located(&file, warnings, "warnings");
             refreshed.diagnostics.extend(warnings.into_iter().map(Diagnostic::warning));
             file.error = None;
             refreshed.changed = true;
         }
         Err(faults) => {
-            let faults = located(path, faults, "faults");
+            let faults = located(&file, faults, "faults");
             file.error = faults.first().map(ToString::to_string);
             refreshed.diagnostics.extend(faults);
         }
@@ -267,12 +285,12 @@ fn unfinished(stamp: &Stamp, text: &[u8]) -> bool {
     text.last().is_some_and(|byte| *byte != b'\n') && stamp.age(SystemTime::now()) < SETTLED
 }
 
-fn located(path: &Path, found: Diagnostics, what: &str) -> Vec<Diagnostic> {
-    let more = (found.more > 0).then(|| Diagnostic::of_file(path, format!("and {} more {what}", found.more)));
+fn located(file: &ListFile, found: Diagnostics, what: &str) -> Vec<Diagnostic> {
+    let more = (found.more > 0).then(|| file.fault(format!("and {} more {what}", found.more)));
     let first = found.first.into_iter().map(|fault| Diagnostic {
         line: fault.line,
         column: fault.column,
-        ..Diagnostic::of_file(path, fault.message)
+        ..file.fault(fault.message)
     });
     first.chain(more).collect()
 }

@@ -10,6 +10,7 @@ mod lists;
 mod offline;
 mod protected;
 mod reload;
+mod remote;
 mod stamp;
 mod state;
 mod watch;

@@ -127,6 +127,7 @@ impl State {
             prefixes: summary.entries,
             packets: 0,
             error: error(summary),
+            remote: None,
         });
         let status = PolicyStatus {
             generation: generation.number(),
