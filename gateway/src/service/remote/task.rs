@@ -101,10 +101,12 @@ impl Task {
         // It is never closed; without a permit, reading is merely less frugal.
         let _permit = self.reading.acquire().await;
         let options = ParseOptions { tier: self.tier, prefixes: self.limits.prefixes };
-        let name = self.list.name.clone();
+        let (name, max) = (self.list.name.clone(), self.limits.list_size);
         let adopted = self
             .blocking(move |store| {
-                readable(&std::fs::read(store.download())?, &options)?;
+                let body = policy::unpack_list(std::fs::read(store.download())?, max)
+                    .map_err(|error| FetchError::NotAList(error.to_string()))?;
+                readable(&body, &options)?;
                 log::info!("{name} was fetched");
                 Ok(store.adopt(validators, SystemTime::now())?)
             })
