@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         a_list_has_bounds_of_its_own,
         a_daemon_that_starts_with_a_broken_list_enforces_its_last_good_copy,
         a_damaged_copy_is_told_from_a_good_one,
+        a_folder_for_state_that_cannot_be_used_is_reported_and_harmless,
         lists_tells_entries_overlaps_drops_age_and_faults,
         lists_without_a_daemon_judges_the_files_and_writes_nothing,
     ])
@@ -173,12 +174,28 @@ fn a_damaged_copy_is_told_from_a_good_one() -> Result<()> {
     scene.edit("deny.list", "broken\n")?;
     let mut refused = Daemon::launch(&scene.host, &scene.config())?;
     ensure!(refused.exit_code()? == Some(EX_CONFIG));
-    ensure!(refused.log().iter().any(|entry| entry.line.contains("copy is ignored: it is damaged")));
+    ensure!(
+        refused.log().iter().any(|entry| entry.line.contains("copy is ignored") && entry.says("damaged"))
+    );
 
     fs::write(copy, good)?;
     scene.daemon = Daemon::start(&scene.host, &scene.config())?;
     let attempt = Attempt::on("/chat").token(&scene.token()?).from(DENIED_V4);
     is_denied(&scene, &attempt)?;
+    scene.end()
+}
+
+fn a_folder_for_state_that_cannot_be_used_is_reported_and_harmless() -> Result<()> {
+    let scene = Scene::with(Key::generate("ES256", "key-1")?, |_, plan| {
+        let more = "[state]\nfolder = \"file\"\n".to_owned();
+        Ok(Plan { more, ..plan }.file("file", "not a folder"))
+    })?;
+    let words = "no last good copies of lists can be kept";
+    scene.daemon.wait_for("the report", PATIENCE, |entry| entry.line.contains(words))?;
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    scene.admits(Client::Raw, &attempt)?;
+    said(&scene, " is in force: ", || scene.edit("deny.list", &format!("{CLIENT_V4}\n")))?;
+    scene.drops(Client::Raw, &attempt)?;
     scene.end()
 }
 

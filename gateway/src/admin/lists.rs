@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::status::{ListStatus, PolicyStatus};
+use super::status::{LAST_GOOD_COPY, ListStatus, PolicyStatus};
 
 /// The lists. The JSON form of `gatehouse lists --json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -77,7 +77,7 @@ impl fmt::Display for ListsReport {
                 "\n{:11} {:>9} {overlaps:>9} {:>12} {age:>10}  {}",
                 status.tier, status.prefixes, status.packets, status.list
             )?;
-            if status.source == "last good copy" {
+            if status.source == LAST_GOOD_COPY {
                 write!(f, "\n            THE LAST GOOD COPY IS IN FORCE, not the file")?;
             }
             if let Some(held) = &status.held_back {

@@ -20,7 +20,8 @@ use crate::service;
 pub(super) struct Lists {
     #[command(flatten)]
     config: ConfigFile,
-    /// Put the content of this list in force that is held back: exactly what was reported, not what came later
+    /// Put the content of this list in force that is held back: exactly what was reported, not what came
+    /// later. The end of the list's path is enough, if only one list has it
     #[arg(long, value_name = "LIST")]
     accept: Option<String>,
     /// Print JSON

@@ -13,6 +13,7 @@ mod protected;
 mod reload;
 mod stamp;
 mod state;
+mod state_folder;
 mod watch;
 
 pub use daemon::{StartError, run};

@@ -77,7 +77,8 @@ impl Lists {
             // With an error the files that are not found may be there all the same.
             let broken = found.iter().any(|fault| fault.severity == Severity::Error);
             let known = before.iter().filter(|file| file.list.tier == tier).map(|file| file.place.clone());
-            let kept = copies.into_iter().flat_map(|copies| copies.names(tier)).map(Place::file);
+            let kept =
+                copies.filter(|_| broken).into_iter().flat_map(|copies| copies.names(tier)).map(Place::file);
             let unseen = known.chain(kept).filter(|place| broken && covers(&pattern.files, place));
             let unseen: Vec<Place> = unseen.collect();
             refreshed.unusable |= broken && unseen.is_empty();
