@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use gatehouse_tests::client::{Attempt, Client};
 use gatehouse_tests::daemon::{Daemon, verb};
 use gatehouse_tests::host::{CLIENT_V4, DENIED_RANGE_V4, DENIED_V4, OTHER_CLIENT_V4};
+use gatehouse_tests::log::Entry;
 use gatehouse_tests::plan::Plan;
-use gatehouse_tests::process::PATIENCE;
+use gatehouse_tests::process::{Mark, PATIENCE, Process};
 use gatehouse_tests::promises;
 use gatehouse_tests::scene::{PROMPTLY, SILENCE, Scene, names_rule};
 use gatehouse_tests::token::Key;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         a_daemon_that_starts_with_a_broken_list_enforces_its_last_good_copy,
         a_damaged_copy_is_told_from_a_good_one,
         a_folder_for_state_that_cannot_be_used_is_reported_and_harmless,
+        the_service_manager_can_name_the_folder_for_state,
         lists_tells_entries_overlaps_drops_age_and_faults,
         lists_without_a_daemon_judges_the_files_and_writes_nothing,
     ])
@@ -100,7 +102,7 @@ fn a_list_that_shrinks_too_far_is_held_back_until_the_operator_accepts_it() -> R
     is_denied(&scene, &denied)?;
     scene.admits(Client::Raw, &attempt)?;
     let (report, list) = report(&scene, "deny.list")?;
-    ensure!(list["prefixes"] == 201 && list["source"] == "file", "{report:#}");
+    ensure!(list["entries"] == 201 && list["source"] == "file", "{report:#}");
     ensure!(list["held_back"]["entries"] == 1 && list["held_back"]["in_force"] == 201, "{report:#}");
     let remedy = format!("gatehouse lists --accept {}", scene.file("deny.list").display());
     ensure!(list["error"].as_str().is_some_and(|error| error.contains(&remedy)), "{report:#}");
@@ -147,7 +149,7 @@ fn a_daemon_that_starts_with_a_broken_list_enforces_its_last_good_copy() -> Resu
         names_rule(&entry, &scene.file("deny.list"), 1, DENIED_RANGE_V4)?;
         scene.admits(Client::Raw, &attempt)?;
         let (report, list) = report(&scene, "deny.list")?;
-        ensure!(list["source"] == "last good copy" && list["prefixes"] == 201, "{report:#}");
+        ensure!(list["source"] == "last good copy" && list["entries"] == 201, "{report:#}");
         ensure!(
             list["error"].is_string() && list["held_back"].is_null() != broken_is_held(&broken),
             "{report:#}"
@@ -199,6 +201,21 @@ fn a_folder_for_state_that_cannot_be_used_is_reported_and_harmless() -> Result<(
     scene.end()
 }
 
+fn the_service_manager_can_name_the_folder_for_state() -> Result<()> {
+    let mut scene = Scene::usual()?;
+    scene.daemon.stop()?;
+    let folder = scene.file("given");
+    let mut command = verb("run", &scene.config())?;
+    command.args(["--log", "stderr"]).env("STATE_DIRECTORY", &folder);
+    let mut process = Process::start("gatehouse", scene.host.gate.command(&command))?;
+    let ready = |line: &str| Some(()).filter(|()| Entry::parse(line).says("ready"));
+    process.wait_for("that it is ready", Mark::default(), PATIENCE, ready)?;
+    ensure!(process.terminate()?.success());
+    let copies = fs::read_dir(folder.join("lists"))?.collect::<Result<Vec<_>, _>>()?;
+    ensure!(copies.len() == 1, "{copies:?}");
+    Ok(())
+}
+
 fn lists_tells_entries_overlaps_drops_age_and_faults() -> Result<()> {
     let scene = Scene::with(Key::generate("ES256", "key-1")?, |_, plan| {
         let firewall = plan.firewall.replace("\"deny.list\"", "\"deny.list\", \"more.list\"");
@@ -216,11 +233,11 @@ fn lists_tells_entries_overlaps_drops_age_and_faults() -> Result<()> {
 
     let (whole, deny) = report(&scene, "deny.list")?;
     ensure!(whole["live"] == true && whole["generation"] == 1, "{whole:#}");
-    ensure!(deny["tier"] == "deny" && deny["prefixes"] == 3 && deny["overlaps"] == 2, "{whole:#}");
+    ensure!(deny["tier"] == "deny" && deny["entries"] == 3 && deny["overlaps"] == 2, "{whole:#}");
     ensure!(deny["packets"].as_u64() > Some(0) && deny["error"].is_null(), "{whole:#}");
     ensure!(deny["age_s"].as_u64().is_some_and(|age| age < 3600), "{whole:#}");
     let (_, more) = report(&scene, "more.list")?;
-    ensure!(more["prefixes"] == 1 && more["overlaps"] == 1, "{whole:#}");
+    ensure!(more["entries"] == 1 && more["overlaps"] == 1, "{whole:#}");
     ensure!(more["error"].as_str().is_some_and(|error| error.contains("more.list:1:")), "{whole:#}");
     let (_, allow) = report(&scene, "allow.list")?;
     ensure!(allow["tier"] == "allow" && allow["overlaps"] == 0, "{whole:#}");
@@ -235,7 +252,7 @@ fn lists_without_a_daemon_judges_the_files_and_writes_nothing() -> Result<()> {
     fs::remove_dir_all(scene.file("state"))?;
     scene.edit("deny.list", &list("", 7))?;
     let (whole, list) = report(&scene, "deny.list")?;
-    ensure!(whole["live"] == false && list["prefixes"] == 7 && list["held_back"].is_null(), "{whole:#}");
+    ensure!(whole["live"] == false && list["entries"] == 7 && list["held_back"].is_null(), "{whole:#}");
     ends_with(&lists(&scene, &["--accept", "deny.list"])?, 69, "not running")?;
     scene.edit("deny.list", "broken\n")?;
     ends_with(&lists(&scene, &[])?, EX_CONFIG, "deny.list:1:1:")?;

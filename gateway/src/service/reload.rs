@@ -125,6 +125,8 @@ impl<P: Publisher> Reloader<P> {
                 Some(Accept { list, reply }) = self.orders.recv() => {
                     // Whoever asked may have given up; the order is carried out all the same.
                     let _ = reply.send(self.accept(&list).await);
+                    // The order may have come in the middle of a change.
+                    self.refresh().await;
                 }
             }
         }
