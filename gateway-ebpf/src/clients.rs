@@ -1,11 +1,13 @@
-//! Dropped clients: who they are and how many packets each has lost.
+//! Dropped clients: who they are and how many packets each has lost. Clients of observed lists are
+//! here as well, with the packets that they would have lost; their decision tells them apart.
 //!
 //! Every CPU has a table of slots, and only that CPU's program writes to it. A client's address
 //! leads to one slot. While the slot has that client, a drop is one addition in place. When it has
 //! another, the newcomer takes it over, and a [`Takeover`] tells the daemon who moved in, and with
 //! which final count the other moved out. So every dropped packet is in exactly one count: of a
 //! slot's present tenant, of a tenant that a takeover has reported, or of
-//! [`Reporting::unreported`], when the takeover could not be reported and did not happen.
+//! [`Reporting::unreported`], when the takeover could not be reported and did not happen. (An
+//! observed packet is then in the counters of its list only.)
 
 use crate::packet::Source;
 

@@ -15,7 +15,7 @@ pub struct Counter {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SourceCounters {
-    /// Sent on to the host.
+    /// Sent on to the host; for an observed list, what it would have dropped.
     pub passed: Counter,
     /// Dropped.
     pub dropped: Counter,
@@ -36,9 +36,9 @@ pub enum Outcome {
     NotIp = 0,
     /// Without a source address that could be read.
     Malformed = 1,
-    /// Neighbour discovery of a denied source.
+    /// Neighbour discovery of a denied source, or one in an observed list.
     NeighbourDiscovery = 2,
-    /// From a denied source, but not to a guarded port.
+    /// From a denied source, or one in an observed list, but not to a guarded port.
     OutOfScope = 3,
     /// Before the first generation was published.
     NoGeneration = 4,

@@ -114,8 +114,11 @@ impl Decision {
     /// Bit that is set when the packet is to be dropped.
     const DROP: u16 = 1 << 15;
 
+    /// Bit that is set when the packet passes but would be dropped, were its list enforced.
+    const OBSERVED: u16 = 1 << 14;
+
     /// Highest source that a decision can name.
-    pub const MAX_SOURCE: u16 = Self::DROP - 1;
+    pub const MAX_SOURCE: u16 = Self::OBSERVED - 1;
 
     /// Pass, by the policy's default: also the answer of a damaged table.
     pub const PASS: Self = Self(0);
@@ -128,9 +131,25 @@ impl Decision {
         Some(Self(if drop { source | Self::DROP } else { source }))
     }
 
+    /// The same decision by a list that is only observed: the packet passes, and is reported.
+    #[must_use]
+    pub const fn observed(self) -> Self {
+        Self(self.0 & !Self::DROP | Self::OBSERVED)
+    }
+
     /// Whether the packet is to be dropped.
     pub const fn is_drop(self) -> bool {
         self.0 & Self::DROP != 0
+    }
+
+    /// Whether the packet passes only because the list that decided is observed and not enforced.
+    pub const fn is_observed(self) -> bool {
+        self.0 & (Self::DROP | Self::OBSERVED) == Self::OBSERVED
+    }
+
+    /// Whether nothing speaks against the packet: it is neither dropped nor observed.
+    pub const fn is_clear(self) -> bool {
+        self.0 & (Self::DROP | Self::OBSERVED) == 0
     }
 
     /// Index of the (tier, list) that decided; 0 is the policy's default. Stable while a list

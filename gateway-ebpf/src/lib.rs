@@ -12,6 +12,7 @@ pub mod bench;
 pub mod clients;
 pub mod counters;
 pub mod generation;
+pub mod judgement;
 pub mod names;
 pub mod packet;
 pub mod scope;

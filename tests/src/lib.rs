@@ -15,6 +15,7 @@ pub mod host;
 pub mod journal;
 pub mod log;
 pub mod netns;
+pub mod order;
 pub mod plan;
 pub mod process;
 pub mod raw;

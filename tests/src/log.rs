@@ -55,7 +55,12 @@ impl Entry {
 
     /// Whether this is the entry of a client dropped at the network card.
     pub fn is_drop_of(&self, client: IpAddr) -> bool {
-        self.field("POINT") == Some("nic") && self.client() == Some(client)
+        self.field("POINT") == Some("nic") && self.client() == Some(client) && !self.is_observation()
+    }
+
+    /// Whether this is about a client that passed and would be turned away by an observed list.
+    pub fn is_observation(&self) -> bool {
+        self.field("OBSERVED") == Some("1")
     }
 }
 

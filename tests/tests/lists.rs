@@ -1,9 +1,10 @@
 //! List files that are edited while the daemon runs.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use gatehouse_tests::client::{Attempt, Client};
 use gatehouse_tests::daemon::verb;
 use gatehouse_tests::host::{CLIENT_V4, CLIENT_V6, DENIED_RANGE_V4, DENIED_V4, OTHER_CLIENT_V4};
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         explain_answers_with_the_live_lists_of_the_daemon,
         scores_comments_and_blank_lines_are_read_as_lists_have_them,
         a_list_cannot_cut_the_host_off_from_its_gateway,
+        one_line_of_a_long_list_comes_and_goes_and_every_other_line_is_named_where_it_stands,
     ])
 }
 
@@ -127,6 +129,62 @@ fn explain_answers_with_the_live_lists_of_the_daemon() -> Result<()> {
     let rule = &rejection["rule"];
     ensure!(rule["list"] == scene.file("deny.list").display().to_string() && rule["line"] == 2, "{report:#}");
     ensure!(rule["generation"] == scene.daemon.status()?["policy"]["generation"], "{report:#}");
+    scene.end()
+}
+
+fn one_line_of_a_long_list_comes_and_goes_and_every_other_line_is_named_where_it_stands() -> Result<()> {
+    const LONG: u32 = 100_000;
+    let addresses = (0..LONG).map(|n| Ipv4Addr::from_bits(0x2d00_0000 + n * 3));
+    let mut lines: Vec<String> = addresses.map(|address| address.to_string()).collect();
+    lines.push(DENIED_V4.to_string());
+    let text = |lines: &[String]| lines.join("\n") + "\n";
+    let list = text(&lines);
+    let scene = Scene::with(Key::generate("ES256", "key-1")?, |_, plan| Ok(plan.file("deny.list", list)))?;
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    let file = scene.file("deny.list");
+    let last = u64::from(LONG) + 1;
+    let names_last = |line| -> Result<()> {
+        let entry = scene.drops(Client::Raw, &attempt.clone().from(DENIED_V4))?;
+        names_rule(&entry, &file, line, &format!("{DENIED_V4}/32"))?;
+        // Of an address in the middle, which nobody here has, by `explain`.
+        let mut explain = verb("explain", &scene.config())?;
+        let answer = explain.args(["--json", "--address", "45.0.234.96"]).output()?;
+        let report: serde_json::Value = serde_json::from_slice(&answer.stdout)?;
+        ensure!(report["live"] == true && report["rejection"]["rule"]["line"] == line - 80_000, "{report:#}");
+        Ok(())
+    };
+    let packets = || -> Result<u64> {
+        scene.daemon.status()?["policy"]["lists"]
+            .as_array()
+            .and_then(|lists| lists.iter().find(|list| list["list"] == file.display().to_string()))
+            .and_then(|list| list["packets"].as_u64())
+            .context("the list's packets")
+    };
+    names_last(last)?;
+    let mut counted = packets()?;
+    ensure!(counted > 0, "the drop is not counted");
+    let mut go_on = || -> Result<()> {
+        let before = std::mem::replace(&mut counted, packets()?);
+        ensure!(counted >= before, "{before} packets were counted before the edit, {counted} after it");
+        Ok(())
+    };
+    for at in [0, 20_000, 10] {
+        in_force(&scene, || {
+            lines.insert(at, CLIENT_V4.to_string());
+            scene.edit("deny.list", &text(&lines))
+        })?;
+        go_on()?;
+        let entry = scene.drops(Client::Raw, &attempt)?;
+        names_rule(&entry, &file, at as u64 + 1, &format!("{CLIENT_V4}/32"))?;
+        names_last(last + 1)?;
+        in_force(&scene, || {
+            lines.remove(at);
+            scene.edit("deny.list", &text(&lines))
+        })?;
+        go_on()?;
+        scene.admits(Client::Raw, &attempt)?;
+        names_last(last)?;
+    }
     scene.end()
 }
 

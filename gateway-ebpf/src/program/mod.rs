@@ -1,4 +1,5 @@
-//! The judgement: one lookup of the source address, one count, one verdict.
+//! The judgement: one lookup of the source address, one count, one verdict. User space has the same
+//! order in [`gateway_ebpf::judgement`].
 
 mod frame;
 mod maps;
@@ -16,7 +17,7 @@ use frame::Packet;
 use maps::{GENERATION, Live, OUTCOMES, PORTS, SCOPED, SOURCES};
 
 /// Whether a frame passes. The source address decides; what stands above IP is read only for
-/// sources that are denied.
+/// sources that are denied, or in an observed list.
 #[inline(always)]
 pub(crate) fn judge(context: &XdpContext) -> u32 {
     let packet = Packet::new(context);
@@ -30,7 +31,7 @@ pub(crate) fn judge(context: &XdpContext) -> u32 {
         Network::Malformed => return pass(&packet, Outcome::Malformed),
     };
     let decision = lookup(&generation, ip.source);
-    if !decision.is_drop() {
+    if decision.is_clear() {
         count(&packet, decision);
         return XDP_PASS;
     }
@@ -41,8 +42,8 @@ pub(crate) fn judge(context: &XdpContext) -> u32 {
         return pass(&packet, Outcome::OutOfScope);
     }
     count(&packet, decision);
-    report::dropped(context, &ip, decision, &generation);
-    XDP_DROP
+    report::blocked(context, &ip, decision, &generation);
+    if decision.is_drop() { XDP_DROP } else { XDP_PASS }
 }
 
 /// What stands above IP.

@@ -1,4 +1,4 @@
-//! Who was dropped, and how often: see [`gateway_ebpf::clients`].
+//! Who was dropped, or would have been, and how often: see [`gateway_ebpf::clients`].
 
 use core::ptr;
 
@@ -13,9 +13,9 @@ use super::maps::{CLIENTS, EVENTS, Live, REPORTING, REPORTS_PER_SECOND, SLOT_BIT
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Notes a dropped packet.
+/// Notes a packet that was dropped, or would have been if its list were not only observed.
 #[inline(always)]
-pub(super) fn dropped(context: &XdpContext, ip: &Ip, decision: Decision, generation: &Live<'_>) {
+pub(super) fn blocked(context: &XdpContext, ip: &Ip, decision: Decision, generation: &Live<'_>) {
     let bits = SLOT_BITS.load();
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
@@ -54,6 +54,9 @@ pub(super) fn dropped(context: &XdpContext, ip: &Ip, decision: Decision, generat
                 return;
             }
         }
+    }
+    if !decision.is_drop() {
+        return;
     }
     if let Some(reporting) = reporting() {
         reporting.unreported += 1;

@@ -53,6 +53,9 @@ struct Options {
     /// Only the tables, without packets
     #[arg(long)]
     tables: bool,
+    /// Only how long it takes from a file to a policy in force
+    #[arg(long)]
+    loading: bool,
     /// What cargo passes to every bench
     #[arg(long, hide = true)]
     bench: bool,
@@ -71,6 +74,13 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Outcome<()> {
     println!("{}", system::machine());
     let largest = options.sizes.iter().copied().max().unwrap_or(1);
+    if options.loading {
+        let lane = Lane::new()?;
+        for family in [Family::V4, Family::V6] {
+            println!("{}", loading::measure(&lane, family, largest, options.rounds)?);
+        }
+        return Ok(());
+    }
     print_tables(&tables::measure(largest, &options.list)?);
     if options.tables {
         return Ok(());
@@ -86,7 +96,9 @@ fn run(options: &Options) -> Outcome<()> {
             scene::run(&lane, family, size, Path::Pass, options.rounds, window, &mut report)?;
         }
     }
-    report.loading = Some(loading::measure(&lane, largest, options.rounds)?);
+    for family in [Family::V4, Family::V6] {
+        report.loading.push(loading::measure(&lane, family, largest, options.rounds)?);
+    }
     println!("{report}");
     std::fs::create_dir_all(&options.output)?;
     let plot = options.output.join("policy.svg");

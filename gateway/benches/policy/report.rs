@@ -15,7 +15,7 @@ pub(crate) struct Report {
     /// One for each peer and scene.
     pub(crate) rows: Vec<Row>,
     /// From file to enforced.
-    pub(crate) loading: Option<Loading>,
+    pub(crate) loading: Vec<Loading>,
     absent: Vec<String>,
 }
 
@@ -177,23 +177,35 @@ impl fmt::Display for Report {
             writeln!(f, "{line}")?;
         }
         self.targets(f)?;
-        if let Some(Loading { lines, whole, one_line }) = &self.loading {
-            let line = |f: &mut fmt::Formatter<'_>, what: &str, steps: &Steps, most: Duration| {
-                writeln!(
-                    f,
-                    "- {}: {what}: {}: read and parse {}, compile {}, publish {}; at most {} wanted",
-                    verdict(steps.sum() <= most),
-                    time(steps.sum()),
-                    time(steps.parse),
-                    time(steps.compile),
-                    time(steps.publish),
-                    time(most)
-                )
-            };
-            line(f, &format!("{} lines from file to enforced", thousands(*lines)), whole, WHOLE_LIST)?;
-            line(f, "the same after one line more", one_line, ONE_LINE)?;
+        for loading in &self.loading {
+            write!(f, "{loading}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Loading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { family, lines, whole, edit } = self;
+        let line = |f: &mut fmt::Formatter<'_>, what: &str, steps: &Steps, most: Duration| {
+            writeln!(
+                f,
+                "- {}: {what}: {}: read and parse {}, compile {}, publish {}; at most {} wanted",
+                verdict(steps.sum() <= most),
+                time(steps.sum()),
+                time(steps.parse),
+                time(steps.compile),
+                time(steps.publish),
+                time(most)
+            )
+        };
+        line(
+            f,
+            &format!("{} lines of {} from file to enforced", thousands(*lines), family.name()),
+            whole,
+            WHOLE_LIST,
+        )?;
+        line(f, "an edit of one line of it", edit, ONE_LINE)
     }
 }
 

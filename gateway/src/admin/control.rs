@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,16 +15,20 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::apply::{Order, Verdict};
 use super::explain::Query;
 
 /// Bytes of a request; a token of the largest accepted size fits.
 const MAX_REQUEST: u64 = 64 * 1024;
 /// Connections served at once; more wait.
 const MAX_CONNECTIONS: usize = 16;
-/// For a whole request and its answer.
+/// For a whole request, and for the answer to most.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// For the answer to an order for which lists are read, compiled and published.
+const LONG_DEADLINE: Duration = Duration::from_secs(120);
 
 /// What can be asked.
 #[derive(Debug, Deserialize, Serialize)]
@@ -40,6 +45,28 @@ pub enum Request {
         /// Its name, or the end of its path.
         list: String,
     },
+    /// Put edits in force.
+    Apply(Order),
+    /// End the trial of a policy.
+    Trial {
+        /// How.
+        verdict: Verdict,
+    },
+    /// Whom of these the policy in force drops.
+    Drops {
+        /// These.
+        addresses: Vec<IpAddr>,
+    },
+}
+
+impl Request {
+    /// How long the answer may take.
+    const fn patience(&self) -> Duration {
+        match self {
+            Self::Apply(_) | Self::Trial { .. } | Self::AcceptList { .. } => LONG_DEADLINE,
+            Self::Status | Self::Explain(_) | Self::Lists | Self::Drops { .. } => DEADLINE,
+        }
+    }
 }
 
 /// An answer, or why there is none.
@@ -119,7 +146,7 @@ impl ControlSocket {
                     tokio::spawn(async move {
                         let _permit = permit;
                         // A client that went away or stalls is its own problem.
-                        let _ = tokio::time::timeout(DEADLINE, serve_one(stream, answer)).await;
+                        let _ = serve_one(stream, answer).await;
                     });
                 }
                 // Out of files, for instance: not at full speed.
@@ -147,9 +174,9 @@ where
 {
     let mut line = Vec::new();
     let (read, mut write) = stream.split();
-    BufReader::new(read.take(MAX_REQUEST)).read_until(b'\n', &mut line).await?;
-    let result = match serde_json::from_slice(&line) {
-        Ok(request) => answer(request).await,
+    timeout(DEADLINE, BufReader::new(read.take(MAX_REQUEST)).read_until(b'\n', &mut line)).await??;
+    let result = match serde_json::from_slice::<Request>(&line) {
+        Ok(request) => timeout(request.patience(), answer(request)).await?,
         // The text of the error could quote the request, and with it a token.
         Err(error) => Err(format!("the request is not understood at column {}", error.column())),
     };
@@ -158,7 +185,7 @@ where
         Err(message) => Answer::Error(message),
     })?;
     text.push(b'\n');
-    write.write_all(&text).await?;
+    timeout(DEADLINE, write.write_all(&text)).await??;
     write.shutdown().await
 }
 
@@ -172,7 +199,7 @@ pub fn ask<T: DeserializeOwned>(path: &Path, request: &Request) -> io::Result<Op
         }
         Err(error) => return Err(error),
     };
-    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_read_timeout(Some(request.patience() + DEADLINE))?;
     stream.set_write_timeout(Some(DEADLINE))?;
     let mut text = serde_json::to_vec(request)?;
     text.push(b'\n');

@@ -1,5 +1,6 @@
-//! Questions to the running daemon: the control socket, and the answers to `status` and `explain`.
+//! Questions to the running daemon: the control socket, and the answers to `status`, `explain` and `apply`.
 
+pub mod apply;
 pub mod control;
 pub mod explain;
 pub mod lists;

@@ -48,6 +48,15 @@ pub struct PolicyStatus {
     pub lists: Vec<ListStatus>,
     /// Why a newer policy is not in force.
     pub error: Option<String>,
+    /// Edits of lists are not in force and wait for `gatehouse apply`.
+    #[serde(default)]
+    pub edits_wait: bool,
+    /// Seconds after which the policy before returns, while this one is on trial.
+    #[serde(default)]
+    pub trial_s: Option<u64>,
+    /// What became of the last trial, when its policy was taken back.
+    #[serde(default)]
+    pub reverted: Option<String>,
 }
 
 /// One list.
@@ -147,10 +156,24 @@ impl fmt::Display for Status {
             if let Some(error) = &policy.error {
                 writeln!(f, "  THE NEWEST LISTS ARE NOT IN FORCE: {error}")?;
             }
-            for list in &policy.lists {
+            if let Some(seconds) = policy.trial_s {
                 writeln!(
                     f,
-                    "  {:11} {:>9} prefixes {:>12} packets  {}",
+                    "  ON TRIAL: the policy before returns in {seconds} s, unless `gatehouse apply --confirmed` is run"
+                )?;
+            }
+            if let Some(reverted) = &policy.reverted {
+                writeln!(f, "  TAKEN BACK: {reverted}")?;
+            }
+            if policy.edits_wait {
+                writeln!(f, "  edits of lists are not in force: `gatehouse apply` puts them in force")?;
+            }
+            for list in &policy.lists {
+                // Said of a list that drops nothing, so that nobody takes its count for drops.
+                let observed = if list.tier == "observe" { " passed that it would drop" } else { "" };
+                writeln!(
+                    f,
+                    "  {:11} {:>9} prefixes {:>12} packets{observed}  {}",
                     list.tier, list.prefixes, list.packets, list.list
                 )?;
                 if list.source == LAST_GOOD_COPY {

@@ -44,14 +44,14 @@ impl fmt::Display for HandshakeId {
     }
 }
 
-/// One client dropped at the card.
+/// One client dropped at the card, or one that would have been.
 #[derive(Clone, Debug)]
 pub struct Dropped {
     /// The client.
     pub client: IpAddr,
     /// The rule that decided.
     pub rule: MatchedRule,
-    /// Packets of this client dropped since the last report about it.
+    /// Packets of this client since the last report about it.
     pub packets: u64,
     /// Name of the interface.
     pub interface: String,
@@ -107,6 +107,17 @@ pub enum Entry {
     },
     /// A client was dropped at the card.
     Dropped(Dropped),
+    /// A client passed the card that would have been dropped, were its list not only observed.
+    ObservedAtCard(Dropped),
+    /// A client asked at the gateway that would have been rejected, were its list not only observed.
+    ObservedAtGateway {
+        /// The handshake, which went on.
+        id: HandshakeId,
+        /// The peer.
+        client: SocketAddr,
+        /// The rule of the observed list.
+        rule: MatchedRule,
+    },
     /// Clients were dropped at the card but not reported one by one, to spare the log.
     DroppedUnreported {
         /// How many reports were left out.

@@ -50,6 +50,15 @@ impl Record {
             .with("GATEHOUSE_GENERATION", rule.generation)
     }
 
+    /// What was seen of a client at the card.
+    fn traffic(self, seen: &Dropped) -> Self {
+        let (protocol, port) = seen.sample.map_or((None, None), |(protocol, port)| (Some(protocol), port));
+        self.with("GATEHOUSE_INTERFACE", &seen.interface)
+            .with("GATEHOUSE_PACKETS", seen.packets)
+            .maybe("GATEHOUSE_PROTOCOL", protocol)
+            .maybe("GATEHOUSE_PORT", port)
+    }
+
     fn rejection(self, rejection: &Rejection, point: Point, client: IpAddr) -> Self {
         let record = self
             .with("GATEHOUSE_LAYER", rejection.reason.layer())
@@ -94,6 +103,16 @@ impl From<&Entry> for Record {
                     .with("GATEHOUSE_ID", id)
             }
             Entry::Dropped(dropped) => self::dropped(dropped),
+            Entry::ObservedAtCard(dropped) => {
+                let packets = packets(dropped.packets);
+                observed(&dropped.rule, dropped.client, Point::Nic, &format!("{packets} at the card"))
+                    .traffic(dropped)
+            }
+            Entry::ObservedAtGateway { id, client, rule } => {
+                observed(rule, client.ip(), Point::Gateway, "a handshake at the gateway")
+                    .with("GATEHOUSE_CLIENT_PORT", client.port())
+                    .with("GATEHOUSE_ID", id)
+            }
             Entry::DroppedUnreported { reports, packets } => {
                 let message = format!(
                     "{packets} more packets were dropped at the card, left out in {reports} reports to spare the log"
@@ -128,25 +147,38 @@ fn dropped(dropped: &Dropped) -> Record {
     let mut rejection = Rejection::new(dropped.rule.reason().unwrap_or(Reason::FirewallDeniedRange));
     rejection.rule = Some(dropped.rule.clone());
     let reason = rejection.reason;
-    let place = match (&dropped.rule.prefix, &dropped.rule.list) {
-        (Some(prefix), Some(list)) => format!("{prefix} in {list} line {}", dropped.rule.line),
-        (Some(prefix), None) => prefix.to_string(),
-        (None, _) => "the default".to_owned(),
-    };
     let message = format!(
-        "dropped {} at the card: {reason}: {}: {place}; {} {}",
+        "dropped {} at the card: {reason}: {}: {}; {}",
         dropped.client,
         reason.title(),
-        dropped.packets,
-        if dropped.packets == 1 { "packet" } else { "packets" }
+        place(&dropped.rule),
+        packets(dropped.packets)
     );
-    let (protocol, port) = dropped.sample.map_or((None, None), |(protocol, port)| (Some(protocol), port));
     Record::new(Level::Warn, &reason.to_string(), message)
         .rejection(&rejection, Point::Nic, dropped.client)
-        .with("GATEHOUSE_INTERFACE", &dropped.interface)
-        .with("GATEHOUSE_PACKETS", dropped.packets)
-        .maybe("GATEHOUSE_PROTOCOL", protocol)
-        .maybe("GATEHOUSE_PORT", port)
+        .traffic(dropped)
+}
+
+/// No rejection, and nothing that could be taken for one: the client has passed.
+fn observed(rule: &MatchedRule, client: IpAddr, point: Point, what: &str) -> Record {
+    let message = format!("observed {client}: {what}, passed; it would be turned away by {}", place(rule));
+    Record::new(Level::Info, "observed", message)
+        .with("GATEHOUSE_OBSERVED", 1)
+        .with("GATEHOUSE_POINT", point.name())
+        .with("GATEHOUSE_CLIENT", client)
+        .rule(rule)
+}
+
+fn place(rule: &MatchedRule) -> String {
+    match (&rule.prefix, &rule.list) {
+        (Some(prefix), Some(list)) => format!("{prefix} in {list} line {}", rule.line),
+        (Some(prefix), None) => prefix.to_string(),
+        (None, _) => "the default".to_owned(),
+    }
+}
+
+fn packets(count: u64) -> String {
+    format!("{count} {}", if count == 1 { "packet" } else { "packets" })
 }
 
 #[cfg(test)]

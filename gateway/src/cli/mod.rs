@@ -10,11 +10,13 @@ macro_rules! complain {
     ($($text:tt)*) => { $crate::cli::write(std::io::stderr(), format_args!("{}\n", format_args!($($text)*))) };
 }
 
+mod apply;
 mod check;
 mod connect;
 mod explain;
 mod lists;
 mod reasons;
+mod rehearse;
 mod run;
 mod status;
 mod token;
@@ -54,6 +56,7 @@ enum Verb {
     Check(check::Check),
     Explain(explain::Explain),
     Status(status::Status),
+    Apply(apply::Apply),
     Lists(lists::Lists),
     Reasons(reasons::Reasons),
     Token(token::Token),
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
         Verb::Check(check) => check.run(),
         Verb::Explain(explain) => explain.run(),
         Verb::Status(status) => status.run(),
+        Verb::Apply(apply) => apply.run(),
         Verb::Lists(lists) => lists.run(),
         Verb::Reasons(reasons) => reasons.run(),
         Verb::Token(token) => token.run(),

@@ -53,6 +53,7 @@ pub(super) struct Firewall {
     pub(super) protect: Option<Strings>,
     pub(super) default: Option<Spanned<String>>,
     pub(super) reports_per_second: Option<Spanned<u32>>,
+    pub(super) reload: Option<Spanned<String>>,
 }
 
 /// An item of `deny` or `allow`: a name alone, or a table when the list has settings of its own.
@@ -65,6 +66,7 @@ pub(super) enum List {
 #[serde(deny_unknown_fields)]
 pub(super) struct ListTable {
     pub(super) list: Spanned<String>,
+    pub(super) observe: Option<Spanned<bool>>,
     pub(super) max_shrink: Option<Spanned<u32>>,
     pub(super) max_growth: Option<Spanned<u32>>,
     pub(super) change_freely_below: Option<Spanned<u32>>,

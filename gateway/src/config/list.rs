@@ -6,24 +6,34 @@ use super::model::{Bounds, ListFiles, ListPattern};
 use super::validate::Checker;
 use super::{bounds, form};
 
-/// The lists that `forms` name; `bounds` are those of lists without any of their own.
+/// The lists that `forms`, the items of `deny` or else of `allow`, name; `bounds` are those of lists
+/// without any of their own.
 pub(super) fn check(
     checker: &mut Checker<'_>,
     forms: &[Spanned<form::List>],
     bounds: Bounds,
+    deny: bool,
 ) -> Vec<ListPattern> {
-    forms.iter().filter_map(|form| pattern(checker, form, bounds)).collect()
+    forms.iter().filter_map(|form| pattern(checker, form, bounds, deny)).collect()
 }
 
-fn pattern(checker: &mut Checker<'_>, form: &Spanned<form::List>, default: Bounds) -> Option<ListPattern> {
-    let (text, span) = match form.get_ref() {
-        form::List::Name(name) => (name, form.span()),
-        form::List::Table(table) => (table.list.get_ref(), table.list.span()),
+fn pattern(
+    checker: &mut Checker<'_>,
+    form: &Spanned<form::List>,
+    default: Bounds,
+    deny: bool,
+) -> Option<ListPattern> {
+    let (text, span, table) = match form.get_ref() {
+        form::List::Name(name) => (name, form.span(), None),
+        form::List::Table(table) => (table.list.get_ref(), table.list.span(), Some(table)),
     };
-    let bounds = match form.get_ref() {
-        form::List::Name(_) => default,
-        form::List::Table(table) => bounds::check(checker, &given(table), default),
-    };
+    let bounds = table.map_or(default, |table| bounds::check(checker, &given(table), default));
+    let observe = table.and_then(|table| table.observe.as_ref()).filter(|observe| *observe.get_ref());
+    if let Some(observe) = observe.filter(|_| !deny) {
+        let message = "an allow list drops nothing that could be observed: set observe on items of deny";
+        checker.fault(&observe.span(), message);
+        return None;
+    }
     if text.contains("://") {
         let message =
             format!("`{text}` is a URL: a list is a file or a glob of files here; fetch it into a file");
@@ -38,7 +48,7 @@ fn pattern(checker: &mut Checker<'_>, form: &Spanned<form::List>, default: Bound
         }
     };
     let (line, column) = checker.position(&span);
-    Some(ListPattern { files, bounds, line, column })
+    Some(ListPattern { files, observe: observe.is_some(), bounds, line, column })
 }
 
 fn given(table: &form::ListTable) -> bounds::Given<'_> {

@@ -2,6 +2,7 @@
 //! and column.
 
 mod bounds;
+mod change;
 mod diagnostic;
 mod form;
 mod issuer;

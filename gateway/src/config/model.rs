@@ -61,6 +61,17 @@ pub struct Firewall {
     pub default: Verdict,
     /// Rejected clients reported in full per second; the others are counted.
     pub reports_per_second: u32,
+    /// When edits are put in force.
+    pub reload: Reload,
+}
+
+/// When edits of lists are put in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// At once.
+    Auto,
+    /// When the operator says so, by `gatehouse apply`.
+    Manual,
 }
 
 /// Addresses that the host needs, and that no list may take from it.
@@ -132,6 +143,8 @@ pub enum Ports {
 pub struct ListPattern {
     /// The file, or the files.
     pub files: ListFiles,
+    /// Counted and reported, but not enforced.
+    pub observe: bool,
     /// How far each of them may change at once.
     pub bounds: Bounds,
     /// Line of the configuration file, counted from 1.
@@ -172,7 +185,7 @@ impl Default for Bounds {
 }
 
 /// Someone whose tokens can be accepted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer {
     /// The name used by routes and in the journal.
     pub name: String,

@@ -47,6 +47,35 @@ fn assert_fault(from: &str, to: &str, expected: &str) {
 }
 
 #[test]
+fn a_list_is_observed_where_that_can_say_something() {
+    let with = |deny: &str| GOOD.replacen("\"deny.d/*.list\"", deny, 1);
+    let observed = with("{ list = \"new.list\", observe = true }, { list = \"a.list\", observe = false }");
+    let (config, warnings) = parse(Path::new("g.toml"), &observed).expect("valid");
+    let deny = config.firewall.expect("there is one").deny;
+    assert_eq!(deny.iter().map(|list| list.observe).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(warnings, []);
+
+    let dropping = observed.replacen("[firewall]", "[firewall]\ndefault = \"drop\"", 1);
+    let (_, warnings) = parse(Path::new("g.toml"), &dropping).expect("valid");
+    assert!(warnings[0].to_string().starts_with("g.toml:9:18: "), "{warnings:?}");
+    assert_eq!(warnings.len(), 1);
+    assert_fault(
+        "deny = [\"deny.d/*.list\"]",
+        "allow = [{ list = \"a.list\", observe = true }]",
+        "g.toml:8:39: an allow list drops nothing",
+    );
+}
+
+#[test]
+fn edits_wait_only_where_the_configuration_says_so() {
+    assert_eq!(good().firewall.expect("there is one").reload, Reload::Auto);
+    let manual = GOOD.replacen("[firewall]", "[firewall]\nreload = \"manual\"", 1);
+    let config = parse(Path::new("g.toml"), &manual).expect("valid").0;
+    assert_eq!(config.firewall.expect("there is one").reload, Reload::Manual);
+    assert_fault("[firewall]", "[firewall]\nreload = \"later\"", "g.toml:6:10: `later` is no way to reload");
+}
+
+#[test]
 fn a_good_file_becomes_the_model() {
     let config = good();
     let firewall = config.firewall.expect("there is one");

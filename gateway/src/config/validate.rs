@@ -12,7 +12,7 @@ use toml::{Spanned, Value};
 
 use super::diagnostic::{Diagnostic, position};
 use super::form::{self, Form, Strings};
-use super::model::{Bounds, Config, Firewall, Limits, Listen, Mode, Ports, Protect};
+use super::model::{Bounds, Config, Firewall, Limits, Listen, Mode, Ports, Protect, Reload};
 use super::{bounds, issuer, list, route};
 use crate::policy::Verdict;
 
@@ -60,7 +60,8 @@ impl<'a> Checker<'a> {
                 control,
                 state,
             };
-            Ok((config, Vec::new()))
+            let warnings = inert(&config);
+            Ok((config, warnings))
         } else {
             Err(self.found)
         }
@@ -170,12 +171,27 @@ impl<'a> Checker<'a> {
             interfaces: self.interfaces(&form.interfaces),
             mode,
             ports,
-            deny: list::check(self, &form.deny, bounds),
-            allow: list::check(self, &form.allow, bounds),
+            deny: list::check(self, &form.deny, bounds, true),
+            allow: list::check(self, &form.allow, bounds, false),
             never_block: self.never_block(&form.never_block),
             protect: form.protect.map_or(Protect::ALL.to_vec(), |names| self.protect(&names)),
             default,
             reports_per_second: form.reports_per_second.map_or(100, Spanned::into_inner),
+            reload: form.reload.map_or(Reload::Auto, |reload| self.reload(&reload)),
+        }
+    }
+
+    fn reload(&mut self, form: &Spanned<String>) -> Reload {
+        match form.get_ref().as_str() {
+            "auto" => Reload::Auto,
+            "manual" => Reload::Manual,
+            other => {
+                let message = format!(
+                    "`{other}` is no way to reload: choose auto, or manual to wait for `gatehouse apply`"
+                );
+                self.fault(&form.span(), message);
+                Reload::Auto
+            }
         }
     }
 
@@ -322,4 +338,18 @@ impl<'a> Checker<'a> {
         }
         limits
     }
+}
+
+/// Observed lists that would add nothing even if they were enforced.
+fn inert(config: &Config) -> Vec<Diagnostic> {
+    let drops = config.firewall.iter().filter(|firewall| firewall.default == Verdict::Drop);
+    let observed = drops.flat_map(|firewall| &firewall.deny).filter(|list| list.observe);
+    observed
+        .map(|list| {
+            let message = "observe has nothing to count here: with default = \"drop\" the default drops \
+                           already what this list would drop";
+            let fault = Diagnostic::of_file(&config.file, message).warning();
+            Diagnostic { line: list.line, column: list.column, ..fault }
+        })
+        .collect()
 }

@@ -171,7 +171,7 @@ async fn judge(
     place: &Place,
     gate: &Gate,
 ) -> Result<Option<Admitted>, Rejected> {
-    let Some(authorized) = authorize(stream, client, place, gate).await? else {
+    let Some(authorized) = authorize(stream, client, id, place, gate).await? else {
         return Ok(None);
     };
     let Authorized { opening, route, identity, session } = authorized;
@@ -192,6 +192,7 @@ async fn judge(
 async fn authorize(
     stream: &TcpStream,
     client: SocketAddr,
+    id: HandshakeId,
     place: &Place,
     gate: &Gate,
 ) -> Result<Option<Authorized>, Rejected> {
@@ -210,6 +211,9 @@ async fn authorize(
         Ok(Err(error)) => return Err(unrouted(error.rejection())),
         Err(_) => return Err(unrouted(Box::new(Rejection::new(Reason::HandshakeTimeout)))),
     };
+    if let Some(rule) = snapshot.observed(client.ip()) {
+        gate.record(Entry::ObservedAtGateway { id, client, rule });
+    }
     let opening = Opening::judge(head, limits.request_headers).map_err(unrouted)?;
     let route = snapshot.route_of(&opening).map_err(unrouted)?;
 

@@ -1,5 +1,6 @@
 //! What all connections share.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -72,6 +73,11 @@ impl Gate {
     /// Admitted sessions that are open.
     pub fn sessions(&self) -> usize {
         self.counts.sessions()
+    }
+
+    /// The addresses with open sessions, of IPv6 the first of each /64.
+    pub fn clients(&self) -> Vec<IpAddr> {
+        self.counts.clients()
     }
 
     pub(super) fn counts(&self) -> &Arc<Counts> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::opening::Opening;
 use crate::auth::{Authenticator, Issuer, Requirement};
 use crate::config;
-use crate::policy::Generation;
+use crate::policy::{Generation, MatchedRule};
 use crate::rejection::{Reason, Rejection};
 
 /// Routes, keys and policy of one moment.
@@ -75,6 +75,12 @@ impl Snapshot {
         let mut rejection = Rejection::new(rule.reason().unwrap_or(Reason::FirewallDeniedRange));
         rejection.rule = Some(rule);
         Err(Box::new(rejection))
+    }
+
+    /// The rule that would have kept `address` out, were its list not only observed.
+    pub fn observed(&self, address: IpAddr) -> Option<MatchedRule> {
+        let policy = self.policy.as_ref()?;
+        policy.decide(address).is_observed().then(|| policy.explain(address))
     }
 
     /// The route with exactly this path, if its pages may connect from `origin`.

@@ -1,5 +1,7 @@
 //! Who has been reported with how many packets. Pure: the clock and the slots are passed in.
 //!
+//! Clients of observed lists are reported in the same way, with a decision that says so.
+//!
 //! A client is reported when it takes a slot, and again when its count has grown: at first with
 //! the next sweep, then after pauses that double while it goes on. What one report did not say, a
 //! later one or the count of unreported packets does, so together they add up to all drops.
@@ -47,7 +49,14 @@ impl Reports {
         self.clients.is_empty() && self.unreported_packets == 0
     }
 
-    fn leave_out(&mut self, packets: u64) {
+    /// Observed packets are not dropped ones: the counters of their list have them.
+    fn leave_out(&mut self, slot: &Slot, packets: u64) {
+        if Decision::from_bits(slot.decision).is_drop() {
+            self.leave_out_drops(packets);
+        }
+    }
+
+    fn leave_out_drops(&mut self, packets: u64) {
         self.unreported_clients += 1;
         self.unreported_packets += packets;
     }
@@ -95,12 +104,12 @@ impl Ledger {
         if rest > 0 {
             match client(&event.evicted, rest) {
                 Some(client) if self.budget.take(now) => reports.clients.push(client),
-                _ => reports.leave_out(rest),
+                _ => reports.leave_out(&event.evicted, rest),
             }
         }
         let count = Count(event.taken.count);
         let Some(client) = client(&event.taken, count.packets()) else {
-            reports.leave_out(count.packets());
+            reports.leave_out(&event.taken, count.packets());
             return;
         };
         let mut tenant =
@@ -150,8 +159,8 @@ impl Ledger {
             if let Some(grown) = tenant.grown(read(index)) {
                 if self.budget.take(now) {
                     reports.clients.push(grown);
-                } else {
-                    reports.leave_out(grown.packets);
+                } else if grown.decision.is_drop() {
+                    reports.leave_out_drops(grown.packets);
                 }
             }
         }

@@ -17,7 +17,7 @@ pub(super) struct Segment<A> {
 }
 
 /// What the entries of a list do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ListDecision {
     /// The list's tier.
     pub(super) tier: Tier,
@@ -27,16 +27,47 @@ pub(super) struct ListDecision {
 
 /// The segments of the whole address space, ascending. The first one starts at the lowest address
 /// and neighbours differ, so this is the smallest such list.
-///
-/// One sweep over the sorted rules: prefixes nest, so the open ones are a stack, and each of them
-/// remembers who wins inside it.
 pub(super) fn fold<A: Address>(
     rules: &Rules<A>,
     lists: &[ListDecision],
     default: Decision,
 ) -> Vec<Segment<A>> {
     let rules = rules.as_slice();
-    let mut segments = Segments::starting_with(default, rules.len());
+    sweep(rules, rules.len(), lists, default)
+}
+
+/// The segments of the addresses that begin with the same `length` bits as `address`. The first
+/// one starts at the lowest of them.
+pub(super) fn fold_part<A: Address>(
+    rules: &Rules<A>,
+    address: A,
+    length: u8,
+    lists: &[ListDecision],
+    default: Decision,
+) -> Vec<Segment<A>> {
+    let (first, last) = (address.first(length), address.last(length));
+    let inside = rules.between(first, last);
+    let around = rules.around(first, length);
+    let mut segments = sweep(around.chain(inside), inside.len(), lists, default);
+    let end = segments.partition_point(|segment| { segment.first } <= last);
+    segments.truncate(end);
+    let before = segments.partition_point(|segment| { segment.first } <= first).saturating_sub(1);
+    segments.drain(..before);
+    if let Some(covering) = segments.first_mut() {
+        covering.first = first;
+    }
+    segments
+}
+
+/// One sweep over sorted rules: prefixes nest, so the open ones are a stack, and each of them
+/// remembers who wins inside it.
+fn sweep<'a, A: Address + 'a>(
+    rules: impl IntoIterator<Item = &'a Rule<A>>,
+    count: usize,
+    lists: &[ListDecision],
+    default: Decision,
+) -> Vec<Segment<A>> {
+    let mut segments = Segments::starting_with(default, count);
     let outside = Winner { tier: Tier::Default, length: 0, decision: default };
     // At most one open prefix of each length.
     let mut open: Vec<Open<A>> = Vec::with_capacity(usize::from(A::BITS) + 1);

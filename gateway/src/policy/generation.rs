@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use gateway_ebpf::generation::{Block, Decision, lookup};
 use gateway_ebpf::packet;
 use ipnet::IpNet;
 
+use super::compile::List;
 use super::fold::ListDecision;
 use super::rules::{Address, Rule, Rules};
 use super::source::Source;
@@ -23,6 +24,8 @@ pub struct Generation {
     pub(super) default: Verdict,
     pub(super) lists: Vec<ListSummary>,
     pub(super) sources: BTreeMap<u16, Source>,
+    /// Blocks to which nothing leads any more.
+    pub(super) garbage: u64,
 }
 
 /// What a generation has from one list.
@@ -33,6 +36,8 @@ pub struct ListSummary {
     /// Entries, with those that other entries repeat.
     pub entries: usize,
     pub(super) decision: ListDecision,
+    /// The very list, as long as it is there.
+    pub(super) made_of: Weak<List>,
 }
 
 /// An entry that has addresses in common with a prefix that was asked about.

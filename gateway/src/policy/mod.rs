@@ -3,20 +3,27 @@
 //! Pure: no file, no socket and no clock is touched here.
 
 mod compile;
+mod difference;
 mod fold;
 mod generation;
 pub mod list;
 mod overlaps;
+mod patch;
 mod rules;
+mod sort;
 mod source;
 #[cfg(test)]
 mod tests;
 
 use ipnet::IpNet;
 
-pub use compile::{CompileError, CompileLimits, List, PolicyInput, compile};
+pub use compile::{CompileError, CompileLimits, List, PolicyInput, compile, recompile};
+pub use difference::{Change, Difference, ListDifference};
 pub use generation::{Generation, ListSummary, Overlap};
-pub use list::{Diagnostic, Diagnostics, ListEntry, ParseOptions, ParsedList, parse_list};
+pub use list::{
+    Diagnostic, Diagnostics, ListChange, ListEdit, ListEntry, ListReading, ListText, ParseOptions,
+    ParsedList, Reread, UnpackError, parse_list, reread_list, unpack_list,
+};
 pub use source::{Source, SourceTable};
 
 use crate::rejection::Reason;
@@ -32,6 +39,9 @@ pub enum Tier {
     Allow,
     /// Dropped.
     Deny,
+    /// Passes, and is reported: what would be dropped if its list were enforced. Where the default
+    /// drops, such lists have no say: enforced, they would add nothing.
+    Observe,
     /// In no list: the policy's default decides.
     Default,
 }
@@ -44,6 +54,7 @@ impl Tier {
             Self::Ban => "ban",
             Self::Allow => "allow",
             Self::Deny => "deny",
+            Self::Observe => "observe",
             Self::Default => "default",
         }
     }
@@ -52,7 +63,7 @@ impl Tier {
     /// `default`.
     pub const fn verdict(self, default: Verdict) -> Verdict {
         match self {
-            Self::NeverBlock | Self::Allow => Verdict::Pass,
+            Self::NeverBlock | Self::Allow | Self::Observe => Verdict::Pass,
             Self::Ban | Self::Deny => Verdict::Drop,
             Self::Default => default,
         }
@@ -92,7 +103,9 @@ impl MatchedRule {
             (Verdict::Pass, _) => None,
             (Verdict::Drop, Tier::Ban) => Some(Reason::FirewallBanned),
             (Verdict::Drop, Tier::Default) => Some(Reason::FirewallNotAllowed),
-            (Verdict::Drop, Tier::Deny | Tier::Allow | Tier::NeverBlock) => Some(Reason::FirewallDeniedRange),
+            (Verdict::Drop, Tier::Deny | Tier::Allow | Tier::NeverBlock | Tier::Observe) => {
+                Some(Reason::FirewallDeniedRange)
+            }
         }
     }
 }

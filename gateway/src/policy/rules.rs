@@ -3,8 +3,10 @@
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::sort;
+
 /// An address of one family as a number.
-pub(super) trait Address: Copy + Debug + Ord + Into<u128> {
+pub(super) trait Address: Copy + Debug + Ord + Send + Sync + Into<u128> {
     /// Bits of an address.
     const BITS: u8;
 
@@ -13,6 +15,9 @@ pub(super) trait Address: Copy + Debug + Ord + Into<u128> {
 
     /// The next address; `None` after the highest.
     fn next(self) -> Option<Self>;
+
+    /// The address before; `None` before the lowest.
+    fn previous(self) -> Option<Self>;
 
     /// The first address of the prefix of `length` bits that has this address.
     fn first(self, length: u8) -> Self;
@@ -30,6 +35,10 @@ impl Address for u32 {
 
     fn next(self) -> Option<Self> {
         self.checked_add(1)
+    }
+
+    fn previous(self) -> Option<Self> {
+        self.checked_sub(1)
     }
 
     fn first(self, length: u8) -> Self {
@@ -51,6 +60,10 @@ impl Address for u128 {
 
     fn next(self) -> Option<Self> {
         self.checked_add(1)
+    }
+
+    fn previous(self) -> Option<Self> {
+        self.checked_sub(1)
     }
 
     fn first(self, length: u8) -> Self {
@@ -83,18 +96,27 @@ pub(super) struct Rule<A> {
 
 const _: () = assert!(size_of::<Rule<u32>>() == 12 && size_of::<Rule<u128>>() == 24);
 
+impl<A: Address> Rule<A> {
+    /// By which rules are sorted.
+    pub(super) fn key(&self) -> (A, u64) {
+        (self.first, u64::from(self.length) << 48 | u64::from(self.list) << 32 | u64::from(self.line))
+    }
+}
+
 /// The rules of one family, by first address; a prefix stands before those that it contains, and
-/// the same prefix in several lists in the order of the lists.
+/// the same prefix in several lists in the order of the lists, and in one list in the order of its
+/// lines.
 pub(super) struct Rules<A>(Vec<Rule<A>>);
 
 impl<A: Address> Rules<A> {
-    /// Sorts `rules`. Of a prefix that a list has more than once, its first line remains.
-    pub(super) fn new(mut rules: Vec<Rule<A>>) -> Self {
-        rules.sort_unstable_by_key(|rule| {
-            (rule.first, u64::from(rule.length) << 48 | u64::from(rule.list) << 32 | u64::from(rule.line))
-        });
-        rules.dedup_by_key(|rule| (rule.first, rule.length, rule.list));
-        rules.shrink_to_fit();
+    /// Sorts `rules`.
+    pub(super) fn new(rules: Vec<Rule<A>>) -> Self {
+        Self(sort::sorted(rules))
+    }
+
+    /// `rules` that are in order already.
+    pub(super) fn sorted(rules: Vec<Rule<A>>) -> Self {
+        debug_assert!(rules.is_sorted_by_key(Rule::key));
         Self(rules)
     }
 
@@ -112,7 +134,7 @@ impl<A: Address> Rules<A> {
 
     /// The prefixes that have addresses in common with the prefix of `length` bits that has
     /// `address`, in lists that `wanted` accepts: first those around it, shortest first, then those
-    /// inside it.
+    /// inside it. Of a prefix that a list has more than once, the first line stands for all.
     pub(super) fn overlapping<'a>(
         &'a self,
         address: A,
@@ -124,7 +146,25 @@ impl<A: Address> Rules<A> {
         let from = self.0.partition_point(|rule| { rule.first } < first);
         let inside = self.0[from..].iter().take_while(move |rule| { rule.first } <= last);
         let inside = inside.filter(move |rule| rule.length > length);
-        around.chain(inside).filter(move |rule| wanted(rule.list)).copied()
+        let mut before = None;
+        around.chain(inside).filter(move |rule| wanted(rule.list)).copied().filter(move |rule| {
+            let prefix = (rule.first, rule.length, rule.list);
+            before.replace(prefix) != Some(prefix)
+        })
+    }
+
+    /// The rules whose first address is none before `first` and none behind `last`.
+    pub(super) fn between(&self, first: A, last: A) -> &[Rule<A>] {
+        let from = self.0.partition_point(|rule| { rule.first } < first);
+        let behind = self.0[from..].partition_point(|rule| { rule.first } <= last);
+        &self.0[from..from + behind]
+    }
+
+    /// The rules of prefixes that have `first`, the lowest address of a prefix of `length` bits, and
+    /// begin before it; in order.
+    pub(super) fn around(&self, first: A, length: u8) -> impl Iterator<Item = &Rule<A>> {
+        let shorter = (0..length).filter(move |&length| first.first(length) < first);
+        shorter.flat_map(move |length| self.exactly(first.first(length), length))
     }
 
     /// The rules of exactly one prefix.

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::generations::Generations;
+use super::recent::Recent;
 use crate::audit::{AuditSink, Dropped, Entry, Trail};
 use crate::config::Mode;
 use crate::nic::{Attachment, Card, ClientDrop, Counters, NicError, Reports};
@@ -69,6 +70,7 @@ pub(super) struct CardTask {
     mode: Mode,
     guards: Arc<ArcSwap<Vec<Guard>>>,
     generations: Arc<Generations>,
+    recent: Recent,
     trail: Trail,
 }
 
@@ -79,13 +81,14 @@ impl CardTask {
         attachments: Vec<Attachment>,
         mode: Mode,
         generations: Arc<Generations>,
+        recent: Recent,
         trail: Trail,
     ) -> (Self, CardHandle) {
         let (sender, orders) = mpsc::channel(ORDERS);
         let guards = attachments.into_iter().map(|attachment| Guard { attachment, lost: None }).collect();
         let guards = Arc::new(ArcSwap::from_pointee(guards));
         let handle = CardHandle { orders: sender, guards: Arc::clone(&guards) };
-        (Self { card, orders, mode, guards, generations, trail }, handle)
+        (Self { card, orders, mode, guards, generations, recent, trail }, handle)
     }
 
     /// Runs until `stop`, then detaches the card.
@@ -97,7 +100,10 @@ impl CardTask {
                 _ = rounds.tick() => self.make_round(),
                 Some(order) = self.orders.recv() => self.obey(order),
                 reports = self.card.next_reports() => match reports {
-                    Ok(reports) => report(reports, &self.guards.load(), &self.generations, &self.trail),
+                    Ok(reports) => {
+                        reports.clients.iter().for_each(|client| self.recent.note(client.client));
+                        report(reports, &self.guards.load(), &self.generations, &self.trail);
+                    }
                     Err(error) => {
                         log::error!("drops at the card cannot be read, they go on unreported: {error}");
                         // Not at full speed, should it happen again at once.
@@ -185,7 +191,8 @@ fn report(reports: Reports, guards: &[Guard], generations: &Generations, trail: 
 fn entry(client: &ClientDrop, guards: &[Guard], generations: &Generations) -> Entry {
     let attachment =
         guards.iter().map(|guard| &guard.attachment).find(|attachment| attachment.index == client.interface);
-    Entry::Dropped(Dropped {
+    let kind = if client.decision.is_drop() { Entry::Dropped } else { Entry::ObservedAtCard };
+    kind(Dropped {
         client: client.client,
         rule: generations.explain(client.generation, client.client),
         packets: client.packets,

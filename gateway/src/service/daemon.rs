@@ -1,7 +1,7 @@
 //! The daemon: everything built in order, run until the order to stop, taken down in reverse.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,15 +11,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::accept::AcceptHandle;
+use super::apply::ApplyHandle;
 use super::card::{CardHandle, CardTask, Guard};
 use super::files;
 use super::generations::Generations;
 use super::keys::Missing;
+use super::recent::Recent;
 use super::reload::{Publication, Reloader};
 use super::state::{State, StateError};
 use super::state_folder;
+use crate::admin::apply::Outcome;
 use crate::admin::control::{ControlError, ControlSocket, Request};
-use crate::admin::explain;
+use crate::admin::explain::{self, Hits};
 use crate::admin::lists::ListsReport;
 use crate::admin::status::{InterfaceStatus, NOT_ATTACHED, Packets, Status};
 use crate::audit::{Destination, Trail};
@@ -128,9 +131,11 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     ));
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    let recent = Recent::default();
     let card = card.map(|(card, attachments)| {
         let mode = config.firewall.as_ref().map_or(Mode::Off, |firewall| firewall.mode);
-        let (task, handle) = CardTask::new(card, attachments, mode, Arc::clone(&generations), trail.clone());
+        let (task, handle) =
+            CardTask::new(card, attachments, mode, Arc::clone(&generations), recent.clone(), trail.clone());
         tasks.spawn(task.run(stop.child_token()));
         handle
     });
@@ -142,8 +147,9 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     }
     let publication = Publication { card: card.clone(), generations: Arc::clone(&generations) };
     let reloader = Reloader::new(config.clone(), state, generations, Arc::clone(&gate), publication)?
+        .knowing(recent)
         .keeping(copies.and_then(state_folder::keeper));
-    let accept = reloader.handle();
+    let (apply, accept) = (reloader.handle(), reloader.accept_handle());
     let health = reloader.health();
     tasks.spawn(reloader.run(stop.child_token()));
     if let Some(control) = control {
@@ -151,8 +157,9 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
             config: config.clone(),
             gate,
             card,
-            health,
+            apply,
             accept,
+            health,
             trail,
             started: Instant::now(),
         });
@@ -248,6 +255,7 @@ struct Live {
     config: Config,
     gate: Arc<Gate>,
     card: Option<CardHandle>,
+    apply: ApplyHandle,
     health: super::reload::Health,
     accept: AcceptHandle,
     trail: Trail,
@@ -260,19 +268,32 @@ async fn answer(live: Arc<Live>, request: Request) -> Result<serde_json::Value, 
         Request::Lists => serde_json::to_value(lists(&live).await?),
         Request::AcceptList { list } => serde_json::to_value(live.accept.accept(list).await?),
         Request::Explain(query) => {
-            let mut report = explain::report(&live.gate.snapshot(), &query, SystemTime::now());
+            let snapshot = live.gate.snapshot();
+            let mut report = explain::report(&snapshot, &query, SystemTime::now());
             report.live = true;
+            if let (Some(address), Some(policy)) = (query.address, snapshot.policy()) {
+                let source = usize::from(policy.decide(address).source());
+                let counters = counters(&live).await;
+                let hits = counters.and_then(|counters| counters.sources.get(source).copied());
+                report.packets =
+                    hits.map(|hits| Hits { dropped: hits.dropped.packets, passed: hits.passed.packets });
+            }
             serde_json::to_value(report)
+        }
+        Request::Apply(order) => {
+            let mut outcome = live.apply.apply(order).await?;
+            add_packets(&live, &mut outcome).await;
+            serde_json::to_value(outcome)
+        }
+        Request::Trial { verdict } => serde_json::to_value(live.apply.end_trial(verdict).await?),
+        Request::Drops { addresses } => {
+            let snapshot = live.gate.snapshot();
+            let drops =
+                |address: &IpAddr| snapshot.policy().is_some_and(|policy| policy.decide(*address).is_drop());
+            serde_json::to_value(addresses.iter().map(drops).collect::<Vec<_>>())
         }
     };
     value.map_err(|error| error.to_string())
-}
-
-async fn counters(live: &Live) -> Option<Counters> {
-    match &live.card {
-        Some(card) => card.counters().await.and_then(Result::ok),
-        None => None,
-    }
 }
 
 async fn lists(live: &Live) -> Result<ListsReport, String> {
@@ -282,6 +303,21 @@ async fn lists(live: &Live) -> Result<ListsReport, String> {
     // A million entries take their time; the other tasks of this thread move on.
     let overlaps = tokio::task::block_in_place(|| health.overlaps());
     Ok(ListsReport::new(true, policy, &overlaps, SystemTime::now()))
+}
+
+/// Adds to each list what it has decided so far, where the card counts.
+async fn add_packets(live: &Live, outcome: &mut Outcome) {
+    let counters = counters(live).await;
+    let (Outcome::Done(report), Some(counters)) = (outcome, counters) else { return };
+    let Some(policy) = live.health.read().policy(Some(&counters)) else { return };
+    for list in &mut report.lists {
+        let known = policy.lists.iter().find(|known| known.tier == list.tier && known.list == list.list);
+        list.packets = known.map(|known| known.packets);
+    }
+}
+
+async fn counters(live: &Live) -> Option<Counters> {
+    live.card.as_ref()?.counters().await?.ok()
 }
 
 async fn status(live: &Live) -> Status {

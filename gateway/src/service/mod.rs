@@ -2,6 +2,7 @@
 //! signals.
 
 mod accept;
+mod apply;
 mod card;
 mod daemon;
 mod files;
@@ -10,14 +11,16 @@ mod keys;
 mod lists;
 mod offline;
 mod protected;
+mod recent;
 mod reload;
 mod stamp;
 mod state;
 mod state_folder;
+mod trial;
 mod watch;
 
 pub use daemon::{StartError, run};
-pub use offline::{Summary, check, explain, lists};
+pub use offline::{Summary, check, explain, lists, policy};
 
 use crate::config::{Diagnostic, Severity};
 

@@ -2,14 +2,15 @@
 //! daemon reads them, and nothing is bound, attached or written.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::keys::Missing;
 use super::state::{State, StateError};
 use crate::admin::explain::{self, Query, Report};
 use crate::admin::lists::ListsReport;
-use crate::config::{Config, Diagnostic};
-use crate::policy::Tier;
+use crate::config::{Config, Diagnostic, Ports};
+use crate::policy::{Generation, Tier};
 
 /// What a valid configuration holds.
 #[derive(Debug)]
@@ -74,6 +75,16 @@ pub fn lists(config: &Config) -> Result<Option<ListsReport>, Vec<Diagnostic>> {
 pub fn explain(config: &Config, query: &Query) -> Result<Report, Vec<Diagnostic>> {
     let (state, _) = load(config)?;
     Ok(explain::report(&state.snapshot(config, state.generation()), query, SystemTime::now()))
+}
+
+/// The policy that the files of `config` make, and which traffic it applies to; `None` when there
+/// is none.
+pub fn policy(config: &Config) -> Result<Option<(Arc<Generation>, Ports)>, Vec<Diagnostic>> {
+    let Some(firewall) = &config.firewall else {
+        return Ok(None);
+    };
+    let (state, _) = load(config)?;
+    Ok(Some((state.generation(), firewall.ports.clone())))
 }
 
 fn load(config: &Config) -> Result<(State, Vec<Diagnostic>), Vec<Diagnostic>> {

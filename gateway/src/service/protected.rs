@@ -22,7 +22,7 @@ const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// What is protected now, and which entries of lists have been reported because of it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Protected {
     lists: Vec<Arc<List>>,
     reported: Vec<(IpNet, Overlap)>,

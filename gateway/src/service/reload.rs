@@ -3,13 +3,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::accept::{self, Accept, AcceptHandle};
+use super::apply::{self, ApplyHandle, Asked};
 use super::card::CardHandle;
 use super::generations::Generations;
 use super::lists::Keeper;
+use super::recent::Recent;
 use super::state::{Refreshed, State};
+use super::trial::{self, Trial, Waiting, out_of_time};
 use super::watch::FolderWatch;
 use crate::admin::lists::Accepted;
 use crate::admin::status::{IssuerStatus, PolicyStatus};
@@ -21,19 +25,26 @@ use crate::policy::Generation;
 /// The task that waits for changes and puts them in force.
 #[derive(Debug)]
 pub(super) struct Reloader<P> {
-    config: Config,
-    state: State,
-    generations: Arc<Generations>,
-    gate: Arc<Gate>,
+    pub(super) config: Config,
+    pub(super) state: State,
+    pub(super) generations: Arc<Generations>,
+    pub(super) gate: Arc<Gate>,
     publisher: P,
     /// A generation that is not in force yet.
-    pending: bool,
+    pub(super) pending: bool,
+    /// The policy in force is to go again unless it is confirmed.
+    pub(super) trial: Option<Trial>,
+    pub(super) waiting: Waiting,
+    /// Clients that the card reported lately.
+    pub(super) recent: Recent,
     watch: FolderWatch,
     health: Health,
+    handle: ApplyHandle,
+    orders: mpsc::Receiver<Asked>,
     /// Where last good content goes; `None` when nothing is kept.
     keeper: Option<Keeper>,
-    orders: mpsc::Receiver<Accept>,
-    handle: AcceptHandle,
+    accept: AcceptHandle,
+    accepts: mpsc::Receiver<Accept>,
 }
 
 /// Puts a generation in force before the gateway judges by it.
@@ -79,33 +90,47 @@ impl<P: Publisher> Reloader<P> {
         let mut watch = FolderWatch::new()?;
         watch.set(State::folders(&config));
         let health = Health::default();
-        health.set(&config, &state, &generations.current(), None);
-        let (handle, orders) = accept::orders();
-        let (pending, keeper) = (false, None);
+        health.set(&config, &state, &generations.current(), None, (&Waiting::default(), None));
+        let (handle, orders) = apply::orders();
+        let (accept, accepts) = accept::orders();
         Ok(Self {
             config,
             state,
             generations,
             gate,
             publisher,
-            pending,
+            pending: false,
+            trial: None,
+            waiting: Waiting::default(),
+            recent: Recent::default(),
             watch,
             health,
-            keeper,
-            orders,
             handle,
+            orders,
+            keeper: None,
+            accept,
+            accepts,
         })
+    }
+
+    /// Compares policies by the clients in `recent`, too.
+    pub(super) fn knowing(self, recent: Recent) -> Self {
+        Self { recent, ..self }
     }
 
     /// The same, which gives what is in force to `keeper`.
     #[must_use]
-    pub(super) fn keeping(mut self, keeper: Option<Keeper>) -> Self {
-        self.keeper = keeper;
-        self
+    pub(super) fn keeping(self, keeper: Option<Keeper>) -> Self {
+        Self { keeper, ..self }
     }
 
-    /// Gives orders to this task.
-    pub(super) fn handle(&self) -> AcceptHandle {
+    /// Takes the order to put in force what was held back.
+    pub(super) fn accept_handle(&self) -> AcceptHandle {
+        self.accept.clone()
+    }
+
+    /// Takes orders.
+    pub(super) fn handle(&self) -> ApplyHandle {
         self.handle.clone()
     }
 
@@ -116,17 +141,17 @@ impl<P: Publisher> Reloader<P> {
 
     /// Runs until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        // Looked at once at the start: a file may have changed while the daemon was starting.
-        self.refresh().await;
         loop {
+            // Looked at once at the start: a file may have changed while the daemon was starting.
+            self.refresh().await;
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = self.watch.changed() => self.refresh().await,
-                Some(Accept { list, reply }) = self.orders.recv() => {
+                () = self.watch.changed() => {}
+                () = out_of_time(self.trial.as_ref()) => self.revert("it was not confirmed in time").await,
+                Some(asked) = self.orders.recv() => self.obey(asked).await,
+                Some(Accept { list, reply }) = self.accepts.recv() => {
                     // Whoever asked may have given up; the order is carried out all the same.
                     let _ = reply.send(self.accept(&list).await);
-                    // The order may have come in the middle of a change.
-                    self.refresh().await;
                 }
             }
         }
@@ -134,54 +159,101 @@ impl<P: Publisher> Reloader<P> {
         tokio::task::block_in_place(|| drop(self.keeper.take()));
     }
 
-    async fn refresh(&mut self) {
-        let (config, state) = (&self.config, &mut self.state);
+    pub(super) async fn refresh(&mut self) {
         // Reading and compiling a long list takes its time; the other tasks of this thread move on.
-        let refreshed = tokio::task::block_in_place(|| state.refresh(config));
-        self.put_in_force(refreshed).await;
+        let refreshed = if self.edits_wait() {
+            tokio::task::block_in_place(|| self.look_at_edits())
+        } else {
+            let (config, state) = (&self.config, &mut self.state);
+            tokio::task::block_in_place(|| state.refresh(config))
+        };
+        self.follow(refreshed).await;
     }
 
+    /// Puts content of the list `list` in force that was held back.
     async fn accept(&mut self, list: &str) -> Result<Accepted, String> {
+        if self.trial.is_some() {
+            return Err("a policy is on trial: confirm it or take it back first".to_owned());
+        }
         let (config, state) = (&self.config, &mut self.state);
         let (accepted, refreshed) = tokio::task::block_in_place(|| state.accept(config, list))?;
         log::warn!("{}: accepted by the operator, with {} entries", accepted.list, accepted.entries);
-        self.put_in_force(refreshed).await;
+        self.follow(refreshed).await;
         match self.health.read().policy.and_then(|policy| policy.error) {
             Some(error) => Err(format!("{} is accepted, but not in force: {error}", accepted.list)),
             None => Ok(accepted),
         }
     }
 
-    async fn put_in_force(&mut self, refreshed: Refreshed) {
+    async fn follow(&mut self, refreshed: Refreshed) {
         super::say(&refreshed.diagnostics);
         if refreshed.unfinished {
             self.watch.soon();
         }
         self.pending |= refreshed.policy;
-        let failure = if self.pending { self.publish().await.err() } else { None };
-        let published = self.pending && failure.is_none();
-        self.pending &= !published;
-        // The gateway follows the card, so that both always judge by the same policy.
-        if published || refreshed.keys {
-            self.gate.swap(self.state.snapshot(&self.config, self.generations.current()));
-        }
+        let (published, failure) = self.publish_pending().await;
         if refreshed.keys {
+            if !published {
+                self.swap_gate();
+            }
             log::info!("keys were read anew");
         }
-        self.health.set(&self.config, &self.state, &self.generations.current(), failure);
-        if let Some(keeper) = self.keeper.as_ref().filter(|_| !self.pending && !self.state.is_faulty()) {
+        self.tell_health(failure);
+        self.keep();
+    }
+
+    /// Hands what is in force to the keeper, once it is in force and no longer on trial.
+    pub(super) fn keep(&mut self) {
+        let certain = !self.pending && self.trial.is_none() && !self.state.is_faulty();
+        if let Some(keeper) = self.keeper.as_ref().filter(|_| certain) {
             keeper.keep(self.state.keep());
         }
     }
 
-    async fn publish(&self) -> Result<(), String> {
+    /// Puts the newest generation in force if it is not; whether it is now, and else why not.
+    pub(super) async fn publish_pending(&mut self) -> (bool, Option<String>) {
+        let failure = if self.pending { self.publish().await.err() } else { None };
+        let published = self.pending && failure.is_none();
+        self.pending &= !published;
+        if published {
+            self.swap_gate();
+            self.say_in_force();
+        }
+        (published, failure)
+    }
+
+    /// The gateway follows the card, so that both always judge by the same policy.
+    fn swap_gate(&self) {
+        self.gate.swap(self.state.snapshot(&self.config, self.generations.current()));
+    }
+
+    /// Once card and gateway judge by it.
+    pub(super) fn say_in_force(&self) {
+        let generation = self.generations.current();
+        log::info!("generation {} is in force: {} prefixes", generation.number(), generation.entries());
+    }
+
+    /// The configuration is another one now.
+    pub(super) fn follow_config(&mut self, failure: Option<String>) {
+        self.watch.set(State::folders(&self.config));
+        self.swap_gate();
+        self.tell_health(failure);
+    }
+
+    /// Lets `gatehouse status` say what is in force.
+    pub(super) fn tell_health(&self, failure: Option<String>) {
+        let in_force = self.generations.current();
+        let trial = (&self.waiting, self.trial.as_ref());
+        self.health.set(&self.config, &self.state, &in_force, failure, trial);
+    }
+
+    pub(super) async fn publish(&self) -> Result<(), String> {
         let generation = self.state.generation();
-        let (number, entries) = (generation.number(), generation.entries());
+        let number = generation.number();
         self.publisher.publish(generation).await.map_err(|error| {
             log::error!("generation {number} cannot be put in force, the last one stays, and it is tried again: {error}");
             format!("generation {number} cannot be put in force: {error}")
         })?;
-        log::info!("generation {number} is in force: {entries} prefixes");
         Ok(())
     }
 }
@@ -197,6 +269,8 @@ pub(super) struct Snapshot {
     generation: Option<Arc<Generation>>,
     sources: Vec<u16>,
     issuers: Vec<IssuerStatus>,
+    /// When a trial ends.
+    trial: Option<Instant>,
 }
 
 impl Health {
@@ -205,17 +279,28 @@ impl Health {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, config: &Config, state: &State, in_force: &Arc<Generation>, failure: Option<String>) {
+    fn set(
+        &self,
+        config: &Config,
+        state: &State,
+        in_force: &Arc<Generation>,
+        failure: Option<String>,
+        (waiting, trial): (&Waiting, Option<&Trial>),
+    ) {
         let (mut policy, sources) = state.policy_status(config, in_force).unzip();
         if let Some(policy) = &mut policy {
             policy.error = failure.or(policy.error.take());
+            policy.edits_wait = waiting.edits;
+            policy.reverted.clone_from(&waiting.reverted);
         }
         let issuers = state.keys().status(config);
+        let trial = trial.map(|trial| trial.until);
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Snapshot {
             policy,
             generation: Some(Arc::clone(in_force)),
             sources: sources.unwrap_or_default(),
             issuers,
+            trial,
         };
     }
 }
@@ -224,6 +309,7 @@ impl Snapshot {
     /// The policy, with the packets that each list decided according to `counters`.
     pub(super) fn policy(&self, counters: Option<&Counters>) -> Option<PolicyStatus> {
         let mut policy = self.policy.clone()?;
+        policy.trial_s = self.trial.map(trial::seconds_until);
         if let Some(counters) = counters {
             for (list, source) in policy.lists.iter_mut().zip(&self.sources) {
                 list.packets = counters.source(*source).packets;

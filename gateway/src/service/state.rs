@@ -8,7 +8,7 @@ use std::sync::Arc;
 use gateway_ebpf::generation::BLOCK_SIZE;
 
 use super::keys::{self, Keys, Missing};
-use super::lists::{Copies, Keep, Lists};
+use super::lists::{self, Copies, Keep, Lists};
 use super::protected::Protected;
 use crate::admin::lists::Accepted;
 use crate::admin::status::PolicyStatus;
@@ -68,8 +68,8 @@ impl State {
         if let Some(firewall) = &config.firewall {
             protected.refresh(firewall);
         }
-        let generation =
-            compile(config, &lists, &protected, &mut sources, 1).map_err(|fault| StateError(vec![fault]))?;
+        let generation = compile(config, &lists, &protected, &mut sources, None)
+            .map_err(|fault| StateError(vec![fault]))?;
         diagnostics.extend(protected.trimmed(&generation));
         Ok((
             Self { lists, protected, sources, generation: Arc::new(generation), fault: None, keys },
@@ -80,6 +80,16 @@ impl State {
     /// Reads what has changed. Faulty files leave their last good content in force.
     pub(super) fn refresh(&mut self, config: &Config) -> Refreshed {
         let lists = self.lists.refresh(config);
+        self.follow(config, lists)
+    }
+
+    /// The same while edits of lists wait: they are left as they are.
+    pub(super) fn refresh_around_lists(&mut self, config: &Config) -> Refreshed {
+        self.follow(config, lists::Refreshed::default())
+    }
+
+    /// Reads everything but the lists, of which this is known.
+    fn follow(&mut self, config: &Config, lists: lists::Refreshed) -> Refreshed {
         let keys = self.keys.refresh(config);
         let mut refreshed = Refreshed {
             policy: false,
@@ -94,6 +104,75 @@ impl State {
             self.recompile(config, &mut refreshed);
         }
         refreshed
+    }
+
+    fn recompile(&mut self, config: &Config, refreshed: &mut Refreshed) {
+        match self.compile(config) {
+            Ok(diagnostics) => {
+                refreshed.diagnostics.extend(diagnostics);
+                refreshed.policy = true;
+            }
+            Err(fault) => {
+                self.fault = Some(fault.to_string());
+                refreshed.diagnostics.push(fault);
+            }
+        }
+    }
+
+    fn compile(&mut self, config: &Config) -> Result<Vec<Diagnostic>, Diagnostic> {
+        let before = Some(&*self.generation);
+        let generation = compile(config, &self.lists, &self.protected, &mut self.sources, before)?;
+        let diagnostics = self.protected.trimmed(&generation);
+        self.generation = Arc::new(generation);
+        self.fault = None;
+        Ok(diagnostics)
+    }
+
+    /// The lists.
+    pub(super) fn lists(&self) -> &Lists {
+        &self.lists
+    }
+
+    /// The generation that [`Self::adopt`] would make of `lists`; nothing is changed.
+    pub(super) fn propose(
+        &self,
+        config: &Config,
+        lists: &Lists,
+    ) -> Result<(Generation, Vec<Diagnostic>), Diagnostic> {
+        let (mut sources, mut protected) = (self.sources.clone(), self.protected.clone());
+        if let Some(firewall) = &config.firewall {
+            protected.refresh(firewall);
+        }
+        let generation = compile(config, lists, &protected, &mut sources, Some(&self.generation))?;
+        let diagnostics = protected.trimmed(&generation);
+        Ok((generation, diagnostics))
+    }
+
+    /// Makes a generation of `lists`, which are those of `config`, in place of the present ones;
+    /// the latter are returned. When they make no policy, nothing is changed.
+    pub(super) fn adopt(
+        &mut self,
+        config: &Config,
+        lists: Lists,
+    ) -> Result<(Lists, Vec<Diagnostic>), Diagnostic> {
+        if let Some(firewall) = &config.firewall {
+            self.protected.refresh(firewall);
+        }
+        let before = std::mem::replace(&mut self.lists, lists);
+        match self.compile(config) {
+            Ok(diagnostics) => Ok((before, diagnostics)),
+            Err(fault) => {
+                self.lists = before;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Takes [`Self::adopt`] back, before anybody has seen its generation: `lists` made
+    /// `generation`.
+    pub(super) fn restore(&mut self, lists: Lists, generation: Arc<Generation>) {
+        self.lists = lists;
+        self.generation = generation;
     }
 
     /// Puts content of the list `list` in force that was held back.
@@ -112,22 +191,6 @@ impl State {
     /// Whether the newest lists make no policy.
     pub(super) fn is_faulty(&self) -> bool {
         self.fault.is_some()
-    }
-
-    fn recompile(&mut self, config: &Config, refreshed: &mut Refreshed) {
-        let number = self.generation.number() + 1;
-        match compile(config, &self.lists, &self.protected, &mut self.sources, number) {
-            Ok(generation) => {
-                refreshed.diagnostics.extend(self.protected.trimmed(&generation));
-                self.generation = Arc::new(generation);
-                self.fault = None;
-                refreshed.policy = true;
-            }
-            Err(fault) => {
-                self.fault = Some(fault.to_string());
-                refreshed.diagnostics.push(fault);
-            }
-        }
     }
 
     /// The newest generation.
@@ -149,6 +212,9 @@ impl State {
             memory: generation.blocks().len() * BLOCK_SIZE,
             lists: lists.collect(),
             error: self.fault.clone(),
+            edits_wait: false,
+            trial_s: None,
+            reverted: None,
         };
         Some((status, generation.lists().iter().map(ListSummary::source).collect()))
     }
@@ -177,13 +243,21 @@ fn compile(
     lists: &Lists,
     protected: &Protected,
     sources: &mut SourceTable,
-    number: u64,
+    previous: Option<&Generation>,
 ) -> Result<Generation, Diagnostic> {
     let limits = CompileLimits {
         prefixes: config.limits.prefixes,
         blocks: u32::try_from(config.limits.policy_memory / BLOCK_SIZE).unwrap_or(u32::MAX),
     };
-    policy::compile(number, &lists.policy(config, protected.lists()), &limits, sources).map_err(|error| {
+    let input = lists.policy(config, protected.lists());
+    match previous {
+        None => policy::compile(1, &input, &limits, sources),
+        Some(previous) => {
+            let number = previous.number() + 1;
+            policy::recompile(previous, number, &input, lists.changes(), &limits, sources)
+        }
+    }
+    .map_err(|error| {
         Diagnostic::of_file(&config.file, format!("the address policy is not put in force: {error}"))
     })
 }

@@ -58,6 +58,11 @@ impl Counts {
         Ok(place)
     }
 
+    /// The addresses with open sessions, of IPv6 the first of each /64.
+    pub fn clients(&self) -> Vec<IpAddr> {
+        self.addresses.keys()
+    }
+
     /// Sessions that are open.
     pub fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
@@ -141,6 +146,10 @@ struct Tally<K> {
 impl<K: Clone + Eq + Hash> Tally<K> {
     fn new(most: usize) -> Self {
         Self { open: Mutex::default(), most }
+    }
+
+    fn keys(&self) -> Vec<K> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
     fn take(&self, key: &K) -> bool {

@@ -19,7 +19,7 @@ use crate::numbers::Numbers;
 use crate::world::Outcome;
 
 const POLICIES: u64 = 64;
-const TIERS: [Tier; 4] = [Tier::NeverBlock, Tier::Ban, Tier::Allow, Tier::Deny];
+const TIERS: [Tier; 5] = [Tier::NeverBlock, Tier::Ban, Tier::Allow, Tier::Deny, Tier::Observe];
 
 /// Where each part of an IPv4 and of an IPv6 key in the tables begins, and their neighbours.
 const LENGTHS: [u8; 14] = [8, 12, 16, 17, 18, 19, 20, 24, 25, 28, 30, 31, 32, 32];
@@ -97,7 +97,10 @@ fn frame(source: IpAddr) -> Vec<u8> {
 /// Who decides about `address`, entry by entry: the highest tier, in it the longest prefix, of
 /// equal ones the first list. An IPv4-mapped address is the IPv4 address.
 fn model(input: &PolicyInput, address: IpAddr) -> (Tier, Option<&str>, Option<IpNet>, Verdict) {
-    let matching = input.lists.iter().enumerate().flat_map(|(number, list)| {
+    // Where the default drops, observed lists would add nothing and have no say.
+    let has_say = |list: &List| list.tier != Tier::Observe || input.default == Verdict::Pass;
+    let lists = input.lists.iter().enumerate().filter(|(_, list)| has_say(list));
+    let matching = lists.flat_map(|(number, list)| {
         let with_address =
             list.entries.iter().filter(move |entry| entry.prefix.contains(&address.to_canonical()));
         with_address.map(move |entry| (list, number, entry.prefix))
@@ -108,7 +111,7 @@ fn model(input: &PolicyInput, address: IpAddr) -> (Tier, Option<&str>, Option<Ip
     match winner {
         None => (Tier::Default, None, None, input.default),
         Some((list, _, prefix)) => {
-            let passes = matches!(list.tier, Tier::NeverBlock | Tier::Allow);
+            let passes = matches!(list.tier, Tier::NeverBlock | Tier::Allow | Tier::Observe);
             let verdict = if passes { Verdict::Pass } else { Verdict::Drop };
             (list.tier, Some(&list.name), Some(prefix), verdict)
         }
@@ -122,7 +125,8 @@ fn policy(numbers: &mut Numbers, number: u64) -> PolicyInput {
     // Few bases, so that prefixes meet.
     let bases = [(); 4].map(|()| numbers.v6());
     let lists = (0..1 + numbers.below(6)).map(|list| {
-        let tier = numbers.pick(&[Tier::NeverBlock, Tier::Ban, Tier::Allow, Tier::Deny, Tier::Deny]);
+        let tier =
+            numbers.pick(&[Tier::NeverBlock, Tier::Ban, Tier::Allow, Tier::Deny, Tier::Deny, Tier::Observe]);
         let entries = (1..=entries)
             .filter_map(|line| {
                 let prefix = prefix(numbers, &bases)?;

@@ -3,16 +3,15 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use gateway::config::Ports;
-use gateway::nic::{Card, Counter};
+use gateway::nic::{Card, Counter, Settings};
+use gateway::policy::Tier;
 use gateway::policy::Verdict::{self, Drop, Pass};
-use gateway_ebpf::generation::lookup;
-use gateway_ebpf::packet::{Network, is_neighbour_discovery, network};
-use gateway_ebpf::{scope, transport};
+use gateway_ebpf::judgement::judge;
 
 use crate::frames::{
     ARP, ICMPV6, IPV4, IPV6, QTAG, STAG, TCP, UDP, ethernet, extensions, ipv4, ipv6, segment,
 };
-use crate::world::{DENIED, DENIED6, FREE, FREE6, GUARDED, Outcome, card, generation};
+use crate::world::{DENIED, DENIED6, FREE, FREE6, GUARDED, Outcome, card, generation, of_tier};
 
 /// A frame, and the verdict on it when its source is denied and only [`GUARDED`] is guarded.
 struct Shape {
@@ -196,12 +195,10 @@ pub(crate) fn in_scope_mode_only_tcp_to_a_guarded_port_is_dropped() -> Outcome {
     Ok(())
 }
 
-/// The same judgement from the library's parts, in user space.
+/// The same judgement in user space.
 fn model(blocks: &[gateway_ebpf::generation::Block], frame: &[u8], scoped: bool) -> Verdict {
-    let Network::Ip(ip) = network(frame) else { return Pass };
-    let decision = lookup(blocks, ip.source);
-    let applies = !scoped || scope::applies(transport::transport(frame, &ip), |port| port == GUARDED);
-    if decision.is_drop() && !is_neighbour_discovery(frame, &ip) && applies { Drop } else { Pass }
+    let guarded = scoped.then_some(|port| port == GUARDED);
+    if judge(blocks, frame, guarded).is_drop() { Drop } else { Pass }
 }
 
 pub(crate) fn a_frame_cut_off_anywhere_is_judged_as_in_user_space() -> Outcome {
@@ -237,6 +234,33 @@ pub(crate) fn a_frame_in_fragments_is_judged_like_one_in_one_buffer() -> Outcome
     Ok(())
 }
 
+pub(crate) fn an_observed_list_counts_exactly_what_it_would_drop_and_drops_nothing() -> Outcome {
+    let prefixes = ["10.66.0.0/16", "fd66::/16"];
+    let (enforced, observed) = (generation(7, &prefixes)?, of_tier(Tier::Observe, 7, &prefixes)?);
+    for ports in [Ports::All, Ports::Only(vec![GUARDED])] {
+        let counted = |blocks| -> Result<_, Box<dyn std::error::Error>> {
+            let mut card = Card::load(&Settings { ports: ports.clone(), reports_per_second: 1 })?;
+            card.publish(blocks, 7)?;
+            let mut drops = 0u64;
+            for shape in shapes(DENIED, DENIED6).iter().chain(&shapes(FREE, FREE6)) {
+                drops += u64::from(verdict(&card, &shape.frame)? == Drop);
+            }
+            Ok((drops, card.counters()?))
+        };
+        let (drops, enforced) = counted(enforced.blocks())?;
+        let (none, observed) = counted(observed.blocks())?;
+        assert_eq!((none, observed.dropped), (0, 0), "{ports:?}");
+        assert_eq!(observed.sources[1].passed, enforced.sources[1].dropped, "{ports:?}");
+        assert_eq!(enforced.sources[1].dropped.packets, drops, "{ports:?}");
+        assert!(drops > 0, "{ports:?}");
+        let others = |counters: &gateway::nic::Counters| {
+            (counters.sources[0], counters.neighbour_discovery, counters.out_of_scope, counters.not_ip)
+        };
+        assert_eq!(others(&observed), others(&enforced), "{ports:?}");
+    }
+    Ok(())
+}
+
 pub(crate) fn every_packet_is_counted_once() -> Outcome {
     let card = card(Ports::Only(vec![GUARDED]), 100)?;
     let (mut dropped, passed) = (shapes(DENIED, DENIED6), shapes(FREE, FREE6));
@@ -257,7 +281,7 @@ pub(crate) fn every_packet_is_counted_once() -> Outcome {
 }
 
 pub(crate) fn without_a_generation_everything_passes() -> Outcome {
-    let settings = gateway::nic::Settings { ports: Ports::All, reports_per_second: 1 };
+    let settings = Settings { ports: Ports::All, reports_per_second: 1 };
     let card = Card::load(&settings)?;
     for shape in shapes(DENIED, DENIED6) {
         expect(&card, &shape.name, &shape.frame, Pass)?;

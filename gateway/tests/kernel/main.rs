@@ -33,6 +33,7 @@ fn main() {
             a_mapped_source_is_judged_as_the_ipv4_address_in_it,
             in_scope_mode_only_tcp_to_a_guarded_port_is_dropped,
             a_frame_cut_off_anywhere_is_judged_as_in_user_space,
+            an_observed_list_counts_exactly_what_it_would_drop_and_drops_nothing,
             every_packet_is_counted_once,
             without_a_generation_everything_passes,
             a_new_generation_replaces_the_old_one_whole,
@@ -46,6 +47,8 @@ fn main() {
             drops_that_follow_are_told_as_growth,
             all_reports_add_up_to_all_drops,
             a_flood_of_clients_is_told_up_to_the_budget,
+            an_observed_client_passes_and_is_told_as_observed,
+            an_observed_flood_is_not_told_as_drops,
         ][..],
         &promises![attaching:
             a_veth_runs_the_program_in_its_driver_and_is_left_as_it_was,

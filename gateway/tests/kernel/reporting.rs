@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use gateway::config::Ports;
-use gateway::nic::{Card, ClientDrop, Reports};
+use gateway::nic::{Card, ClientDrop, Reports, Settings};
+use gateway::policy::Tier;
 
 use crate::frames::{IPV4, IPV6, TCP, UDP, ethernet, ipv4, ipv6, segment};
-use crate::world::{DENIED, DENIED6, GUARDED, Outcome, block_on, card};
+use crate::world::{DENIED, DENIED6, GUARDED, Outcome, block_on, card, of_tier};
 
 /// `count` packets of `source` come in.
 fn receive(card: &Card, source: IpAddr, count: u32) -> Outcome {
@@ -133,6 +134,44 @@ pub(crate) fn a_flood_of_clients_is_told_up_to_the_budget() -> Outcome {
         assert_eq!(tally.total(), 20_000);
         assert!(!tally.packets.is_empty());
         assert!(tally.packets.len() <= seconds * BUDGET as usize, "{} clients", tally.packets.len());
+        Ok(())
+    })?
+}
+
+/// A card whose only list, with [`DENIED`] and [`DENIED6`], is observed.
+fn observing(reports_per_second: u32) -> Result<Card, Box<dyn std::error::Error>> {
+    let mut card = Card::load(&Settings { ports: Ports::All, reports_per_second })?;
+    card.publish(of_tier(Tier::Observe, 7, &["10.66.0.0/16", "fd66::/16"])?.blocks(), 7)?;
+    Ok(card)
+}
+
+pub(crate) fn an_observed_client_passes_and_is_told_as_observed() -> Outcome {
+    let mut card = observing(100)?;
+    block_on(async move {
+        receive(&card, DENIED.into(), 1)?;
+        let told = only(card.next_reports().await?)?;
+        assert_eq!((told.client, told.packets, told.generation), (DENIED.into(), 1, 7));
+        assert_eq!(told.sample, Some((TCP, Some(GUARDED))));
+        assert!(told.decision.is_observed() && !told.decision.is_drop());
+        let counters = card.counters()?;
+        assert_eq!((counters.dropped, counters.sources[1].passed.packets), (0, 1));
+        Ok(())
+    })?
+}
+
+pub(crate) fn an_observed_flood_is_not_told_as_drops() -> Outcome {
+    let mut card = observing(20)?;
+    block_on(async move {
+        let mut tally = Tally::default();
+        for n in 0..5_000u32 {
+            receive(&card, Ipv4Addr::from_bits(0x0a42_0000 + n).into(), 1)?;
+        }
+        let counters = card.counters()?;
+        tally.add(card.next_reports().await?);
+        tally.add(card.finish()?);
+        assert_eq!((counters.dropped, counters.sources[1].passed.packets), (0, 5_000));
+        assert!(tally.packets.len() < 5_000, "the budget was not reached");
+        assert_eq!(tally.unreported, 0, "nothing was dropped");
         Ok(())
     })?
 }

@@ -27,12 +27,17 @@ pub(crate) const GUARDED: u16 = 8080;
 
 /// Generation `number`, which denies `denied` and nothing else.
 pub(crate) fn generation(number: u64, denied: &[&str]) -> Result<Generation, Box<dyn Error>> {
+    of_tier(Tier::Deny, number, denied)
+}
+
+/// Generation `number`, which has one list of this tier and nothing else.
+pub(crate) fn of_tier(tier: Tier, number: u64, denied: &[&str]) -> Result<Generation, Box<dyn Error>> {
     let entry =
         |(line, prefix): (u32, &&str)| Ok::<_, Box<dyn Error>>(ListEntry { prefix: prefix.parse()?, line });
     let entries = (1..).zip(denied).map(entry).collect::<Result<_, _>>()?;
     let input = PolicyInput {
         default: Verdict::Pass,
-        lists: vec![Arc::new(List { tier: Tier::Deny, name: "deny.list".into(), entries })],
+        lists: vec![Arc::new(List { tier, name: "deny.list".into(), entries })],
     };
     Ok(compile(number, &input, &CompileLimits::default(), &mut SourceTable::new(100))?)
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod captures;
 mod config;
 mod handshake;
 mod keys;
@@ -14,6 +15,7 @@ mod naive;
 mod packets;
 mod policy;
 mod token;
+mod unpack;
 
 /// One parser or judge.
 #[derive(Clone, Copy, Debug)]
@@ -27,10 +29,12 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "lists", corpus: "lists", run: lists::run },
     Target { name: "policy", corpus: "lists", run: policy::run },
+    Target { name: "unpack", corpus: "archives", run: unpack::run },
     Target { name: "packets", corpus: "packets", run: packets::run },
+    Target { name: "captures", corpus: "captures", run: captures::run },
     Target { name: "config", corpus: "config", run: config::run },
     Target { name: "handshake", corpus: "handshake", run: handshake::run },
     Target { name: "token", corpus: "token", run: token::run },

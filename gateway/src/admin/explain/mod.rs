@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::{Explanation, Requirement, bearer};
 use crate::edge::{Route, Snapshot};
-use crate::policy::MatchedRule;
+use crate::policy::{MatchedRule, Tier};
 use crate::rejection::{Layer, Rejection};
 
 /// What is known about the client. What is left out is not judged.
@@ -47,6 +47,22 @@ pub struct Report {
     pub steps: Vec<Step>,
     /// The first layer that rejects, if any.
     pub rejection: Option<Verdict>,
+    /// The rule that would drop the address, were its list not only observed.
+    #[serde(default)]
+    pub observed: Option<Rule>,
+    /// What the list that decided about the address, or the default, has decided at the card so
+    /// far; `None` without a running daemon, an address or an attached card.
+    #[serde(default)]
+    pub packets: Option<Hits>,
+}
+
+/// Packets that one list, or the default, has decided.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub struct Hits {
+    /// Dropped.
+    pub dropped: u64,
+    /// Passed; for an observed list, what it would have dropped.
+    pub passed: u64,
 }
 
 /// One check.
@@ -155,6 +171,9 @@ impl From<&MatchedRule> for Rule {
 /// `rule` in words: which prefix of which list, and where.
 pub fn words(rule: &MatchedRule) -> String {
     let verdict = match rule.verdict {
+        crate::policy::Verdict::Pass if rule.tier == Tier::Observe => {
+            "passes, and would be dropped if its list were enforced"
+        }
         crate::policy::Verdict::Pass => "passes",
         crate::policy::Verdict::Drop => "is dropped",
     };
@@ -181,6 +200,12 @@ impl fmt::Display for Report {
                 None => "  -   ",
             };
             writeln!(f, "{mark} {:12} {}", step.layer, step.text)?;
+        }
+        if let Some(Hits { dropped, passed }) = self.packets {
+            writeln!(
+                f,
+                "what decided about the address has dropped {dropped} and passed {passed} packets so far"
+            )?;
         }
         match &self.rejection {
             None => write!(f, "\nadmitted, as far as was asked"),
@@ -218,7 +243,10 @@ fn firewall(report: &mut Report, snapshot: &Snapshot, address: Option<IpAddr>) {
         return report.step(Layer::Firewall, Some(true), "there is no address policy");
     };
     match snapshot.admit(address) {
-        Ok(()) => report.step(Layer::Firewall, Some(true), words(&policy.explain(address))),
+        Ok(()) => {
+            report.step(Layer::Firewall, Some(true), words(&policy.explain(address)));
+            report.observed = snapshot.observed(address).as_ref().map(Rule::from);
+        }
         Err(mut rejection) => {
             rejection.note = rejection.rule.as_ref().map(words);
             report.reject(&rejection);

@@ -1,15 +1,14 @@
 //! Compiles a policy into a generation.
 
+mod recompile;
+mod tables;
 mod v4;
 mod v6;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gateway_ebpf::generation::{
-    BLOCK_SIZE, Block, Decision, FIRST_FREE, MAX_BLOCKS, V4Entry, V6Entry, header, set_v4_root, set_v6_root,
-    set_v6_word,
-};
+use gateway_ebpf::generation::{BLOCK_SIZE, Block, Decision, FIRST_FREE, MAX_BLOCKS};
 use ipnet::IpNet;
 use thiserror::Error;
 
@@ -19,6 +18,8 @@ use super::list::ListEntry;
 use super::rules::{Rule, Rules};
 use super::source::{Source, SourceTable};
 use super::{Tier, Verdict};
+pub use recompile::recompile;
+use tables::Tables;
 
 /// A list and what its entries do.
 #[derive(Clone, Debug)]
@@ -111,10 +112,7 @@ pub fn compile(
     limits: &CompileLimits,
     sources: &mut SourceTable,
 ) -> Result<Generation, CompileError> {
-    let count = input.lists.iter().map(|list| list.entries.len()).sum();
-    if count > limits.prefixes {
-        return Err(CompileError::TooManyPrefixes { count, limit: limits.prefixes });
-    }
+    count_prefixes(input, limits)?;
     let (names, next_sources) = name_lists(input, sources)?;
     let (v4, v6) = sort(input);
     let decisions: Vec<ListDecision> = names.lists.iter().map(|list| list.decision).collect();
@@ -128,7 +126,16 @@ pub fn compile(
         default: input.default,
         lists: names.lists,
         sources: names.sources,
+        garbage: 0,
     })
+}
+
+fn count_prefixes(input: &PolicyInput, limits: &CompileLimits) -> Result<(), CompileError> {
+    let count = input.lists.iter().map(|list| list.entries.len()).sum();
+    if count > limits.prefixes {
+        return Err(CompileError::TooManyPrefixes { count, limit: limits.prefixes });
+    }
+    Ok(())
 }
 
 /// The lists of a policy with their indices.
@@ -151,9 +158,10 @@ fn name_lists(input: &PolicyInput, sources: &SourceTable) -> Result<(Names, Sour
         .map(|list| Source::list(list.tier, list.name.clone()))
         .collect();
     let next = sources.with(&wanted).ok_or_else(too_many)?;
-    let decision = |source: u16, tier: Tier| {
+    let decision = |source: u16, tier: Tier| -> Result<Decision, CompileError> {
         let drop = tier.verdict(input.default) == Verdict::Drop;
-        Decision::new(source, drop).ok_or_else(too_many)
+        let decision = Decision::new(source, drop).ok_or_else(too_many)?;
+        Ok(if tier == Tier::Observe { decision.observed() } else { decision })
     };
     let mut names = Names {
         lists: Vec::with_capacity(input.lists.len()),
@@ -168,9 +176,20 @@ fn name_lists(input: &PolicyInput, sources: &SourceTable) -> Result<(Names, Sour
             name: list.name.clone(),
             entries: list.entries.len(),
             decision: ListDecision { tier: list.tier, decision: decision(index, list.tier)? },
+            made_of: Arc::downgrade(list),
         });
     }
     Ok((names, next))
+}
+
+/// Whether lists of `tier` decide anything. What an observed list would drop, a default that drops
+/// drops already.
+fn has_say(tier: Tier, default: Verdict) -> bool {
+    match tier {
+        Tier::Default => false,
+        Tier::Observe => default == Verdict::Pass,
+        Tier::NeverBlock | Tier::Ban | Tier::Allow | Tier::Deny => true,
+    }
 }
 
 /// The rules of both families.
@@ -180,27 +199,28 @@ fn sort(input: &PolicyInput) -> (Rules<u32>, Rules<u128>) {
     let mut v4 = Vec::with_capacity(v4_count);
     let mut v6 = Vec::with_capacity(entries().count() - v4_count);
     for (list, number) in input.lists.iter().zip(0u16..) {
-        if list.tier == Tier::Default {
+        if !has_say(list.tier, input.default) {
             continue;
         }
-        for entry in &list.entries {
-            match super::list::canonical(entry.prefix) {
-                IpNet::V4(prefix) => v4.push(Rule {
-                    first: prefix.network().to_bits(),
-                    line: entry.line,
-                    list: number,
-                    length: prefix.prefix_len(),
-                }),
-                IpNet::V6(prefix) => v6.push(Rule {
-                    first: prefix.network().to_bits(),
-                    line: entry.line,
-                    list: number,
-                    length: prefix.prefix_len(),
-                }),
+        add_rules(number, &list.entries, &mut v4, &mut v6);
+    }
+    (Rules::new(v4), Rules::new(v6))
+}
+
+/// Adds the rules that `entries` of the list at position `list` are.
+fn add_rules(list: u16, entries: &[ListEntry], v4: &mut Vec<Rule<u32>>, v6: &mut Vec<Rule<u128>>) {
+    for &ListEntry { prefix, line } in entries {
+        match super::list::canonical(prefix) {
+            IpNet::V4(prefix) => {
+                let (first, length) = (prefix.network().to_bits(), prefix.prefix_len());
+                v4.push(Rule { first, line, list, length });
+            }
+            IpNet::V6(prefix) => {
+                let (first, length) = (prefix.network().to_bits(), prefix.prefix_len());
+                v6.push(Rule { first, line, list, length });
             }
         }
     }
-    (Rules::new(v4), Rules::new(v6))
 }
 
 /// The blocks of the generation. They are counted before any is allocated.
@@ -223,62 +243,7 @@ fn tables(
     let mut tables = Tables::new(number, usize::try_from(needed).map_err(|_| too_many)?);
     v4::write(&v4, &mut tables);
     v6::write(&v6, &mut tables);
-    debug_assert_eq!(tables.0.len() as u64, needed);
-    Ok(tables.0)
-}
-
-/// The blocks written so far: header, roots, then whatever is added.
-struct Tables(Vec<Block>);
-
-impl Tables {
-    fn new(number: u64, capacity: usize) -> Self {
-        let mut blocks = Vec::with_capacity(capacity);
-        blocks.resize(FIRST_FREE as usize, [0; 8]);
-        if let Some(first) = blocks.first_mut() {
-            *first = header(number);
-        }
-        Self(blocks)
-    }
-
-    /// Index of the next block to be added. The number of blocks is limited to what an
-    /// [`Entry`] can hold.
-    #[expect(clippy::cast_possible_truncation, reason = "blocks are counted before they are written")]
-    fn end(&self) -> u32 {
-        self.0.len() as u32
-    }
-
-    /// Adds a block.
-    fn push(&mut self, block: Block) {
-        self.0.push(block);
-    }
-
-    /// Adds `count` blocks to be filled later; the index of the first.
-    fn reserve(&mut self, count: usize) -> u32 {
-        let first = self.end();
-        self.0.resize(self.0.len() + count, [0; 8]);
-        first
-    }
-
-    /// A block that was added.
-    fn block_mut(&mut self, index: u32) -> &mut Block {
-        &mut self.0[index as usize]
-    }
-
-    /// Writes an entry of the root of IPv4.
-    fn set_v4_root(&mut self, slot: u32, entry: V4Entry) {
-        let written = set_v4_root(&mut self.0, slot, entry);
-        debug_assert!(written, "slot {slot} of the root of IPv4");
-    }
-
-    /// Writes an entry of the root of IPv6.
-    fn set_v6_root(&mut self, slot: u32, entry: V6Entry) {
-        let written = set_v6_root(&mut self.0, slot, entry);
-        debug_assert!(written, "slot {slot} of the root of IPv6");
-    }
-
-    /// Writes the word number `number`, counted from block 0: a record or a part of a cell.
-    fn set_v6_word(&mut self, number: u32, word: u64) {
-        let written = set_v6_word(&mut self.0, number, word);
-        debug_assert!(written, "word {number}");
-    }
+    let blocks = tables.into_blocks();
+    debug_assert_eq!(blocks.len() as u64, needed);
+    Ok(blocks)
 }

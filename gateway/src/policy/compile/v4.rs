@@ -30,6 +30,24 @@ pub(super) fn write(segments: &[Segment<u32>], tables: &mut Tables) {
     }
 }
 
+/// Blocks of the bucket of `slot`, whose `segments` begin at its lowest address; half a block counts
+/// as one.
+pub(super) fn slot_blocks(slot: u32, segments: &[Segment<u32>]) -> u64 {
+    Bucket::of_slot(slot, segments).map_or(0, |bucket| {
+        let shape = bucket.shape();
+        bucket.blocks(shape) as u64 + u64::from(matches!(shape, Shape::Bitmap(_)))
+    })
+}
+
+/// Adds the blocks of that bucket, and writes its entry of the root. `half` is the block with room
+/// for another bitmap.
+pub(super) fn write_slot(slot: u32, segments: &[Segment<u32>], tables: &mut Tables, half: &mut Option<u32>) {
+    if let Some(bucket) = Bucket::of_slot(slot, segments) {
+        let entry = bucket.write(tables, half);
+        tables.set_v4_root(slot, entry);
+    }
+}
+
 /// Every bucket with the slot that it has in the root.
 fn buckets(segments: &[Segment<u32>]) -> impl Iterator<Item = (u32, Bucket<'_>)> {
     cut(segments, Decision::PASS, 0, V4_KEY_BITS, 1 << V4_ROOT_BITS)
@@ -87,6 +105,13 @@ enum Shape {
     Leaf,
     Index,
     Split,
+}
+
+impl<'a> Bucket<'a> {
+    fn of_slot(slot: u32, segments: &'a [Segment<u32>]) -> Option<Self> {
+        let (first, inside) = segments.split_first()?;
+        Some(Self { start: slot << V4_KEY_BITS, first: first.decision, inside })
+    }
 }
 
 impl Bucket<'_> {

@@ -36,6 +36,24 @@ pub(super) fn write(segments: &[Segment<u128>], tables: &mut Tables) {
     }
 }
 
+/// Blocks of `slot`, whose `segments` begin at its lowest address.
+pub(super) fn slot_blocks(slot: u32, segments: &[Segment<u128>]) -> u64 {
+    of_slot(slot, segments).map_or(0, Run::blocks)
+}
+
+/// Adds the blocks of that slot, and writes its entry of the root.
+pub(super) fn write_slot(slot: u32, segments: &[Segment<u128>], tables: &mut Tables) {
+    if let Some(run) = of_slot(slot, segments) {
+        let entry = run.write(tables);
+        tables.set_v6_root(slot, entry);
+    }
+}
+
+fn of_slot(slot: u32, segments: &[Segment<u128>]) -> Option<Run<'_>> {
+    let (first, inside) = segments.split_first()?;
+    Some(Run { start: u128::from(slot) << (128 - V6_ROOT_BITS), first: first.decision, inside })
+}
+
 /// Segments that share the leading bits of their addresses.
 #[derive(Clone, Copy)]
 struct Run<'a> {

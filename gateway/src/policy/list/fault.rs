@@ -72,6 +72,22 @@ pub(super) enum Fault<'a> {
     Everybody(Text<'a>),
     #[error("more prefixes than the limit of {0}: shorten the list or raise [limits] prefixes")]
     TooManyPrefixes(usize),
+    #[error("{0} has no place in a dump of nftables: write it anew with `nft list set FAMILY TABLE SET`")]
+    NotADump(Text<'a>),
+    #[error(
+        "this is the second set of addresses of the dump, and sets can mean opposite things: \
+         dump each into a file of its own with `nft list set FAMILY TABLE SET`"
+    )]
+    SecondSet,
+    #[error("the dump of nftables ends before its last brace: write it anew")]
+    CutDump,
+    #[error(
+        "the dump of nftables has no set of addresses with elements: \
+         dump one with `nft list set FAMILY TABLE SET`"
+    )]
+    NoSet,
+    #[error("this is JSON of nftables: dump the set without --json")]
+    NftJson,
     #[error("the file is UTF-16: save it as UTF-8")]
     Utf16,
     #[error("the file is compressed: unpack it first")]
@@ -87,6 +103,10 @@ pub(super) enum Oddity<'a> {
     Mapped { text: Text<'a>, taken: ipnet::IpNet },
     #[error("{text} is IPv4 written as IPv6: taken as the IPv4 range")]
     MappedRange { text: Text<'a> },
+    #[error("this set is not one of addresses alone: its elements are left out")]
+    OtherSet,
+    #[error("in nftables this element ends by itself; in a list it stays until its line is removed")]
+    Timeout,
     #[error("{0} lets everybody of its family pass: the deny lists have no effect on them")]
     Everybody(Text<'a>),
 }

@@ -34,9 +34,9 @@ pub(super) fn parse(line: &[u8]) -> Result<Line<'_>, Refusal<'_>> {
         return line;
     }
     let (word, rest) = text.split_where(|byte| is_blank(byte) || matches!(byte, b'#' | b';'));
-    if let Some((first, last)) = word.split_once(b'-') {
+    if word.bytes.contains(&b'-') {
         end(rest)?;
-        return range(word, first, last);
+        return entry(word);
     }
     let after = rest.trim_start();
     if after.bytes.starts_with(b"-") {
@@ -49,6 +49,14 @@ pub(super) fn parse(line: &[u8]) -> Result<Line<'_>, Refusal<'_>> {
     let prefix = prefix(word)?;
     end(rest)?;
     Ok(Line::Prefix(word, prefix))
+}
+
+/// A word that is an address, a prefix, or a range.
+pub(super) fn entry(word: Text<'_>) -> Result<Line<'_>, Refusal<'_>> {
+    match word.split_once(b'-') {
+        Some((first, last)) => range(word, first, last),
+        None => Ok(Line::Prefix(word, prefix(word)?)),
+    }
 }
 
 /// What may follow the address: nothing, a score, a comment.

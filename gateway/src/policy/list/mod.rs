@@ -3,32 +3,42 @@
 //! One entry per line: an IPv4 or IPv6 address, a prefix (`192.0.2.0/24`), or a range
 //! (`192.0.2.7-192.0.2.19`). A comment starts with `#` or `;`, on a line of its own or behind an
 //! entry. A number may follow the entry, as the scores of the ipsum list do. Lines of JSON with a
-//! `cidr`, as Spamhaus publishes them, are entries too, and so are the `add` lines of `ipset save`. Lines may end as on Windows, and the file
-//! may start with the byte order mark of UTF-8.
+//! `cidr`, as Spamhaus publishes them, are entries too, and so are the `add` lines of `ipset save` and the elements that
+//! `nft list set` prints. Lines may end as on Windows, and the file may start with the byte order mark
+//! of UTF-8.
 //!
 //! What two programs could read in two ways is refused, so a damaged list is noticed before it
 //! takes effect.
 
 mod address;
+mod change;
 mod common;
 mod diagnostic;
 mod fault;
 mod ipset;
 mod line;
+mod nft;
 #[cfg(test)]
 mod tests;
 mod text;
+mod unpack;
 
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Subnets};
 
+pub(super) use change::Moved;
+pub use change::{ListChange, ListEdit, ListReading, ListText, Reread, reread_list};
 pub use diagnostic::{Diagnostic, Diagnostics};
+pub use unpack::{UnpackError, unpack_list};
 
 use super::Tier;
 use fault::{Fault, Oddity};
 use line::Line;
 use text::Text;
+
+/// How UTF-8 is marked at the start of a file.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// One entry of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +56,8 @@ pub struct ParsedList {
     pub entries: Vec<ListEntry>,
     /// What is odd, but has a clear meaning.
     pub warnings: Diagnostics,
+    /// Whether every line says the same wherever it stands.
+    pub line_wise: bool,
 }
 
 /// How to read a list.
@@ -65,21 +77,30 @@ pub struct ParseOptions {
 /// then, so that a damaged file never takes effect in part.
 pub fn parse_list(text: &[u8], options: &ParseOptions) -> Result<ParsedList, Diagnostics> {
     let mut errors = Diagnostics::default();
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     if let Some(fault) = foreign_encoding(text) {
         errors.add(1, text, 0, &fault);
         return Err(errors);
     }
-    let mut list = ParsedList::default();
+    let mut dump = nft::begins(text).then(nft::Dump::default);
+    let mut list = ParsedList { line_wise: dump.is_none(), ..ParsedList::default() };
     let mut number = 0u32;
     for line in text.split(|&byte| byte == b'\n') {
         number = number.saturating_add(1);
-        if let Err((offset, fault)) = list.add_line(number, line, options) {
+        let added = match &mut dump {
+            Some(dump) => dump.line(number, line, &mut list, options),
+            None => list.add_line(number, line, options),
+        };
+        if let Err((offset, fault)) = added {
             errors.add(number, line, offset, &fault);
-            if matches!(fault, Fault::TooManyPrefixes(_)) {
+            // What follows in a dump means something else without what was not understood.
+            if dump.is_some() || matches!(fault, Fault::TooManyPrefixes(_)) {
                 break;
             }
         }
+    }
+    if let Some(Err(fault)) = dump.filter(|_| errors.is_empty()).map(|dump| dump.finish()) {
+        errors.add(number, &[], 0, &fault);
     }
     if errors.is_empty() {
         list.entries.shrink_to_fit();
@@ -108,7 +129,8 @@ pub fn canonical(prefix: IpNet) -> IpNet {
 fn foreign_encoding(text: &[u8]) -> Option<Fault<'_>> {
     match text {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some(Fault::Utf16),
-        // gzip (RFC 1952 §2.3.1), Zstandard (RFC 8878 §3.1.1), xz.
+        [b'{', ..] if text.starts_with(b"{\"nftables\"") => Some(Fault::NftJson),
+        // gzip (RFC 1952 §2.3.1) and Zstandard (RFC 8878 §3.1.1), which are unpacked before; xz.
         [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] | [0xfd, b'7', b'z', ..] => Some(Fault::Compressed),
         _ => None,
     }
@@ -124,7 +146,17 @@ impl ParsedList {
         if let Some(prefix) = common::entry(line) {
             return self.push(number, prefix, options);
         }
-        match line::parse(line)? {
+        self.add(number, line, line::parse(line)?, options)
+    }
+
+    fn add<'a>(
+        &mut self,
+        number: u32,
+        line: &[u8],
+        entry: Line<'a>,
+        options: &ParseOptions,
+    ) -> Result<(), address::Refusal<'a>> {
+        match entry {
             Line::Nothing => Ok(()),
             Line::Prefix(text, written) => {
                 let prefix = canonical(written);
@@ -180,7 +212,7 @@ impl ParsedList {
     ) -> Result<(), address::Refusal<'a>> {
         if prefix.prefix_len() == 0 {
             match options.tier {
-                Tier::Deny | Tier::Ban => return Err((text.offset, Fault::Everybody(text))),
+                Tier::Deny | Tier::Ban | Tier::Observe => return Err((text.offset, Fault::Everybody(text))),
                 Tier::Allow | Tier::NeverBlock | Tier::Default => {
                     self.warn(number, line, text, Oddity::Everybody(text));
                 }

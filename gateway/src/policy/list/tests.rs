@@ -77,6 +77,88 @@ fn an_ipset_dump_that_means_something_else_than_its_prefixes_is_refused() {
     assert!(error("add bad").contains("is not an address"));
 }
 
+/// As `nft list set` of nftables 1.0.6 prints it, with a comment in a comment's clothes.
+const DUMP: &str = "table inet t {\n\tset deny {\n\t\ttype ipv4_addr\n\t\tflags interval,timeout\n\t\tcounter\n\
+    \t\telements = { 192.0.2.0/24 counter packets 0 bytes 0, 198.51.100.0-198.51.100.2,\n\
+    \t\t\t     203.0.113.7 counter packets 0 bytes 0 comment \"x, } # y\" }\n\t}\n}\n";
+
+#[test]
+fn the_elements_of_an_nftables_set_are_entries_with_their_lines() {
+    let expected = ["6 192.0.2.0/24", "6 198.51.100.0/31", "6 198.51.100.2/32", "7 203.0.113.7/32"];
+    assert_eq!(entries(DUMP), expected);
+    assert!(!parse_list(DUMP.as_bytes(), &DENY).unwrap().line_wise);
+    let v6 = DUMP.replace("ipv4_addr", "ipv6_addr").replace("198.51.100.0-198.51.100.2", "2001:db8::/32");
+    assert_eq!(entries(&v6)[1], "6 2001:db8::/32");
+    let script = "#!/usr/sbin/nft -f\nadd element inet t deny { 192.0.2.1, 192.0.2.2 }\n";
+    assert_eq!(entries(script), ["2 192.0.2.1/32", "2 192.0.2.2/32"]);
+    let one_line = "set deny { type ipv4_addr; flags interval; elements = { 10.0.0.0/8 } }";
+    assert_eq!(entries(one_line), ["1 10.0.0.0/8"]);
+    assert_eq!(entries(&DUMP.replace("type ipv4_addr", "typeof ip saddr")), expected);
+}
+
+#[test]
+fn sets_of_a_ruleset_that_are_not_of_addresses_are_left_out_and_reported() {
+    let more = "\tset ports {\n\t\ttype inet_service\n\t\telements = { 22, 80-90 }\n\t}\n\
+        \tset pairs {\n\t\ttype ipv4_addr . inet_service\n\t\telements = { 10.0.0.1 . 22 }\n\t}\n\
+        \tmap m {\n\t\ttype ipv4_addr : verdict\n\t\telements = { 10.0.0.1 : drop }\n\t}\n\
+        \tchain c {\n\t\ttcp dport { 22, 80 } accept\n\t}\n";
+    let ruleset = DUMP.replacen("\tset", &format!("{more}\tset"), 1);
+    let list = parse_list(ruleset.as_bytes(), &DENY).unwrap();
+    assert_eq!(list.entries.len(), 4);
+    let warnings: Vec<u32> = list.warnings.first.iter().map(|warning| warning.line).collect();
+    assert_eq!(warnings, [3, 7]);
+    let timeout = DUMP.replace("192.0.2.0/24 counter", "192.0.2.0/24 timeout 1h expires 59m counter");
+    assert!(oddity(&timeout).1.contains("6:29: in nftables this element ends by itself"));
+}
+
+#[test]
+fn an_nftables_dump_that_is_damaged_or_could_mean_the_opposite_is_refused() {
+    let twice = format!("{DUMP}{DUMP}");
+    assert!(error(twice).starts_with("15:3: this is the second set of addresses"));
+    // Wherever it was cut off, there is no half of a list.
+    for end in 1..DUMP.trim_end().len() {
+        let cut = DUMP.get(..end).expect("all is ASCII");
+        assert!(parse_list(cut.as_bytes(), &DENY).is_err(), "{cut:?}");
+    }
+    assert!(error("table inet t {\n}\n").contains("has no set of addresses"));
+    assert!(
+        error(DUMP.replace("192.0.2.0/24", "192.0.2.0/33"))
+            .starts_with("6:26: `192.0.2.0/33` is not a prefix")
+    );
+    assert!(error(DUMP.replace("192.0.2.0/24", "0.0.0.0/0")).contains("would block everybody"));
+    assert!(
+        error(DUMP.replace("192.0.2.0/24 counter", "192.0.2.0/24 . 22")).contains("has no place in a dump")
+    );
+    assert!(error("table t {".repeat(9)).contains("has no place in a dump"));
+    assert!(error("{\"nftables\": []}").contains("without --json"));
+}
+
+/// The blocks of the page about lists that are marked as `kind`.
+fn documented(kind: &str) -> Vec<&'static str> {
+    let page = include_str!("../../../../docs/lists.md");
+    let blocks = page.split("\n```").skip(1).step_by(2);
+    blocks.filter_map(|block| block.strip_prefix(kind)?.strip_prefix('\n')).collect()
+}
+
+#[test]
+fn every_list_in_the_documentation_is_read() {
+    let lists = documented("list");
+    assert_eq!(lists.len(), 5);
+    for text in lists {
+        let list = parse_list(text.as_bytes(), &DENY).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
+        assert!(!list.entries.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn every_line_that_the_documentation_calls_refused_is_refused() {
+    let [lines] = documented("refused")[..] else { panic!("one block") };
+    assert!(lines.lines().count() >= 20);
+    for line in lines.lines() {
+        parse_list(line.as_bytes(), &DENY).expect_err(line);
+    }
+}
+
 #[test]
 fn a_list_saved_on_windows_reads_like_any_other() {
     assert_eq!(

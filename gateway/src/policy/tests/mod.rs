@@ -1,8 +1,11 @@
 //! Promises of the policy as a whole.
 
+mod difference;
+mod edits;
 mod model;
 mod overlaps;
 mod promises;
+mod recompiled;
 mod tables;
 
 use std::sync::Arc;

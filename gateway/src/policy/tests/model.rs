@@ -8,11 +8,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-const TIERS: [Tier; 4] = [Tier::NeverBlock, Tier::Ban, Tier::Allow, Tier::Deny];
+const TIERS: [Tier; 5] = [Tier::NeverBlock, Tier::Ban, Tier::Allow, Tier::Deny, Tier::Observe];
 
 /// What the policy says, entry by entry.
-fn model(input: &PolicyInput, address: IpAddr) -> MatchedRule {
-    let matching = input.lists.iter().enumerate().flat_map(|(number, list)| {
+pub(super) fn model(input: &PolicyInput, address: IpAddr) -> MatchedRule {
+    // Where the default drops, observed lists would add nothing and have no say.
+    let has_say = |list: &List| list.tier != Tier::Observe || input.default == Verdict::Pass;
+    let lists = input.lists.iter().enumerate().filter(|(_, list)| has_say(list));
+    let matching = lists.flat_map(|(number, list)| {
         list.entries
             .iter()
             .filter(move |entry| entry.prefix.contains(&address))
@@ -34,7 +37,7 @@ fn model(input: &PolicyInput, address: IpAddr) -> MatchedRule {
         Some((_, list, entry)) => MatchedRule {
             tier: list.tier,
             verdict: match list.tier {
-                Tier::NeverBlock | Tier::Allow => Verdict::Pass,
+                Tier::NeverBlock | Tier::Allow | Tier::Observe => Verdict::Pass,
                 _ => Verdict::Drop,
             },
             prefix: Some(entry.prefix.trunc()),
@@ -70,7 +73,7 @@ pub(super) fn boundaries(input: &PolicyInput) -> BTreeSet<IpAddr> {
 }
 
 /// IPv4 prefixes that meet each other often, around the border of a bucket.
-fn crowded_v4() -> impl Strategy<Value = IpNet> {
+pub(super) fn crowded_v4() -> impl Strategy<Value = IpNet> {
     let start = 0x0a00_3f80u32;
     (0u32..256, prop_oneof![8 => 24u8..=32, 2 => 10u8..24, 1 => 0u8..10]).prop_map(move |(offset, length)| {
         let address = Ipv4Addr::from_bits(start + offset);
@@ -79,7 +82,7 @@ fn crowded_v4() -> impl Strategy<Value = IpNet> {
 }
 
 /// IPv6 prefixes that meet each other often, at every border of the three keys.
-fn crowded_v6() -> impl Strategy<Value = IpNet> {
+pub(super) fn crowded_v6() -> impl Strategy<Value = IpNet> {
     let bits = prop::collection::vec(
         prop::sample::select(vec![0u32, 1, 14, 15, 16, 17, 62, 63, 64, 65, 77, 78, 79, 80, 81, 126, 127]),
         0..6,
@@ -120,6 +123,7 @@ proptest! {
             prop_assert_eq!(&generation.explain(address), &expected, "{}", address);
             let decision = generation.decide(address);
             prop_assert_eq!(decision.is_drop(), expected.verdict == Verdict::Drop, "{}", address);
+            prop_assert_eq!(decision.is_observed(), expected.tier == Tier::Observe, "{}", address);
             let source = generation.source(decision.source()).unwrap();
             prop_assert_eq!(source.tier, expected.tier);
             prop_assert_eq!(source.list.as_deref(), expected.list.as_deref());

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::stamp::Stamp;
 use crate::config::{Diagnostic, Limits};
-use crate::policy::{self, ListEntry, ParseOptions, Tier};
+use crate::policy::{self, List, ListReading, ListText, ParseOptions};
 
 /// For how long a list without a final line feed must not have changed. Half of the second in
 /// which an edit has to be in force.
@@ -35,7 +35,7 @@ pub(super) fn open(path: &Path, stamp: Option<Stamp>, max: u64) -> io::Result<Op
     if text.len() as u64 > max {
         return Err(too_large());
     }
-    Ok(Some((now, text)))
+    Ok(Some((now, policy::unpack_list(text, max).map_err(io::Error::other)?)))
 }
 
 /// Whether `text` ends within a line and was written just now: then the rest of the line is
@@ -44,17 +44,20 @@ pub(super) fn unfinished(stamp: &Stamp, text: &[u8]) -> bool {
     text.last().is_some_and(|byte| *byte != b'\n') && stamp.age(SystemTime::now()) < SETTLED
 }
 
-/// The entries in `text`, the content of the list at `path`, with warnings; or what is wrong with it.
+/// Content as it was read, with warnings; or what is wrong with it. Only those lines are read in which `text`
+/// differs from `kept`, what `list` was read from, when that is enough.
 pub(super) fn parse(
-    tier: Tier,
+    list: &List,
+    kept: Option<&ListText>,
     path: &Path,
     text: &[u8],
     limits: &Limits,
-) -> Result<(Vec<ListEntry>, Vec<Diagnostic>), Vec<Diagnostic>> {
-    match policy::parse_list(text, &ParseOptions { tier, prefixes: limits.prefixes }) {
-        Ok(parsed) => {
-            let warnings = located(path, parsed.warnings, "warnings").into_iter();
-            Ok((parsed.entries, warnings.map(Diagnostic::warning).collect()))
+) -> Result<(ListReading, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let options = ParseOptions { tier: list.tier, prefixes: limits.prefixes };
+    match ListReading::of(text, list, kept, &options) {
+        Ok(reading) => {
+            let warnings = located(path, reading.warnings().clone(), "warnings").into_iter();
+            Ok((reading, warnings.map(Diagnostic::warning).collect()))
         }
         Err(faults) => Err(located(path, faults, "faults")),
     }

@@ -32,7 +32,9 @@ pub(super) struct Expanded {
 /// The items, in the order of precedence.
 pub(super) fn patterns(firewall: &Firewall) -> impl Iterator<Item = (Tier, &ListPattern)> {
     let allow = firewall.allow.iter().map(|pattern| (Tier::Allow, pattern));
-    allow.chain(firewall.deny.iter().map(|pattern| (Tier::Deny, pattern)))
+    let deny = |observe| firewall.deny.iter().filter(move |pattern| pattern.observe == observe);
+    let enforced = deny(false).map(|pattern| (Tier::Deny, pattern));
+    allow.chain(enforced).chain(deny(true).map(|pattern| (Tier::Observe, pattern)))
 }
 
 /// The folder in which `files` are, or may appear.

@@ -13,10 +13,10 @@ use super::content;
 use super::copies::{Copies, Copy};
 use super::expand::Place;
 use crate::config::{Bounds, Diagnostic, Limits};
-use crate::policy::{List, ListEntry, Tier};
+use crate::policy::{List, ListChange, ListReading, ListText, Tier};
 
 /// One list.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in super::super) struct ListFile {
     /// The last good content.
     pub list: Arc<List>,
@@ -28,6 +28,10 @@ pub(in super::super) struct ListFile {
     pub held: Option<Held>,
     pub(super) place: Place,
     stamp: Option<Stamp>,
+    /// What the list was read from.
+    text: Option<ListText>,
+    /// How the list came from the one that it was at the last look.
+    change: Option<ListChange>,
     /// Content that was put in force and not yet handed to the keeper.
     unkept: Option<Vec<u8>>,
 }
@@ -66,7 +70,17 @@ impl ListFile {
     /// The list of `tier` at `place`, of which nothing is in force yet.
     pub(super) fn new(tier: Tier, place: Place) -> Self {
         let list = Arc::new(List { tier, name: Arc::clone(&place.name), entries: Vec::new() });
-        Self { list, origin: None, error: None, held: None, place, stamp: None, unkept: None }
+        Self {
+            list,
+            origin: None,
+            error: None,
+            held: None,
+            place,
+            stamp: None,
+            text: None,
+            change: None,
+            unkept: None,
+        }
     }
 
     /// Whether this is the list called `name` in `tier`.
@@ -74,9 +88,22 @@ impl ListFile {
         self.list.tier == tier && *self.list.name == *name
     }
 
+    /// How the list came from the one that it was at the last look, when that is known.
+    pub(super) const fn change(&self) -> Option<&ListChange> {
+        self.change.as_ref()
+    }
+
+    /// Lets the next look read a faulty file again, and say again what is wrong with it.
+    pub(super) fn ask_again(&mut self) {
+        if self.error.is_some() {
+            (self.error, self.held, self.stamp) = (None, None, None);
+        }
+    }
+
     /// Reads the file again if it has changed. What cannot be put in force leaves the last good content,
     /// which is the copy on disk when nothing is in force.
     pub(super) fn read(&mut self, reading: Reading<'_>, refreshed: &mut Refreshed) {
+        self.change = None;
         let copy = self.copy(reading, refreshed);
         let before = match (self.origin, &copy) {
             (Some(_), _) => Some(self.list.entries.len()),
@@ -139,12 +166,12 @@ impl ListFile {
                 "{name} has changed since its content was held back, and is judged anew: see `gatehouse lists`"
             ));
         }
-        let parsed = content::parse(self.list.tier, &self.place.path, &text, limits);
-        let (entries, warnings) = parsed.map_err(|faults| match faults.first() {
+        let parsed = content::parse(&self.list, self.text.as_ref(), &self.place.path, &text, limits);
+        let (reading, warnings) = parsed.map_err(|faults| match faults.first() {
             Some(fault) => fault.to_string(),
             None => format!("{name} cannot be parsed"),
         })?;
-        self.adopt(Content { stamp, entries, warnings, text }, keep, refreshed);
+        self.adopt(Content { stamp, reading, warnings, text }, keep, refreshed);
         Ok(self.list.entries.len())
     }
 
@@ -169,16 +196,17 @@ impl ListFile {
     /// Whether `copy` could be put in force.
     fn fall_back(&mut self, copy: &Copy, reading: Reading<'_>, refreshed: &mut Refreshed) -> bool {
         let path = &self.place.path;
-        match content::parse(self.list.tier, path, &copy.text, reading.limits) {
+        match content::parse(&self.list, None, path, &copy.text, reading.limits) {
             // Its warnings were said when it was new.
-            Ok((entries, _)) => {
+            Ok((content, _)) => {
                 let message = format!(
                     "THE LAST GOOD COPY of {} IS IN FORCE instead of the file, with {} entries: mend the file",
                     humantime::format_rfc3339_seconds(copy.changed),
-                    entries.len()
+                    content.entries(0)
                 );
                 refreshed.diagnostics.push(Diagnostic::of_file(path, message));
-                self.put(entries);
+                self.change = content.apply(&mut self.list);
+                self.text = None;
                 self.origin = Some(Origin::Copy(copy.changed));
                 refreshed.changed = true;
                 true
@@ -193,16 +221,14 @@ impl ListFile {
     }
 
     fn adopt(&mut self, content: Content, keep: bool, refreshed: &mut Refreshed) {
-        self.put(content.entries);
+        let line_wise = content.reading.is_line_wise();
+        self.change = content.reading.apply(&mut self.list);
         self.origin = Some(Origin::File(content.stamp.changed()));
         (self.stamp, self.error, self.held) = (Some(content.stamp), None, None);
-        self.unkept = keep.then_some(content.text);
+        self.unkept = keep.then(|| content.text.clone());
+        self.text = line_wise.then(|| ListText::worth_keeping(content.text, &self.list)).flatten();
         refreshed.changed = true;
         refreshed.diagnostics.extend(content.warnings);
-    }
-
-    fn put(&mut self, entries: Vec<ListEntry>) {
-        self.list = Arc::new(List { tier: self.list.tier, name: Arc::clone(&self.list.name), entries });
     }
 
     /// Looks at the file; `before` are the entries of the last good content.
@@ -227,14 +253,17 @@ impl ListFile {
             let held = Held { entries: 0, in_force, digest: sha256(&text) };
             return self.hold(stamp, held, why);
         }
-        match content::parse(self.list.tier, path, &text, reading.limits) {
-            Ok((entries, warnings)) => match excess(reading.bounds, in_force, entries.len()) {
-                Some(why) => {
-                    let held = Held { entries: entries.len(), in_force, digest: sha256(&text) };
-                    self.hold(stamp, held, &why)
+        match content::parse(&self.list, self.text.as_ref(), path, &text, reading.limits) {
+            Ok((content, warnings)) => {
+                match excess(reading.bounds, in_force, content.entries(self.list.entries.len())) {
+                    Some(why) => {
+                        let entries = content.entries(self.list.entries.len());
+                        let held = Held { entries, in_force, digest: sha256(&text) };
+                        self.hold(stamp, held, &why)
+                    }
+                    None => Look::Good(Content { stamp, reading: content, warnings, text }),
                 }
-                None => Look::Good(Content { stamp, entries, warnings, text }),
-            },
+            }
             Err(faults) => Look::Bad(stamp, None, faults),
         }
     }
@@ -245,7 +274,8 @@ impl ListFile {
              gatehouse lists --accept {}",
             self.list.name
         );
-        let fault = Diagnostic::of_file(&self.place.path, message);
+        // The file is not faulty: the other edits can be put in force.
+        let fault = Diagnostic::of_file(&self.place.path, message).warning();
         Look::Bad(stamp, Some(held), vec![fault])
     }
 }
@@ -266,7 +296,7 @@ enum Look {
 
 struct Content {
     stamp: Stamp,
-    entries: Vec<ListEntry>,
+    reading: ListReading,
     warnings: Vec<Diagnostic>,
     text: Vec<u8>,
 }

@@ -20,15 +20,17 @@ use self::file::Reading;
 pub(super) use self::file::{Held, ListFile, Origin};
 pub(super) use self::keeper::{Keep, Keeper};
 use crate::admin::lists::Accepted;
-use crate::config::{Config, Diagnostic, Severity};
-use crate::policy::{List, ListEntry, PolicyInput, Tier, Verdict};
+use crate::config::{Config, Diagnostic, Firewall, Severity};
+use crate::policy::{List, ListChange, ListEntry, PolicyInput, Tier, Verdict};
 
 /// All lists of the configuration, in the order in which it names them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Lists {
     files: Vec<ListFile>,
     /// What is wrong with globs, so that it is said once.
     faults: Vec<Diagnostic>,
+    /// The protected prefixes of the configuration itself.
+    own: Option<Arc<List>>,
     /// Whether what is put in force is for the keeper, too.
     keep: bool,
 }
@@ -52,6 +54,22 @@ impl Lists {
         self.files.iter()
     }
 
+    /// Whether every list has the same entries in both.
+    pub(super) fn say_the_same(&self, other: &Self) -> bool {
+        self.files.len() == other.files.len()
+            && self.files.iter().zip(&other.files).all(|(one, other)| {
+                one.list.name == other.list.name
+                    && one.list.tier == other.list.tier
+                    && (Arc::ptr_eq(&one.list, &other.list) || one.list.entries == other.list.entries)
+            })
+    }
+
+    /// Lets the next refresh read faulty files again, and say again what is wrong with them.
+    pub(super) fn ask_again(&mut self) {
+        self.files.iter_mut().for_each(ListFile::ask_again);
+        self.faults.clear();
+    }
+
     /// Reads all lists of `config` for the first time. With `copies`, a list whose file cannot be used is the
     /// last good copy, and content is collected for the keeper.
     pub(super) fn load(config: &Config, copies: Option<&Copies>) -> (Self, Refreshed) {
@@ -70,6 +88,12 @@ impl Lists {
         let Some(firewall) = &config.firewall else {
             return refreshed;
         };
+        // A list that is as it was remains the same one, so that no generation takes it for another.
+        let own = own_list(config, firewall);
+        let same = |(own, known): (&List, &Arc<List>)| own.name == known.name && own.entries == known.entries;
+        if !own.as_ref().zip(self.own.as_ref()).is_some_and(same) {
+            self.own = own.map(Arc::new);
+        }
         let mut before = std::mem::take(&mut self.files);
         let mut faults = Vec::new();
         for (tier, pattern) in patterns(firewall) {
@@ -144,19 +168,16 @@ impl Lists {
 
     /// The policy that the lists, `protected` ones before them, and `config` make.
     pub(super) fn policy(&self, config: &Config, protected: impl Iterator<Item = Arc<List>>) -> PolicyInput {
-        let own =
-            config.firewall.iter().filter(|firewall| !firewall.never_block.is_empty()).map(|firewall| {
-                let entries = firewall.never_block.iter().map(|&(prefix, line)| ListEntry { prefix, line });
-                Arc::new(List {
-                    tier: Tier::NeverBlock,
-                    name: config.file.to_string_lossy().into(),
-                    entries: entries.collect(),
-                })
-            });
+        let own = self.own.iter().map(Arc::clone);
         PolicyInput {
             default: config.firewall.as_ref().map_or(Verdict::Pass, |firewall| firewall.default),
             lists: own.chain(protected).chain(self.files.iter().map(|file| Arc::clone(&file.list))).collect(),
         }
+    }
+
+    /// How lists came from those of the look before.
+    pub(super) fn changes(&self) -> impl Iterator<Item = &ListChange> {
+        self.files.iter().filter_map(ListFile::change)
     }
 
     /// The folders in which lists are, or may appear.
@@ -164,4 +185,15 @@ impl Lists {
         let patterns = config.firewall.iter().flat_map(patterns);
         patterns.map(|(_, pattern)| folder(&pattern.files)).collect()
     }
+}
+
+/// The protected prefixes that `config` itself names, if it does.
+fn own_list(config: &Config, firewall: &Firewall) -> Option<List> {
+    let entries = firewall.never_block.iter().map(|&(prefix, line)| ListEntry { prefix, line });
+    let own = List {
+        tier: Tier::NeverBlock,
+        name: config.file.to_string_lossy().into(),
+        entries: entries.collect(),
+    };
+    (!own.entries.is_empty()).then_some(own)
 }

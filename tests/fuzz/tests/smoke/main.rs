@@ -30,6 +30,11 @@ fn an_accepted_list_is_read_again_as_it_is_written() -> Outcome {
 }
 
 #[test]
+fn no_archive_unpacks_to_more_than_the_limit() -> Outcome {
+    smoke("unpack", 16 * BATCH)
+}
+
+#[test]
 fn every_entry_of_a_list_is_enforced_up_to_its_borders() -> Outcome {
     // A policy is compiled for each input.
     smoke("policy", 64)
@@ -38,6 +43,11 @@ fn every_entry_of_a_list_is_enforced_up_to_its_borders() -> Outcome {
 #[test]
 fn a_frame_has_the_source_and_port_that_etherparse_finds() -> Outcome {
     smoke("packets", 16 * BATCH)
+}
+
+#[test]
+fn a_capture_gives_no_more_than_it_holds_and_no_less_before_it_is_cut_off() -> Outcome {
+    smoke("captures", BATCH)
 }
 
 #[test]

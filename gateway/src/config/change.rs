@@ -1,0 +1,83 @@
+//! What of a configuration that was read anew can be put in force while the daemon runs.
+
+use super::model::{Config, Firewall};
+
+impl Config {
+    /// This configuration with the address policy of `fresh`: everything in `[firewall]` but what
+    /// the XDP program is bound to. Beside it, what else differs in `fresh` and needs a restart.
+    #[must_use]
+    pub fn with_policy_of(&self, fresh: &Self) -> (Self, Vec<&'static str>) {
+        let mut config = self.clone();
+        let mut restart = Vec::new();
+        for (what, differs) in [
+            ("[[listen]]", self.listen != fresh.listen),
+            ("[[issuer]]", self.issuers != fresh.issuers),
+            ("[[route]]", self.routes != fresh.routes),
+            ("[limits]", self.limits != fresh.limits),
+            ("[echo]", self.echo != fresh.echo),
+            ("[control]", self.control != fresh.control),
+            ("[state]", self.state != fresh.state),
+        ] {
+            restart.extend(differs.then_some(what));
+        }
+        match (&self.firewall, &fresh.firewall) {
+            (Some(own), Some(new)) => {
+                config.firewall = Some(Firewall {
+                    interfaces: own.interfaces.clone(),
+                    mode: own.mode,
+                    ports: own.ports.clone(),
+                    reports_per_second: own.reports_per_second,
+                    ..new.clone()
+                });
+                for (what, differs) in [
+                    ("[firewall] interfaces", own.interfaces != new.interfaces),
+                    ("[firewall] mode", own.mode != new.mode),
+                    ("[firewall] ports", own.ports != new.ports),
+                    ("[firewall] reports_per_second", own.reports_per_second != new.reports_per_second),
+                ] {
+                    restart.extend(differs.then_some(what));
+                }
+            }
+            (None, None) => {}
+            (Some(_), None) | (None, Some(_)) => restart.push("[firewall]"),
+        }
+        (config, restart)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::{Config, Reload, parse};
+    use crate::policy::Verdict;
+
+    fn config(text: &str) -> Config {
+        parse(Path::new("/g/g.toml"), text).expect("valid").0
+    }
+
+    #[test]
+    fn the_policy_is_taken_over_and_the_rest_is_named() {
+        let running = config("[firewall]\ninterfaces = [\"a\"]\ndeny = [\"a.list\"]\n");
+        let fresh = config(
+            "[firewall]\ninterfaces = [\"b\"]\nports = [22]\ndeny = [\"b.list\"]\ndefault = \"drop\"\n\
+             never_block = [\"::1\"]\nreload = \"manual\"\n[limits]\nprefixes = 7\n",
+        );
+        let (merged, restart) = running.with_policy_of(&fresh);
+        assert_eq!(restart, ["[limits]", "[firewall] interfaces", "[firewall] ports"]);
+        let (firewall, new) = (merged.firewall.expect("there"), fresh.firewall.expect("there"));
+        assert_eq!((firewall.default, firewall.reload), (Verdict::Drop, Reload::Manual));
+        assert_eq!((firewall.deny, firewall.never_block), (new.deny, new.never_block));
+        assert_eq!(firewall.interfaces, ["a"]);
+        assert_eq!(merged.limits, running.limits);
+        assert_eq!(running.with_policy_of(&running).1, <[&str; 0]>::default());
+    }
+
+    #[test]
+    fn a_firewall_that_comes_or_goes_needs_a_restart() {
+        let (with, without) = (config("[firewall]\nmode = \"off\"\n"), config(""));
+        assert_eq!(with.with_policy_of(&without).1, ["[firewall]"]);
+        let (merged, restart) = without.with_policy_of(&with);
+        assert_eq!((restart, merged.firewall), (vec!["[firewall]"], None));
+    }
+}
