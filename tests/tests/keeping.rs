@@ -22,6 +22,7 @@ const EX_CONFIG: i32 = 78;
 fn main() -> ExitCode {
     gatehouse_tests::run(promises![
         a_list_that_shrinks_too_far_is_held_back_until_the_operator_accepts_it,
+        what_is_held_back_can_be_accepted_where_edits_wait_for_an_order,
         a_list_has_bounds_of_its_own,
         a_daemon_that_starts_with_a_broken_list_enforces_its_last_good_copy,
         a_damaged_copy_is_told_from_a_good_one,
@@ -117,6 +118,23 @@ fn a_list_that_shrinks_too_far_is_held_back_until_the_operator_accepts_it() -> R
     scene.admits(Client::Raw, &denied)?;
     let entry = scene.drops(Client::Raw, &attempt)?;
     names_rule(&entry, &scene.file("deny.list"), 1, &format!("{CLIENT_V4}/32"))?;
+    scene.end()
+}
+
+fn what_is_held_back_can_be_accepted_where_edits_wait_for_an_order() -> Result<()> {
+    let scene = Scene::with(Key::generate("ES256", "key-1")?, |_, plan| {
+        let firewall = format!("{}reload = \"manual\"\n", plan.firewall);
+        Ok(Plan { firewall, ..plan }.file("deny.list", list(DENIED_RANGE_V4, 200)))
+    })?;
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    said(&scene, "HELD BACK", || scene.edit("deny.list", &format!("{CLIENT_V4}\n")))?;
+    let apply = || Ok::<_, anyhow::Error>(verb("apply", &scene.config())?.output()?);
+    ends_with(&apply()?, 0, "HELD BACK")?;
+    ends_with(&lists(&scene, &["--accept", "deny.list"])?, 0, "waits")?;
+    is_denied(&scene, &attempt.clone().from(DENIED_V4))?;
+    said(&scene, " is in force: ", || ends_with(&apply()?, 0, "is in force"))?;
+    scene.drops(Client::Raw, &attempt)?;
+    scene.admits(Client::Raw, &attempt.from(DENIED_V4))?;
     scene.end()
 }
 

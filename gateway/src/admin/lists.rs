@@ -45,13 +45,15 @@ pub struct ListReport {
     pub error: Option<String>,
 }
 
-/// What was put in force.
+/// What was accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Accepted {
     /// The name of the list.
     pub list: String,
     /// Its entries now.
     pub entries: usize,
+    /// Whether it waits for `gatehouse apply`, as other edits do, rather than being in force.
+    pub waits: bool,
 }
 
 impl ListsReport {

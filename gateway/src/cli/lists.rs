@@ -51,6 +51,14 @@ impl Lists {
         };
         match ask::<Accepted>(socket, &Request::AcceptList { list: list.to_owned() }) {
             Ok(Some(accepted)) if self.json => super::print_json(&accepted),
+            Ok(Some(accepted)) if accepted.waits => {
+                out!(
+                    "{} is accepted with {} entries, and waits as all edits do: `gatehouse apply` puts it in force",
+                    accepted.list,
+                    accepted.entries
+                );
+                ExitCode::SUCCESS
+            }
             Ok(Some(accepted)) => {
                 out!("{} is in force with {} entries", accepted.list, accepted.entries);
                 ExitCode::SUCCESS

@@ -175,6 +175,9 @@ impl<P: Publisher> Reloader<P> {
         if self.trial.is_some() {
             return Err("a policy is on trial: confirm it or take it back first".to_owned());
         }
+        if self.edits_wait() {
+            return self.accept_edit(list);
+        }
         let (config, state) = (&self.config, &mut self.state);
         let (accepted, refreshed) = tokio::task::block_in_place(|| state.accept(config, list))?;
         log::warn!("{}: accepted by the operator, with {} entries", accepted.list, accepted.entries);

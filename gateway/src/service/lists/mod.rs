@@ -133,7 +133,7 @@ impl Lists {
     pub(super) fn accept(&mut self, wanted: &str, config: &Config) -> Result<(Accepted, Refreshed), String> {
         let name = self.held(wanted)?;
         let mut refreshed = Refreshed::default();
-        let mut accepted = Accepted { list: name.to_string(), entries: 0 };
+        let mut accepted = Accepted { list: name.to_string(), entries: 0, waits: false };
         // The same file can be a list of both tiers.
         for file in self.files.iter_mut().filter(|file| file.held.is_some() && file.list.name == name) {
             accepted.entries = file.accept(&config.limits, self.keep, &mut refreshed)?;
