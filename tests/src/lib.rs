@@ -13,6 +13,7 @@ pub mod foreign;
 pub mod frame;
 pub mod host;
 pub mod journal;
+pub mod lists;
 pub mod log;
 pub mod netns;
 pub mod order;

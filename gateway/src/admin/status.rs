@@ -79,6 +79,22 @@ pub struct ListStatus {
     pub held_back: Option<HeldBack>,
     /// Why its newest content is not in force; the last good content is.
     pub error: Option<String>,
+    /// How its fetching stands, when it is a list from a URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<RemoteStatus>,
+}
+
+/// How it stands with a list from a URL. Times are seconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct RemoteStatus {
+    /// When the server was last asked by this daemon.
+    pub last_attempt: Option<u64>,
+    /// When the server last said what the newest list is, be it to the daemon before.
+    pub last_success: Option<u64>,
+    /// When the server is to be asked next.
+    pub next_attempt: Option<u64>,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
 }
 
 /// Content of a list that waits to be accepted.
@@ -181,6 +197,9 @@ impl fmt::Display for Status {
                 }
                 if let Some(error) = &list.error {
                     writeln!(f, "              NOT IN FORCE as it is now: {error}")?;
+                }
+                if let Some(error) = list.remote.as_ref().and_then(|remote| remote.error.as_ref()) {
+                    writeln!(f, "              NOT FETCHED: {error}")?;
                 }
             }
         }

@@ -59,7 +59,7 @@ pub(super) struct Firewall {
 /// An item of `deny` or `allow`: a name alone, or a table when the list has settings of its own.
 pub(super) enum List {
     Name(String),
-    Table(ListTable),
+    Table(Box<ListTable>),
 }
 
 #[derive(Deserialize)]
@@ -70,6 +70,8 @@ pub(super) struct ListTable {
     pub(super) max_shrink: Option<Spanned<u32>>,
     pub(super) max_growth: Option<Spanned<u32>>,
     pub(super) change_freely_below: Option<Spanned<u32>>,
+    pub(super) interval: Option<Spanned<String>>,
+    pub(super) ca: Option<Spanned<String>>,
 }
 
 /// By hand, because an untagged enum would lose the places of what is inside.
@@ -89,7 +91,8 @@ impl<'de> Deserialize<'de> for List {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<List, A::Error> {
-                ListTable::deserialize(MapAccessDeserializer::new(map)).map(List::Table)
+                ListTable::deserialize(MapAccessDeserializer::new(map))
+                    .map(|table| List::Table(Box::new(table)))
             }
         }
 
@@ -133,6 +136,9 @@ pub(super) struct Limits {
     pub(super) handshake_timeout: Option<Spanned<String>>,
     pub(super) upstream_timeout: Option<Spanned<String>>,
     pub(super) list_size: Option<Spanned<u64>>,
+    pub(super) remote_connect_timeout: Option<Spanned<String>>,
+    pub(super) remote_idle_timeout: Option<Spanned<String>>,
+    pub(super) remote_timeout: Option<Spanned<String>>,
     pub(super) prefixes: Option<Spanned<u64>>,
     pub(super) policy_memory: Option<Spanned<u64>>,
     pub(super) key_file: Option<Spanned<u64>>,

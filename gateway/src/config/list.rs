@@ -4,7 +4,7 @@ use toml::Spanned;
 
 use super::model::{Bounds, ListFiles, ListPattern};
 use super::validate::Checker;
-use super::{bounds, form};
+use super::{bounds, form, remote};
 
 /// The lists that `forms`, the items of `deny` or else of `allow`, name; `bounds` are those of lists
 /// without any of their own.
@@ -25,7 +25,7 @@ fn pattern(
 ) -> Option<ListPattern> {
     let (text, span, table) = match form.get_ref() {
         form::List::Name(name) => (name, form.span(), None),
-        form::List::Table(table) => (table.list.get_ref(), table.list.span(), Some(table)),
+        form::List::Table(table) => (table.list.get_ref(), table.list.span(), Some(&**table)),
     };
     let bounds = table.map_or(default, |table| bounds::check(checker, &given(table), default));
     let observe = table.and_then(|table| table.observe.as_ref()).filter(|observe| *observe.get_ref());
@@ -34,11 +34,14 @@ fn pattern(
         checker.fault(&observe.span(), message);
         return None;
     }
+    let (line, column) = checker.position(&span);
     if text.contains("://") {
-        let message =
-            format!("`{text}` is a URL: a list is a file or a glob of files here; fetch it into a file");
-        checker.fault(&span, message);
-        return None;
+        let files = remote::check(checker, text, &span, table)?;
+        return Some(ListPattern { files, observe: observe.is_some(), bounds, line, column });
+    }
+    for setting in table.into_iter().flat_map(|table| [&table.interval, &table.ca]).flatten() {
+        let message = "this is for lists from a URL alone, a file is read when it changes: remove it";
+        checker.fault(&setting.span(), message);
     }
     let files = match files(checker, text) {
         Ok(files) => files,
@@ -47,7 +50,6 @@ fn pattern(
             return None;
         }
     };
-    let (line, column) = checker.position(&span);
     Some(ListPattern { files, observe: observe.is_some(), bounds, line, column })
 }
 

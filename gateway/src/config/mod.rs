@@ -8,6 +8,7 @@ mod form;
 mod issuer;
 mod list;
 mod model;
+mod remote;
 mod route;
 mod validate;
 
@@ -16,6 +17,7 @@ use std::path::Path;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use model::*;
+pub use remote::{RemoteList, SecretUrl, may_be_asked};
 
 /// Bytes of a configuration file; more cannot be meant as one.
 const MAX_FILE: u64 = 1024 * 1024;

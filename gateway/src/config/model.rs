@@ -8,7 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 
-use crate::policy::Verdict;
+use super::remote::RemoteList;
+use crate::policy::{Tier, Verdict};
 
 /// Everything in the configuration file.
 #[derive(Clone, Debug)]
@@ -31,6 +32,20 @@ pub struct Config {
     pub control: Option<PathBuf>,
     /// Folder for what has to outlive the daemon; `None`: nothing is kept.
     pub state: Option<PathBuf>,
+}
+
+impl Config {
+    /// The lists that are fetched, and their tiers.
+    pub fn remote_lists(&self) -> impl Iterator<Item = (Tier, &RemoteList)> {
+        let patterns = self.firewall.iter().flat_map(|firewall| {
+            let allow = firewall.allow.iter().map(|pattern| (Tier::Allow, pattern));
+            allow.chain(firewall.deny.iter().map(|pattern| (Tier::Deny, pattern)))
+        });
+        patterns.filter_map(|(tier, pattern)| match &pattern.files {
+            ListFiles::Remote(list) => Some((tier, list)),
+            ListFiles::One(_) | ListFiles::Matching { .. } => None,
+        })
+    }
 }
 
 /// One listening socket.
@@ -165,6 +180,8 @@ pub enum ListFiles {
         /// The folder before its first wildcard.
         folder: PathBuf,
     },
+    /// A list that is fetched.
+    Remote(RemoteList),
 }
 
 /// How far a list may change at once; new content beyond that is held back.
@@ -275,6 +292,12 @@ pub struct Limits {
     pub upstream_timeout: Duration,
     /// Bytes of one list file.
     pub list_size: u64,
+    /// From the request for a remote list to a connection.
+    pub remote_connect_timeout: Duration,
+    /// Between two pieces of the answer with a remote list.
+    pub remote_idle_timeout: Duration,
+    /// From the request for a remote list to the end of the answer.
+    pub remote_timeout: Duration,
     /// Prefixes of all lists together.
     pub prefixes: usize,
     /// Bytes of the compiled address policy in the kernel; a larger one is refused.
@@ -298,6 +321,9 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             upstream_timeout: Duration::from_secs(10),
             list_size: 256 * 1024 * 1024,
+            remote_connect_timeout: Duration::from_secs(10),
+            remote_idle_timeout: Duration::from_secs(30),
+            remote_timeout: Duration::from_secs(5 * 60),
             prefixes: 4_000_000,
             policy_memory: 1024 * 1024 * 1024,
             key_file: 1024 * 1024,

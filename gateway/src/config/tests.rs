@@ -130,7 +130,7 @@ fn faults_name_file_line_column_and_remedy() {
     assert_fault("[\"deny.d/*.list\"]", "[{ list = \"[\" }]", "g.toml:8:18: `[` is not a valid glob");
     assert_fault("[\"deny.d/*.list\"]", "[{ lst = \"x\" }]", "g.toml:8:11: unknown field `lst`");
     assert_fault("[\"deny.d/*.list\"]", "[7]", "g.toml:8:9: invalid type: integer `7`, expected a list");
-    assert_fault("deny.d/*.list", "https://x.example/l", "g.toml:8:9: `https://x.example/l` is a URL");
+    assert_fault("deny.d/*.list", "https://x.example/l", "g.toml:8:9: a list from a URL is kept on disk");
     assert_fault("\"jwks.json\"", "\"jwks\"", "g.toml:15:8: the kind of `jwks` is not clear");
     assert_fault(
         "issuers = [\"main\"]",

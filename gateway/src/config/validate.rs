@@ -1,6 +1,6 @@
 //! From the form to the model: every value is checked, and every fault is found in one go.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use toml::{Spanned, Value};
 use super::diagnostic::{Diagnostic, position};
 use super::form::{self, Form, Strings};
 use super::model::{Bounds, Config, Firewall, Limits, Listen, Mode, Ports, Protect, Reload};
+use super::remote::SecretUrl;
 use super::{bounds, issuer, list, route};
 use crate::policy::Verdict;
 
@@ -21,6 +22,9 @@ pub(super) struct Checker<'a> {
     file: &'a Path,
     text: &'a str,
     folder: PathBuf,
+    state: Option<PathBuf>,
+    /// The files of remote lists, and what the lists are called.
+    remotes: HashMap<PathBuf, String>,
     found: Vec<Diagnostic>,
 }
 
@@ -29,11 +33,12 @@ impl<'a> Checker<'a> {
         // Absolute, so that the journal names a list in the same way wherever the daemon started.
         let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
-        Self { file, text, folder, found: Vec::new() }
+        Self { file, text, folder, state: None, remotes: HashMap::new(), found: Vec::new() }
     }
 
     /// The model of `form`, or everything that is wrong with it.
     pub(super) fn config(mut self, form: Form) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+        self.state = form.state.map(|state| self.path(state.folder.get_ref()));
         let listen = self.listen(&form.listen);
         let limits = self.limits(&form.limits);
         let firewall = form.firewall.map(|firewall| self.firewall(firewall, &listen));
@@ -41,7 +46,6 @@ impl<'a> Checker<'a> {
         let routes = route::check(&mut self, form.route, &issuers);
         let echo = form.echo.and_then(|echo| self.address(&echo.listen));
         let control = form.control.map(|control| self.path(control.socket.get_ref()));
-        let state = form.state.map(|state| self.path(state.folder.get_ref()));
         if form.listen.is_empty() && !routes.is_empty() {
             self.found.push(Diagnostic::of_file(
                 self.file,
@@ -58,7 +62,7 @@ impl<'a> Checker<'a> {
                 limits,
                 echo,
                 control,
-                state,
+                state: self.state,
             };
             let warnings = inert(&config);
             Ok((config, warnings))
@@ -80,6 +84,24 @@ impl<'a> Checker<'a> {
     /// A path of the configuration, relative to the folder of its file.
     pub(super) fn path(&self, path: &str) -> PathBuf {
         self.folder.join(path)
+    }
+
+    /// The folder for what has to outlive the daemon.
+    pub(super) fn state(&self) -> Option<&Path> {
+        self.state.as_deref()
+    }
+
+    /// A name of its own for the list at `url`, which is kept in `file`; `None` when the list is
+    /// there already.
+    pub(super) fn remote_name(&mut self, url: &SecretUrl, file: &Path) -> Option<String> {
+        if self.remotes.contains_key(file) {
+            return None;
+        }
+        let shown = url.shown();
+        let same = self.remotes.values().filter(|name| name.split(' ').next() == Some(&*shown)).count();
+        let name = if same == 0 { shown } else { format!("{shown} ({})", same + 1) };
+        self.remotes.insert(file.to_owned(), name.clone());
+        Some(name)
     }
 
     /// Records a fault unless `name` is new in `seen`.
@@ -326,6 +348,9 @@ impl<'a> Checker<'a> {
         for (given, limit, least) in [
             (&form.handshake_timeout, &mut limits.handshake_timeout, Duration::from_millis(1)),
             (&form.upstream_timeout, &mut limits.upstream_timeout, Duration::from_millis(1)),
+            (&form.remote_connect_timeout, &mut limits.remote_connect_timeout, Duration::from_millis(1)),
+            (&form.remote_idle_timeout, &mut limits.remote_idle_timeout, Duration::from_millis(1)),
+            (&form.remote_timeout, &mut limits.remote_timeout, Duration::from_millis(1)),
             (&form.drain_timeout, &mut limits.drain_timeout, Duration::ZERO),
         ] {
             let Some(text) = given else { continue };

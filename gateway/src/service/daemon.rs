@@ -18,6 +18,7 @@ use super::generations::Generations;
 use super::keys::Missing;
 use super::recent::Recent;
 use super::reload::{Publication, Reloader};
+use super::remote::{Remotes, StoreError};
 use super::state::{State, StateError};
 use super::state_folder;
 use crate::admin::apply::Outcome;
@@ -63,6 +64,9 @@ pub enum StartError {
     /// The control socket cannot be made.
     #[error("the control socket cannot start")]
     Control(#[from] ControlError),
+    /// Copies of remote lists cannot be kept.
+    #[error("remote lists cannot be kept")]
+    Remote(#[from] StoreError),
     /// Files cannot be watched.
     #[error("changes of files cannot be watched")]
     Watch(#[from] notify::Error),
@@ -102,6 +106,14 @@ const SOURCES: Sources = Sources {
         bytes
     },
 };
+
+/// Randomness for times, which no secret depends on.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without any, everything happens at the earliest time.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}
 
 async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
     let mut stopping = Signals::new().map_err(StartError::Runtime)?;
@@ -145,6 +157,8 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     for listener in listeners {
         tasks.spawn(edge::serve(listener, Arc::clone(&gate), stop.child_token()));
     }
+    // Before the reloader: it watches the folder into which they are fetched.
+    let remotes = Remotes::start(&config, random, &tasks, &stop)?;
     let publication = Publication { card: card.clone(), generations: Arc::clone(&generations) };
     let reloader = Reloader::new(config.clone(), state, generations, Arc::clone(&gate), publication)?
         .knowing(recent)
@@ -160,6 +174,7 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
             apply,
             accept,
             health,
+            remotes,
             trail,
             started: Instant::now(),
         });
@@ -258,6 +273,7 @@ struct Live {
     apply: ApplyHandle,
     health: super::reload::Health,
     accept: AcceptHandle,
+    remotes: Remotes,
     trail: Trail,
     started: Instant,
 }
@@ -323,13 +339,17 @@ async fn counters(live: &Live) -> Option<Counters> {
 async fn status(live: &Live) -> Status {
     let counters = counters(live).await;
     let health = live.health.read();
+    let mut policy = health.policy(counters.as_ref());
+    for list in policy.iter_mut().flat_map(|policy| &mut policy.lists) {
+        list.remote = live.remotes.status(&list.list);
+    }
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         uptime_s: live.started.elapsed().as_secs(),
         listen: live.config.listen.iter().map(|listen| listen.address.to_string()).collect(),
         sessions: live.gate.sessions(),
-        policy: health.policy(counters.as_ref()),
+        policy,
         interfaces: live
             .card
             .iter()

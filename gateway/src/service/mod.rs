@@ -13,6 +13,7 @@ mod offline;
 mod protected;
 mod recent;
 mod reload;
+mod remote;
 mod stamp;
 mod state;
 mod state_folder;

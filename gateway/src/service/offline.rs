@@ -23,6 +23,8 @@ pub struct Summary {
     issuers: usize,
     keys: usize,
     routes: usize,
+    /// Lists that the daemon would fetch, and how often.
+    remote: Vec<(String, Duration)>,
     took: Duration,
 }
 
@@ -38,7 +40,11 @@ impl fmt::Display for Summary {
             self.prefixes,
             self.memory / 1024,
             self.took.as_millis()
-        )
+        )?;
+        for (list, interval) in &self.remote {
+            write!(f, "\nthe daemon fetches {list} every {}", humantime::format_duration(*interval))?;
+        }
+        Ok(())
     }
 }
 
@@ -58,6 +64,7 @@ pub fn check(config: &Config) -> Result<Summary, Vec<Diagnostic>> {
         issuers: config.issuers.len(),
         keys: state.keys().status(config).iter().map(|issuer| issuer.keys).sum(),
         routes: config.routes.len(),
+        remote: config.remote_lists().map(|(_, list)| (list.name.clone(), list.interval)).collect(),
         took: start.elapsed(),
     })
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use gateway::config::{Config, Diagnostic, ListFiles, Ports, ScopeRule, parse};
+use gateway::config::{Config, Diagnostic, ListFiles, Ports, ScopeRule, may_be_asked, parse};
 
 pub(crate) fn run(input: &[u8]) {
     // `load` refuses other files before it parses them.
@@ -68,6 +68,7 @@ fn is_valid(config: &Config) {
 fn absolute(files: &ListFiles) -> bool {
     match files {
         ListFiles::One(path) => path.is_absolute(),
+        ListFiles::Remote(list) => list.file.is_absolute() && may_be_asked(list.url.expose()),
         ListFiles::Matching { glob, folder } => glob.starts_with('/') && folder.is_absolute(),
     }
 }

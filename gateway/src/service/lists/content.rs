@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::super::stamp::Stamp;
+use super::expand::Place;
 use crate::config::{Diagnostic, Limits};
 use crate::policy::{self, List, ListReading, ListText, ParseOptions};
 
@@ -49,26 +50,26 @@ pub(super) fn unfinished(stamp: &Stamp, text: &[u8]) -> bool {
 pub(super) fn parse(
     list: &List,
     kept: Option<&ListText>,
-    path: &Path,
+    place: &Place,
     text: &[u8],
     limits: &Limits,
 ) -> Result<(ListReading, Vec<Diagnostic>), Vec<Diagnostic>> {
     let options = ParseOptions { tier: list.tier, prefixes: limits.prefixes };
     match ListReading::of(text, list, kept, &options) {
         Ok(reading) => {
-            let warnings = located(path, reading.warnings().clone(), "warnings").into_iter();
+            let warnings = located(place, reading.warnings().clone(), "warnings").into_iter();
             Ok((reading, warnings.map(Diagnostic::warning).collect()))
         }
-        Err(faults) => Err(located(path, faults, "faults")),
+        Err(faults) => Err(located(place, faults, "faults")),
     }
 }
 
-fn located(path: &Path, found: policy::Diagnostics, what: &str) -> Vec<Diagnostic> {
-    let more = (found.more > 0).then(|| Diagnostic::of_file(path, format!("and {} more {what}", found.more)));
+fn located(place: &Place, found: policy::Diagnostics, what: &str) -> Vec<Diagnostic> {
+    let more = (found.more > 0).then(|| place.fault(format!("and {} more {what}", found.more)));
     let first = found.first.into_iter().map(|fault| Diagnostic {
         line: fault.line,
         column: fault.column,
-        ..Diagnostic::of_file(path, fault.message)
+        ..place.fault(fault.message)
     });
     first.chain(more).collect()
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{Diagnostic, Firewall, ListFiles, ListPattern};
+use crate::config::{Diagnostic, Firewall, ListFiles, ListPattern, RemoteList};
 use crate::policy::Tier;
 
 /// A list, and where its content is read. What it is called and where it is read need not be the
@@ -14,12 +14,25 @@ pub(super) struct Place {
     pub name: Arc<str>,
     /// The file with its content.
     pub path: PathBuf,
+    /// Whether that is a copy of what was fetched.
+    pub remote: bool,
 }
 
 impl Place {
     /// A list that is called like its file.
     pub(super) fn file(path: PathBuf) -> Self {
-        Self { name: path.to_string_lossy().into(), path }
+        Self { name: path.to_string_lossy().into(), path, remote: false }
+    }
+
+    /// A fault of the whole list, named as it is called. No copy of what was fetched keeps the daemon
+    /// from starting.
+    pub(super) fn fault(&self, message: impl Into<String>) -> Diagnostic {
+        let fault = Diagnostic::of_file(Path::new(&*self.name), message);
+        if self.remote { fault.warning() } else { fault }
+    }
+
+    fn remote(list: &RemoteList) -> Self {
+        Self { name: (*list.name).into(), path: list.file.clone(), remote: true }
     }
 }
 
@@ -40,7 +53,9 @@ pub(super) fn patterns(firewall: &Firewall) -> impl Iterator<Item = (Tier, &List
 /// The folder in which `files` are, or may appear.
 pub(super) fn folder(files: &ListFiles) -> PathBuf {
     match files {
-        ListFiles::One(path) => path.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned),
+        ListFiles::One(path) | ListFiles::Remote(RemoteList { file: path, .. }) => {
+            path.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned)
+        }
         ListFiles::Matching { folder, .. } => folder.clone(),
     }
 }
@@ -49,6 +64,7 @@ pub(super) fn folder(files: &ListFiles) -> PathBuf {
 pub(super) fn covers(files: &ListFiles, place: &Place) -> bool {
     match files {
         ListFiles::One(path) => place.path == *path,
+        ListFiles::Remote(list) => place.path == list.file,
         ListFiles::Matching { glob, .. } => {
             glob::Pattern::new(glob).is_ok_and(|glob| glob.matches_path(&place.path))
         }
@@ -61,6 +77,7 @@ pub(super) fn expand(files: &ListFiles) -> Expanded {
         ListFiles::One(path) => {
             return Expanded { places: vec![Place::file(path.clone())], faults: Vec::new() };
         }
+        ListFiles::Remote(list) => return Expanded { places: vec![Place::remote(list)], faults: Vec::new() },
         ListFiles::Matching { glob, folder } => (glob, folder),
     };
     let mut places = Vec::new();

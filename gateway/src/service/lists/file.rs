@@ -1,6 +1,6 @@
 //! One list: what of it is in force, and how its file is read again.
 
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -130,8 +130,9 @@ impl ListFile {
         if self.origin.is_some() {
             return;
         }
+        // What is not there may still be fetched.
         refreshed.unusable |= match copy {
-            None => true,
+            None => !self.place.remote,
             Some(copy) if self.fall_back(&copy, reading, refreshed) => false,
             // A copy that cannot be used is nothing to compare with, either.
             Some(_) => {
@@ -141,7 +142,7 @@ impl ListFile {
                         self.adopt(content, reading.keep, refreshed);
                         false
                     }
-                    _ => true,
+                    _ => !self.place.remote,
                 }
             }
         };
@@ -159,14 +160,14 @@ impl ListFile {
             return Err(format!("nothing of {name} is held back"));
         };
         let (stamp, text) = content::open(&self.place.path, None, limits.list_size)
-            .and_then(|found| found.ok_or_else(|| std::io::Error::other("it is being changed")))
+            .and_then(|found| found.ok_or_else(|| io::Error::other("it is being changed")))
             .map_err(|error| format!("{name} cannot be read ({error}): it stays held back"))?;
         if held.digest != sha256(&text) {
             return Err(format!(
                 "{name} has changed since its content was held back, and is judged anew: see `gatehouse lists`"
             ));
         }
-        let parsed = content::parse(&self.list, self.text.as_ref(), &self.place.path, &text, limits);
+        let parsed = content::parse(&self.list, self.text.as_ref(), &self.place, &text, limits);
         let (reading, warnings) = parsed.map_err(|faults| match faults.first() {
             Some(fault) => fault.to_string(),
             None => format!("{name} cannot be parsed"),
@@ -188,15 +189,15 @@ impl ListFile {
         let copies = reading.copies.filter(|_| self.origin.is_none())?;
         copies.read(self.list.tier, &self.list.name, reading.limits.list_size).unwrap_or_else(|error| {
             let message = format!("its last good copy is ignored: {error}");
-            refreshed.diagnostics.push(Diagnostic::of_file(&self.place.path, message).warning());
+            refreshed.diagnostics.push(self.place.fault(message).warning());
             None
         })
     }
 
     /// Whether `copy` could be put in force.
     fn fall_back(&mut self, copy: &Copy, reading: Reading<'_>, refreshed: &mut Refreshed) -> bool {
-        let path = &self.place.path;
-        match content::parse(&self.list, None, path, &copy.text, reading.limits) {
+        let place = &self.place;
+        match content::parse(&self.list, None, place, &copy.text, reading.limits) {
             // Its warnings were said when it was new.
             Ok((content, _)) => {
                 let message = format!(
@@ -204,7 +205,7 @@ impl ListFile {
                     humantime::format_rfc3339_seconds(copy.changed),
                     content.entries(0)
                 );
-                refreshed.diagnostics.push(Diagnostic::of_file(path, message));
+                refreshed.diagnostics.push(place.fault(message));
                 self.change = content.apply(&mut self.list);
                 self.text = None;
                 self.origin = Some(Origin::Copy(copy.changed));
@@ -214,7 +215,7 @@ impl ListFile {
             Err(faults) => {
                 let fault = faults.first().map_or_else(String::new, |fault| fault.message.clone());
                 let message = format!("its last good copy is ignored, it cannot be parsed: {fault}");
-                refreshed.diagnostics.push(Diagnostic::of_file(path, message).warning());
+                refreshed.diagnostics.push(place.fault(message).warning());
                 false
             }
         }
@@ -225,7 +226,8 @@ impl ListFile {
         self.change = content.reading.apply(&mut self.list);
         self.origin = Some(Origin::File(content.stamp.changed()));
         (self.stamp, self.error, self.held) = (Some(content.stamp), None, None);
-        self.unkept = keep.then(|| content.text.clone());
+        // What was fetched is kept where it was fetched to.
+        self.unkept = (keep && !self.place.remote).then(|| content.text.clone());
         self.text = line_wise.then(|| ListText::worth_keeping(content.text, &self.list)).flatten();
         refreshed.changed = true;
         refreshed.diagnostics.extend(content.warnings);
@@ -233,13 +235,17 @@ impl ListFile {
 
     /// Looks at the file; `before` are the entries of the last good content.
     fn look(&self, reading: Reading<'_>, before: Option<usize>) -> Look {
-        let path: &Path = &self.place.path;
-        let (stamp, text) = match content::open(path, self.stamp, reading.limits.list_size) {
+        let place = &self.place;
+        let (stamp, text) = match content::open(&place.path, self.stamp, reading.limits.list_size) {
             Ok(Some(content)) => content,
             Ok(None) => return Look::Same,
             Err(error) => {
-                let message = format!("cannot be read ({error}): check the path and its permissions");
-                return Look::Missing(Diagnostic::of_file(path, message));
+                let message = if place.remote && error.kind() == io::ErrorKind::NotFound {
+                    "has not been fetched yet: nothing new of it is in force".to_owned()
+                } else {
+                    format!("cannot be read ({error}): check the path and its permissions")
+                };
+                return Look::Missing(place.fault(message));
             }
         };
         // Known files only: at the start there is nothing better than what is there.
@@ -253,7 +259,7 @@ impl ListFile {
             let held = Held { entries: 0, in_force, digest: sha256(&text) };
             return self.hold(stamp, held, why);
         }
-        match content::parse(&self.list, self.text.as_ref(), path, &text, reading.limits) {
+        match content::parse(&self.list, self.text.as_ref(), place, &text, reading.limits) {
             Ok((content, warnings)) => {
                 match excess(reading.bounds, in_force, content.entries(self.list.entries.len())) {
                     Some(why) => {
@@ -275,7 +281,7 @@ impl ListFile {
             self.list.name
         );
         // The file is not faulty: the other edits can be put in force.
-        let fault = Diagnostic::of_file(&self.place.path, message).warning();
+        let fault = self.place.fault(message).warning();
         Look::Bad(stamp, Some(held), vec![fault])
     }
 }

@@ -24,6 +24,7 @@ impl Lists {
             source: source.to_owned(),
             changed: changed.map(seconds),
             held_back: file.and_then(|file| file.held.as_ref()).map(HeldBack::from),
+            remote: None,
             error: file.and_then(|file: &ListFile| file.error.clone()),
         }
     }
