@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::status::{HeldBack, LAST_GOOD_COPY, ListStatus, PolicyStatus};
+use super::status::{HeldBack, LAST_GOOD_COPY, ListStatus, PolicyStatus, RemoteStatus};
 
 /// The lists. The JSON form of `gatehouse lists --json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -41,6 +41,8 @@ pub struct ListReport {
     pub source: String,
     /// The newest content, when it would change the list too far.
     pub held_back: Option<HeldBack>,
+    /// How its fetching goes; `None` for a list that is a file.
+    pub remote: Option<RemoteStatus>,
     /// Why its newest content is not in force; the last good content is.
     pub error: Option<String>,
 }
@@ -64,10 +66,12 @@ impl ListsReport {
             Some(now.duration_since(changed).unwrap_or_default().as_secs())
         };
         let lists = policy.lists.into_iter().enumerate().map(|(position, status)| {
-            let ListStatus { tier, list, prefixes, packets, source, changed, held_back, error } = status;
+            let ListStatus { tier, list, prefixes, packets, source, changed, held_back, remote, error } =
+                status;
             let overlaps = overlaps.get(position).copied().unwrap_or(0);
             let age_s = changed.and_then(age);
-            ListReport { tier, list, entries: prefixes, overlaps, packets, age_s, source, held_back, error }
+            let entries = prefixes;
+            ListReport { tier, list, entries, overlaps, packets, age_s, source, held_back, remote, error }
         });
         Self { live, generation: policy.generation, error: policy.error, lists: lists.collect() }
     }
@@ -100,6 +104,9 @@ impl fmt::Display for ListsReport {
                     "\n            HELD BACK: {} entries in the file, {} in force",
                     held.entries, held.in_force
                 )?;
+            }
+            if let Some(error) = list.remote.as_ref().and_then(|remote| remote.error.as_ref()) {
+                write!(f, "\n            NOT FETCHED: {error}")?;
             }
             if let Some(error) = &list.error {
                 write!(f, "\n            NOT IN FORCE as it is now: {error}")?;
