@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use gatehouse_tests::client::{Attempt, Client};
 use gatehouse_tests::daemon::{Daemon, verb};
 use gatehouse_tests::host::{CLIENT_V4, DENIED_RANGE_V4, DENIED_V4, OTHER_CLIENT_V4};
+use gatehouse_tests::log::Entry;
 use gatehouse_tests::plan::Plan;
-use gatehouse_tests::process::PATIENCE;
+use gatehouse_tests::process::{Mark, PATIENCE, Process};
 use gatehouse_tests::promises;
 use gatehouse_tests::scene::{PROMPTLY, SILENCE, Scene, names_rule};
 use gatehouse_tests::token::Key;
@@ -21,9 +22,12 @@ const EX_CONFIG: i32 = 78;
 fn main() -> ExitCode {
     gatehouse_tests::run(promises![
         a_list_that_shrinks_too_far_is_held_back_until_the_operator_accepts_it,
+        what_is_held_back_can_be_accepted_where_edits_wait_for_an_order,
         a_list_has_bounds_of_its_own,
         a_daemon_that_starts_with_a_broken_list_enforces_its_last_good_copy,
         a_damaged_copy_is_told_from_a_good_one,
+        a_folder_for_state_that_cannot_be_used_is_reported_and_harmless,
+        the_service_manager_can_name_the_folder_for_state,
         lists_tells_entries_overlaps_drops_age_and_faults,
         lists_without_a_daemon_judges_the_files_and_writes_nothing,
     ])
@@ -99,7 +103,7 @@ fn a_list_that_shrinks_too_far_is_held_back_until_the_operator_accepts_it() -> R
     is_denied(&scene, &denied)?;
     scene.admits(Client::Raw, &attempt)?;
     let (report, list) = report(&scene, "deny.list")?;
-    ensure!(list["prefixes"] == 201 && list["source"] == "file", "{report:#}");
+    ensure!(list["entries"] == 201 && list["source"] == "file", "{report:#}");
     ensure!(list["held_back"]["entries"] == 1 && list["held_back"]["in_force"] == 201, "{report:#}");
     let remedy = format!("gatehouse lists --accept {}", scene.file("deny.list").display());
     ensure!(list["error"].as_str().is_some_and(|error| error.contains(&remedy)), "{report:#}");
@@ -114,6 +118,23 @@ fn a_list_that_shrinks_too_far_is_held_back_until_the_operator_accepts_it() -> R
     scene.admits(Client::Raw, &denied)?;
     let entry = scene.drops(Client::Raw, &attempt)?;
     names_rule(&entry, &scene.file("deny.list"), 1, &format!("{CLIENT_V4}/32"))?;
+    scene.end()
+}
+
+fn what_is_held_back_can_be_accepted_where_edits_wait_for_an_order() -> Result<()> {
+    let scene = Scene::with(Key::generate("ES256", "key-1")?, |_, plan| {
+        let firewall = format!("{}reload = \"manual\"\n", plan.firewall);
+        Ok(Plan { firewall, ..plan }.file("deny.list", list(DENIED_RANGE_V4, 200)))
+    })?;
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    said(&scene, "HELD BACK", || scene.edit("deny.list", &format!("{CLIENT_V4}\n")))?;
+    let apply = || Ok::<_, anyhow::Error>(verb("apply", &scene.config())?.output()?);
+    ends_with(&apply()?, 0, "HELD BACK")?;
+    ends_with(&lists(&scene, &["--accept", "deny.list"])?, 0, "waits")?;
+    is_denied(&scene, &attempt.clone().from(DENIED_V4))?;
+    said(&scene, " is in force: ", || ends_with(&apply()?, 0, "is in force"))?;
+    scene.drops(Client::Raw, &attempt)?;
+    scene.admits(Client::Raw, &attempt.from(DENIED_V4))?;
     scene.end()
 }
 
@@ -146,7 +167,7 @@ fn a_daemon_that_starts_with_a_broken_list_enforces_its_last_good_copy() -> Resu
         names_rule(&entry, &scene.file("deny.list"), 1, DENIED_RANGE_V4)?;
         scene.admits(Client::Raw, &attempt)?;
         let (report, list) = report(&scene, "deny.list")?;
-        ensure!(list["source"] == "last good copy" && list["prefixes"] == 201, "{report:#}");
+        ensure!(list["source"] == "last good copy" && list["entries"] == 201, "{report:#}");
         ensure!(
             list["error"].is_string() && list["held_back"].is_null() != broken_is_held(&broken),
             "{report:#}"
@@ -173,13 +194,44 @@ fn a_damaged_copy_is_told_from_a_good_one() -> Result<()> {
     scene.edit("deny.list", "broken\n")?;
     let mut refused = Daemon::launch(&scene.host, &scene.config())?;
     ensure!(refused.exit_code()? == Some(EX_CONFIG));
-    ensure!(refused.log().iter().any(|entry| entry.line.contains("copy is ignored: it is damaged")));
+    ensure!(
+        refused.log().iter().any(|entry| entry.line.contains("copy is ignored") && entry.says("damaged"))
+    );
 
     fs::write(copy, good)?;
     scene.daemon = Daemon::start(&scene.host, &scene.config())?;
     let attempt = Attempt::on("/chat").token(&scene.token()?).from(DENIED_V4);
     is_denied(&scene, &attempt)?;
     scene.end()
+}
+
+fn a_folder_for_state_that_cannot_be_used_is_reported_and_harmless() -> Result<()> {
+    let scene = Scene::with(Key::generate("ES256", "key-1")?, |_, plan| {
+        let more = "[state]\nfolder = \"file\"\n".to_owned();
+        Ok(Plan { more, ..plan }.file("file", "not a folder"))
+    })?;
+    let words = "no last good copies of lists can be kept";
+    scene.daemon.wait_for("the report", PATIENCE, |entry| entry.line.contains(words))?;
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    scene.admits(Client::Raw, &attempt)?;
+    said(&scene, " is in force: ", || scene.edit("deny.list", &format!("{CLIENT_V4}\n")))?;
+    scene.drops(Client::Raw, &attempt)?;
+    scene.end()
+}
+
+fn the_service_manager_can_name_the_folder_for_state() -> Result<()> {
+    let mut scene = Scene::usual()?;
+    scene.daemon.stop()?;
+    let folder = scene.file("given");
+    let mut command = verb("run", &scene.config())?;
+    command.args(["--log", "stderr"]).env("STATE_DIRECTORY", &folder);
+    let mut process = Process::start("gatehouse", scene.host.gate.command(&command))?;
+    let ready = |line: &str| Some(()).filter(|()| Entry::parse(line).says("ready"));
+    process.wait_for("that it is ready", Mark::default(), PATIENCE, ready)?;
+    ensure!(process.terminate()?.success());
+    let copies = fs::read_dir(folder.join("lists"))?.collect::<Result<Vec<_>, _>>()?;
+    ensure!(copies.len() == 1, "{copies:?}");
+    Ok(())
 }
 
 fn lists_tells_entries_overlaps_drops_age_and_faults() -> Result<()> {
@@ -199,11 +251,11 @@ fn lists_tells_entries_overlaps_drops_age_and_faults() -> Result<()> {
 
     let (whole, deny) = report(&scene, "deny.list")?;
     ensure!(whole["live"] == true && whole["generation"] == 1, "{whole:#}");
-    ensure!(deny["tier"] == "deny" && deny["prefixes"] == 3 && deny["overlaps"] == 2, "{whole:#}");
+    ensure!(deny["tier"] == "deny" && deny["entries"] == 3 && deny["overlaps"] == 2, "{whole:#}");
     ensure!(deny["packets"].as_u64() > Some(0) && deny["error"].is_null(), "{whole:#}");
     ensure!(deny["age_s"].as_u64().is_some_and(|age| age < 3600), "{whole:#}");
     let (_, more) = report(&scene, "more.list")?;
-    ensure!(more["prefixes"] == 1 && more["overlaps"] == 1, "{whole:#}");
+    ensure!(more["entries"] == 1 && more["overlaps"] == 1, "{whole:#}");
     ensure!(more["error"].as_str().is_some_and(|error| error.contains("more.list:1:")), "{whole:#}");
     let (_, allow) = report(&scene, "allow.list")?;
     ensure!(allow["tier"] == "allow" && allow["overlaps"] == 0, "{whole:#}");
@@ -218,7 +270,7 @@ fn lists_without_a_daemon_judges_the_files_and_writes_nothing() -> Result<()> {
     fs::remove_dir_all(scene.file("state"))?;
     scene.edit("deny.list", &list("", 7))?;
     let (whole, list) = report(&scene, "deny.list")?;
-    ensure!(whole["live"] == false && list["prefixes"] == 7 && list["held_back"].is_null(), "{whole:#}");
+    ensure!(whole["live"] == false && list["entries"] == 7 && list["held_back"].is_null(), "{whole:#}");
     ends_with(&lists(&scene, &["--accept", "deny.list"])?, 69, "not running")?;
     scene.edit("deny.list", "broken\n")?;
     ends_with(&lists(&scene, &[])?, EX_CONFIG, "deny.list:1:1:")?;

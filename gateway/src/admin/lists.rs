@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::status::{ListStatus, PolicyStatus};
+use super::status::{HeldBack, LAST_GOOD_COPY, ListStatus, PolicyStatus, RemoteStatus};
 
 /// The lists. The JSON form of `gatehouse lists --json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -24,23 +24,38 @@ pub struct ListsReport {
 /// One list.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ListReport {
-    /// What `gatehouse status` shows of it, too.
-    #[serde(flatten)]
-    pub status: ListStatus,
+    /// `deny`, `allow` or `never_block`.
+    pub tier: String,
+    /// Its name.
+    pub list: String,
+    /// Its entries in force.
+    pub entries: usize,
     /// Entries that change no verdict, because another entry of the same or of a higher tier covers them. All of
     /// them could be removed at once.
     pub overlaps: usize,
+    /// Packets that it decided at the card: dropped by a deny list, passed by the others.
+    pub packets: u64,
     /// Seconds since its content in force came.
     pub age_s: Option<u64>,
+    /// Where that comes from, as in [`ListStatus::source`].
+    pub source: String,
+    /// The newest content, when it would change the list too far.
+    pub held_back: Option<HeldBack>,
+    /// How its fetching goes; `None` for a list that is a file.
+    pub remote: Option<RemoteStatus>,
+    /// Why its newest content is not in force; the last good content is.
+    pub error: Option<String>,
 }
 
-/// What was put in force.
+/// What was accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Accepted {
     /// The name of the list.
     pub list: String,
     /// Its entries now.
     pub entries: usize,
+    /// Whether it waits for `gatehouse apply`, as other edits do, rather than being in force.
+    pub waits: bool,
 }
 
 impl ListsReport {
@@ -50,10 +65,13 @@ impl ListsReport {
             let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(changed))?;
             Some(now.duration_since(changed).unwrap_or_default().as_secs())
         };
-        let lists = policy.lists.into_iter().enumerate().map(|(position, status)| ListReport {
-            overlaps: overlaps.get(position).copied().unwrap_or(0),
-            age_s: status.changed.and_then(age),
-            status,
+        let lists = policy.lists.into_iter().enumerate().map(|(position, status)| {
+            let ListStatus { tier, list, prefixes, packets, source, changed, held_back, remote, error } =
+                status;
+            let overlaps = overlaps.get(position).copied().unwrap_or(0);
+            let age_s = changed.and_then(age);
+            let entries = prefixes;
+            ListReport { tier, list, entries, overlaps, packets, age_s, source, held_back, remote, error }
         });
         Self { live, generation: policy.generation, error: policy.error, lists: lists.collect() }
     }
@@ -70,24 +88,27 @@ impl fmt::Display for ListsReport {
             writeln!(f, "THE NEWEST LISTS ARE NOT IN FORCE: {error}")?;
         }
         write!(f, "{:11} {:>9} {:>9} {:>12} {:>10}  list", "tier", "entries", "overlaps", "packets", "age")?;
-        for ListReport { status, overlaps, age_s } in &self.lists {
-            let age = age_s.map_or_else(|| "-".to_owned(), age);
+        for list in &self.lists {
+            let age = list.age_s.map_or_else(|| "-".to_owned(), age);
             write!(
                 f,
-                "\n{:11} {:>9} {overlaps:>9} {:>12} {age:>10}  {}",
-                status.tier, status.prefixes, status.packets, status.list
+                "\n{:11} {:>9} {:>9} {:>12} {age:>10}  {}",
+                list.tier, list.entries, list.overlaps, list.packets, list.list
             )?;
-            if status.source == "last good copy" {
+            if list.source == LAST_GOOD_COPY {
                 write!(f, "\n            THE LAST GOOD COPY IS IN FORCE, not the file")?;
             }
-            if let Some(held) = &status.held_back {
+            if let Some(held) = &list.held_back {
                 write!(
                     f,
                     "\n            HELD BACK: {} entries in the file, {} in force",
                     held.entries, held.in_force
                 )?;
             }
-            if let Some(error) = &status.error {
+            if let Some(error) = list.remote.as_ref().and_then(|remote| remote.error.as_ref()) {
+                write!(f, "\n            NOT FETCHED: {error}")?;
+            }
+            if let Some(error) = &list.error {
                 write!(f, "\n            NOT IN FORCE as it is now: {error}")?;
             }
         }

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// The mode of an interface on which the program does not run.
 pub const NOT_ATTACHED: &str = "none";
 
+/// The source of a list whose file cannot be used.
+pub const LAST_GOOD_COPY: &str = "last good copy";
+
 /// How the daemon is. The JSON form of `gatehouse status --json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Status {
@@ -189,6 +192,9 @@ impl fmt::Display for Status {
                     "  {:11} {:>9} prefixes {:>12} packets{observed}  {}",
                     list.tier, list.prefixes, list.packets, list.list
                 )?;
+                if list.source == LAST_GOOD_COPY {
+                    writeln!(f, "              THE LAST GOOD COPY IS IN FORCE, not the file")?;
+                }
                 if let Some(error) = &list.error {
                     writeln!(f, "              NOT IN FORCE as it is now: {error}")?;
                 }

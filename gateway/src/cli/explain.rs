@@ -17,7 +17,7 @@ const MAX_TOKEN: u64 = 64 * 1024;
 
 /// Say which layer would reject a client, why, and what would fix it
 ///
-/// Asks the running daemon where there is one, and else the configuration alone. Exit code 0:
+/// Asks the running daemon where there is one, and else the configuration and its files alone. Exit code 0:
 /// admitted as far as was asked; 1: rejected; 69: the
 /// daemon cannot be asked.
 #[derive(Args, Debug)]

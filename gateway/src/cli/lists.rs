@@ -20,7 +20,8 @@ use crate::service;
 pub(super) struct Lists {
     #[command(flatten)]
     config: ConfigFile,
-    /// Put the content of this list in force that is held back: exactly what was reported, not what came later
+    /// Put the content of this list in force that is held back: exactly what was reported, not what came
+    /// later. The end of the list's path is enough, if only one list has it
     #[arg(long, value_name = "LIST")]
     accept: Option<String>,
     /// Print JSON
@@ -50,6 +51,14 @@ impl Lists {
         };
         match ask::<Accepted>(socket, &Request::AcceptList { list: list.to_owned() }) {
             Ok(Some(accepted)) if self.json => super::print_json(&accepted),
+            Ok(Some(accepted)) if accepted.waits => {
+                out!(
+                    "{} is accepted with {} entries, and waits as all edits do: `gatehouse apply` puts it in force",
+                    accepted.list,
+                    accepted.entries
+                );
+                ExitCode::SUCCESS
+            }
             Ok(Some(accepted)) => {
                 out!("{} is in force with {} entries", accepted.list, accepted.entries);
                 ExitCode::SUCCESS

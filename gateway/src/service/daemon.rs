@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,11 +16,11 @@ use super::card::{CardHandle, CardTask, Guard};
 use super::files;
 use super::generations::Generations;
 use super::keys::Missing;
-use super::lists::{Copies, Keeper};
 use super::recent::Recent;
 use super::reload::{Publication, Reloader};
 use super::remote::{Remotes, StoreError};
 use super::state::{State, StateError};
+use super::state_folder;
 use crate::admin::apply::Outcome;
 use crate::admin::control::{ControlError, ControlSocket, Request};
 use crate::admin::explain::{self, Hits};
@@ -81,7 +80,7 @@ impl From<StateError> for StartError {
 
 /// Runs the daemon until SIGTERM, SIGINT or SIGHUP. `ready` is called once clients can connect.
 pub fn run(mut config: Config, log: Destination, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
-    config.state = config.state.or_else(given_state_folder);
+    config.state = config.state.or_else(state_folder::given);
     let sink = log.open().map_err(StartError::Log)?;
     let (trail, writer) = Trail::start(sink, config.limits.audit_queue).map_err(StartError::Log)?;
     let runtime =
@@ -93,12 +92,6 @@ pub fn run(mut config: Config, log: Destination, ready: impl FnOnce(&Config)) ->
         log::error!("the last entries of the audit trail were not taken in time");
     }
     result
-}
-
-/// The folder that the service manager made for state, systemd.exec(5): `StateDirectory=`. Of several, the first.
-fn given_state_folder() -> Option<PathBuf> {
-    let folders = std::env::var_os("STATE_DIRECTORY")?;
-    std::env::split_paths(&folders).next().filter(|folder| folder.is_absolute())
 }
 
 /// Time and randomness of the host.
@@ -124,7 +117,7 @@ fn random() -> u64 {
 
 async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
     let mut stopping = Signals::new().map_err(StartError::Runtime)?;
-    let copies = copies(&config);
+    let copies = state_folder::copies(&config);
     let (state, diagnostics) = State::load(&config, Missing::Create, copies.as_ref())?;
     super::say(&diagnostics);
 
@@ -169,7 +162,7 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     let publication = Publication { card: card.clone(), generations: Arc::clone(&generations) };
     let reloader = Reloader::new(config.clone(), state, generations, Arc::clone(&gate), publication)?
         .knowing(recent)
-        .keeping(copies.and_then(keeper));
+        .keeping(copies.and_then(state_folder::keeper));
     let (apply, accept) = (reloader.handle(), reloader.accept_handle());
     let health = reloader.health();
     tasks.spawn(reloader.run(stop.child_token()));
@@ -206,25 +199,6 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
         tokio::task::spawn_blocking(|| log::warn!("some tasks did not end in time"));
     }
     Ok(())
-}
-
-/// Where last good copies of lists are. Without them the daemon runs all the same.
-fn copies(config: &Config) -> Option<Copies> {
-    let folder = config.state.as_deref().filter(|_| config.firewall.is_some())?;
-    Copies::open(folder)
-        .inspect_err(|error| {
-            log::error!(
-                "{}: no last good copies of lists can be kept ({error}): check [state] folder and its permissions",
-                folder.display()
-            );
-        })
-        .ok()
-}
-
-fn keeper(copies: Copies) -> Option<Keeper> {
-    Keeper::start(copies)
-        .inspect_err(|error| log::error!("no last good copies of lists can be kept: {error}"))
-        .ok()
 }
 
 fn announce(config: &Config) {

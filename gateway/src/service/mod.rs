@@ -16,6 +16,7 @@ mod reload;
 mod remote;
 mod stamp;
 mod state;
+mod state_folder;
 mod trial;
 mod watch;
 

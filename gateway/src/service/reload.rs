@@ -175,6 +175,9 @@ impl<P: Publisher> Reloader<P> {
         if self.trial.is_some() {
             return Err("a policy is on trial: confirm it or take it back first".to_owned());
         }
+        if self.edits_wait() {
+            return self.accept_edit(list);
+        }
         let (config, state) = (&self.config, &mut self.state);
         let (accepted, refreshed) = tokio::task::block_in_place(|| state.accept(config, list))?;
         log::warn!("{}: accepted by the operator, with {} entries", accepted.list, accepted.entries);
@@ -335,6 +338,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::super::keys::Missing;
+    use super::super::lists::Copies;
     use super::*;
     use crate::audit::{AuditSink, Entry};
     use crate::config::Limits;
@@ -369,14 +373,17 @@ mod tests {
         std::fs::write(&list, "192.0.2.0/24\n").expect("written");
         let text = "[firewall]\nmode = \"off\"\nprotect = []\ndeny = [\"deny.list\"]\n";
         let config = crate::config::parse(&folder.path().join("g.toml"), text).expect("valid").0;
-        let state = State::load(&config, Missing::Leave, None).expect("valid").0;
+        let copies = Copies::open(folder.path()).expect("a folder");
+        let kept = || std::fs::read_dir(folder.path().join("lists")).expect("readable").count();
+        let state = State::load(&config, Missing::Leave, Some(&copies)).expect("valid").0;
         let generations = Arc::new(Generations::new(state.generation()));
         let snapshot = state.snapshot(&config, state.generation());
         let sources = Sources { now: SystemTime::now, random: || [0; 10] };
         let gate = Arc::new(Gate::new(snapshot, Limits::default(), Arc::new(Nowhere), sources));
         let card = Moody { takes: AtomicBool::new(false), generations: Arc::clone(&generations) };
         let mut reloader = Reloader::new(config, state, Arc::clone(&generations), Arc::clone(&gate), &card)
-            .expect("a watch");
+            .expect("a watch")
+            .keeping(Some(Keeper::start(copies.clone()).expect("a thread")));
         let newly_denied = "198.51.100.7".parse().expect("an address");
 
         std::fs::write(&list, "192.0.2.0/24\n198.51.100.0/24\n").expect("written");
@@ -386,10 +393,16 @@ mod tests {
         assert_eq!(status.generation, 1);
         assert!(status.error.is_some_and(|error| error.contains("no memory")));
 
+        reloader.keeper.take();
+        assert_eq!(kept(), 0, "what is not in force is no last good content");
+        reloader.keeper = Some(Keeper::start(copies.clone()).expect("a thread"));
+
         card.takes.store(true, Ordering::Relaxed);
         reloader.refresh().await;
         assert!(gate.snapshot().admit(newly_denied).is_err());
         let status = reloader.health().read().policy(None).expect("a policy");
         assert_eq!((status.generation, status.error), (2, None));
+        reloader.keeper.take();
+        assert_eq!(kept(), 1);
     }
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::lists::Lists;
 use super::reload::{Publisher, Reloader};
 use super::state::Refreshed;
+use crate::admin::lists::Accepted;
 use crate::config::{Config, Reload};
 
 /// The policy in force is on trial.
@@ -60,6 +61,22 @@ impl<P: Publisher> Reloader<P> {
 
     fn is_manual(&self) -> bool {
         self.config.firewall.as_ref().is_some_and(|firewall| firewall.reload == Reload::Manual)
+    }
+
+    /// Accepts content that was held back among edits that wait.
+    pub(super) fn accept_edit(&mut self, list: &str) -> Result<Accepted, String> {
+        let mut draft = self.waiting.draft.take().unwrap_or_else(|| self.state.lists().clone());
+        let accepted = tokio::task::block_in_place(|| draft.accept(list, &self.config));
+        self.waiting.edits |= accepted.is_ok();
+        self.waiting.draft = Some(draft);
+        let (accepted, refreshed) = accepted?;
+        super::say(&refreshed.diagnostics);
+        log::warn!(
+            "{}: accepted by the operator, with {} entries, and waits: `gatehouse apply` puts it in force",
+            accepted.list,
+            accepted.entries
+        );
+        Ok(Accepted { waits: true, ..accepted })
     }
 
     /// Reads everything, but leaves edits of lists out of force.

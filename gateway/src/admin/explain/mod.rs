@@ -187,8 +187,11 @@ pub fn words(rule: &MatchedRule) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let source =
-            if self.live { "the running daemon" } else { "the configuration alone, no daemon running" };
+        let source = if self.live {
+            "the running daemon"
+        } else {
+            "the configuration and its files alone, no daemon running"
+        };
         writeln!(f, "asked: {source}")?;
         for step in &self.steps {
             let mark = match step.passed {

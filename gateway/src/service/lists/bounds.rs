@@ -15,10 +15,12 @@ pub(super) fn excess(bounds: &Bounds, in_force: usize, entries: usize) -> Option
         (after - before, bounds.max_growth, "gain", "max_growth")
     };
     (change * 100 > before * u128::from(allowed)).then(|| {
-        let percent = change * 100 / before;
+        // Rounded up, so that it never looks as if it were allowed.
+        let tenths = (change * 1000).div_ceil(before);
         format!(
-            "would {words} {change} entries and have {after} instead of {before}: {percent} %, and {key} allows \
-             {allowed} %"
+            "would {words} {change} entries and have {after} instead of {before}: {}.{} %, and {key} allows {allowed} %",
+            tenths / 10,
+            tenths % 10
         )
     })
 }
@@ -38,7 +40,9 @@ mod tests {
             assert!(excess(&BOUNDS, in_force, entries).is_some(), "{in_force} -> {entries}");
         }
         let why = excess(&BOUNDS, 1000, 3).expect("too much");
-        assert!(why.contains("lose 997 entries") && why.contains("3 instead of 1000: 99 %"), "{why}");
+        let barely = excess(&BOUNDS, 10_001, 5_000).expect("too much");
+        assert!(barely.contains("50.1 %, and max_shrink allows 50 %"), "{barely}");
+        assert!(why.contains("lose 997 entries") && why.contains("3 instead of 1000: 99.7 %"), "{why}");
     }
 
     #[test]

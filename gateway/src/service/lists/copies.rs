@@ -85,7 +85,7 @@ impl Copies {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let damaged = || io::Error::other("it is damaged");
+        let damaged = || io::Error::other(format!("{} is damaged", path.display()));
         let end = text.iter().position(|&byte| byte == b'\n').ok_or_else(damaged)?;
         let header: Header = serde_json::from_slice(&text[..end]).map_err(|_| damaged())?;
         text.drain(..=end);

@@ -101,7 +101,8 @@ impl Lists {
             // With an error the files that are not found may be there all the same.
             let broken = found.iter().any(|fault| fault.severity == Severity::Error);
             let known = before.iter().filter(|file| file.list.tier == tier).map(|file| file.place.clone());
-            let kept = copies.into_iter().flat_map(|copies| copies.names(tier)).map(Place::file);
+            let kept =
+                copies.filter(|_| broken).into_iter().flat_map(|copies| copies.names(tier)).map(Place::file);
             let unseen = known.chain(kept).filter(|place| broken && covers(&pattern.files, place));
             let unseen: Vec<Place> = unseen.collect();
             refreshed.unusable |= broken && unseen.is_empty();
@@ -132,7 +133,7 @@ impl Lists {
     pub(super) fn accept(&mut self, wanted: &str, config: &Config) -> Result<(Accepted, Refreshed), String> {
         let name = self.held(wanted)?;
         let mut refreshed = Refreshed::default();
-        let mut accepted = Accepted { list: name.to_string(), entries: 0 };
+        let mut accepted = Accepted { list: name.to_string(), entries: 0, waits: false };
         // The same file can be a list of both tiers.
         for file in self.files.iter_mut().filter(|file| file.held.is_some() && file.list.name == name) {
             accepted.entries = file.accept(&config.limits, self.keep, &mut refreshed)?;

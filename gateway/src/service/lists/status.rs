@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::{Held, ListFile, Lists, Origin};
-use crate::admin::status::{HeldBack, ListStatus};
+use crate::admin::status::{HeldBack, LAST_GOOD_COPY, ListStatus};
 use crate::policy::ListSummary;
 
 impl Lists {
@@ -13,7 +13,7 @@ impl Lists {
         let (source, changed) = match file.map(|file| file.origin) {
             None => ("built in", None),
             Some(Some(Origin::File(changed))) => ("file", Some(changed)),
-            Some(Some(Origin::Copy(changed))) => ("last good copy", Some(changed)),
+            Some(Some(Origin::Copy(changed))) => (LAST_GOOD_COPY, Some(changed)),
             Some(None) => ("nothing", None),
         };
         ListStatus {
