@@ -12,6 +12,7 @@ macro_rules! complain {
 
 mod check;
 mod connect;
+mod detach;
 mod explain;
 mod reasons;
 mod run;
@@ -56,6 +57,7 @@ enum Verb {
     Reasons(reasons::Reasons),
     Token(token::Token),
     Connect(connect::Connect),
+    Detach(detach::Detach),
 }
 
 /// Where the configuration is.
@@ -96,6 +98,7 @@ pub fn main() -> ExitCode {
         Verb::Reasons(reasons) => reasons.run(),
         Verb::Token(token) => token.run(),
         Verb::Connect(connect) => connect.run(),
+        Verb::Detach(detach) => detach.run(),
     }
 }
 

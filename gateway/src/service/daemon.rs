@@ -11,18 +11,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::card::{CardHandle, CardTask, Guard};
-use super::files;
 use super::generations::Generations;
 use super::keys::Missing;
 use super::reload::{Publication, Reloader};
 use super::state::{State, StateError};
+use super::{files, firewall};
 use crate::admin::control::{ControlError, ControlSocket, Request};
 use crate::admin::explain;
 use crate::admin::status::{InterfaceStatus, NOT_ATTACHED, Packets, Status};
 use crate::audit::{Destination, Trail};
-use crate::config::{Config, Diagnostic, Firewall, Limits, Mode};
+use crate::config::{Config, Diagnostic, Limits, Mode};
 use crate::edge::{self, Gate, Sources};
-use crate::nic::{self, Attachment, Card, NicError};
+use crate::nic::{NicError, Pins};
 use crate::session::echo::echo;
 
 /// Connections that wait to be accepted.
@@ -98,7 +98,10 @@ const SOURCES: Sources = Sources {
 
 async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
     let mut stopping = Signals::new().map_err(StartError::Runtime)?;
-    let (state, diagnostics) = State::load(&config, Missing::Create)?;
+    // First, so that a second daemon ends before it touches anything.
+    let pins = firewall::open_pins(config.firewall.as_ref())?;
+    let known = pins.as_ref().map_or_else(Vec::new, Pins::sources);
+    let (state, diagnostics) = State::load_after(&config, Missing::Create, known)?;
     super::say(&diagnostics);
 
     let mut listeners = Vec::new();
@@ -110,7 +113,9 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
 
     let generations = Arc::new(Generations::new(state.generation()));
     let card = match &config.firewall {
-        Some(firewall) if firewall.mode != Mode::Off => Some(attach(firewall, &state)?),
+        Some(firewall) if firewall.mode != Mode::Off => {
+            Some(firewall::guard(firewall, pins, &state.generation())?)
+        }
         _ => None,
     };
 
@@ -123,9 +128,9 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     ));
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let card = card.map(|(card, attachments)| {
+    let card = card.map(|(card, guards)| {
         let mode = config.firewall.as_ref().map_or(Mode::Off, |firewall| firewall.mode);
-        let (task, handle) = CardTask::new(card, attachments, mode, Arc::clone(&generations), trail.clone());
+        let (task, handle) = CardTask::new(card, guards, mode, Arc::clone(&generations), trail.clone());
         tasks.spawn(task.run(stop.child_token()));
         handle
     });
@@ -183,24 +188,6 @@ fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
         socket.listen(BACKLOG)
     };
     listen().map_err(|source| StartError::Bind { address, source })
-}
-
-/// Loads the program, fills its tables, and only then attaches it: it never sees a packet without
-/// a policy.
-fn attach(firewall: &Firewall, state: &State) -> Result<(Card, Vec<Attachment>), StartError> {
-    let generation = state.generation();
-    let mut card = Card::load(&nic::Settings::from(firewall))?;
-    card.publish(generation.blocks(), generation.number())?;
-    let mut attachments = Vec::new();
-    for interface in &firewall.interfaces {
-        let attachment = card.attach(interface, firewall.mode)?;
-        match &attachment.reason {
-            Some(reason) => log::warn!("attached to {interface} in {} mode: {reason}", attachment.mode),
-            None => log::info!("attached to {interface} in {} mode", attachment.mode),
-        }
-        attachments.push(attachment);
-    }
-    Ok((card, attachments))
 }
 
 /// The orders to stop, caught from the very start so that an early one is not lost.
@@ -280,10 +267,11 @@ async fn status(live: &Live) -> Status {
 }
 
 fn interface(guard: &Guard) -> InterfaceStatus {
-    let Guard { attachment, lost } = guard;
+    let Guard { interface, attachment, lost } = guard;
+    let attached = attachment.as_ref().filter(|_| lost.is_none());
     InterfaceStatus {
-        interface: attachment.interface.clone(),
-        mode: if lost.is_some() { NOT_ATTACHED.to_owned() } else { attachment.mode.to_string() },
-        reason: lost.clone().or_else(|| attachment.reason.clone()),
+        interface: interface.clone(),
+        mode: attached.map_or_else(|| NOT_ATTACHED.to_owned(), |attachment| attachment.mode.to_string()),
+        reason: lost.clone().or_else(|| attached.and_then(|attachment| attachment.reason.clone())),
     }
 }

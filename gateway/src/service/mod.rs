@@ -4,6 +4,7 @@
 mod card;
 mod daemon;
 mod files;
+mod firewall;
 mod generations;
 mod keys;
 mod lists;

@@ -13,7 +13,7 @@ use super::protected::Protected;
 use crate::admin::status::{ListStatus, PolicyStatus};
 use crate::config::{Config, Diagnostic, Severity};
 use crate::edge::Snapshot;
-use crate::policy::{self, CompileLimits, Generation, ListSummary, SourceTable};
+use crate::policy::{self, CompileLimits, Generation, ListSummary, Source, SourceTable};
 
 /// Everything that is wrong with the files of a configuration.
 #[derive(Debug)]
@@ -48,6 +48,16 @@ impl State {
     /// The state of `config` with warnings, or everything that is wrong. Here, unlike in
     /// [`Self::refresh`], every fault counts: there is no last good state to keep.
     pub(super) fn load(config: &Config, missing: Missing) -> Result<(Self, Vec<Diagnostic>), StateError> {
+        Self::load_after(config, missing, Vec::new())
+    }
+
+    /// The same, after a daemon that had counted for `known` sources under these indices: they
+    /// keep them.
+    pub(super) fn load_after(
+        config: &Config,
+        missing: Missing,
+        known: Vec<(u16, Option<Source>)>,
+    ) -> Result<(Self, Vec<Diagnostic>), StateError> {
         let mut lists = Lists::default();
         let mut diagnostics = lists.refresh(config).diagnostics;
         let (keys, faults) = Keys::load(config, missing);
@@ -57,7 +67,7 @@ impl State {
         }
         // The card has as many counters.
         let highest = u16::try_from(gateway_ebpf::counters::SOURCES - 1).unwrap_or(u16::MAX);
-        let mut sources = SourceTable::new(highest);
+        let mut sources = SourceTable::restored(highest, known);
         let mut protected = Protected::default();
         if let Some(firewall) = &config.firewall {
             protected.refresh(firewall);
