@@ -7,12 +7,14 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod bpffs;
 pub mod client;
 pub mod daemon;
 pub mod foreign;
 pub mod frame;
 pub mod host;
 pub mod journal;
+pub mod load;
 pub mod log;
 pub mod netns;
 pub mod plan;

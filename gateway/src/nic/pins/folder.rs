@@ -24,11 +24,7 @@ pub(super) struct Lock {
 impl Lock {
     /// Locks `folder`, which is made when it does not exist.
     pub(super) fn take_or_make(folder: &Path) -> Result<Self, NicError> {
-        let nearest = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-        let kind = statfs(nearest).map_err(|error| NicError::from_io(ACTION, error.into()))?;
-        if kind.filesystem_type() != BPF_FS_MAGIC {
-            return Err(NicError::NotPinnable { folder: folder.to_owned() });
-        }
+        must_be_pinnable(folder)?;
         for _ in 0..ATTEMPTS {
             DirBuilder::new()
                 .recursive(true)
@@ -80,6 +76,7 @@ pub fn detach(folder: &Path) -> Result<Option<Vec<String>>, NicError> {
     let Some(lock) = Lock::take(folder)? else {
         return Ok(None);
     };
+    must_be_pinnable(folder)?;
     let links = super::links(folder).map_err(|error| NicError::from_io(ACTION, error))?;
     let interfaces = links.iter().map(|link| interface_name(link.interface)).collect();
     let emptied = links
@@ -91,6 +88,16 @@ pub fn detach(folder: &Path) -> Result<Option<Vec<String>>, NicError> {
     drop(lock);
     emptied.map_err(|error| NicError::from_io("remove the pins", error))?;
     Ok(Some(interfaces))
+}
+
+/// Whether objects of BPF can be pinned in `folder`, or will be able to once it is made.
+fn must_be_pinnable(folder: &Path) -> Result<(), NicError> {
+    let nearest = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    let kind = statfs(nearest).map_err(|error| NicError::from_io(ACTION, error.into()))?;
+    if kind.filesystem_type() == BPF_FS_MAGIC {
+        return Ok(());
+    }
+    Err(NicError::NotPinnable { folder: folder.to_owned() })
 }
 
 /// The name of the interface with this index, or what is known of it.
