@@ -125,7 +125,7 @@ fn adopt(
     });
     let Some(kept) = kept else {
         // No interface runs a program in both modes, so the new link has to wait for this.
-        remove(&pinned.path).map_err(|error| NicError::from_io("detach the former program", error))?;
+        pinned.detach().map_err(|error| NicError::from_io("detach the former program", error))?;
         return Ok(None);
     };
     bpf::update_link(pinned.link.as_fd(), program)

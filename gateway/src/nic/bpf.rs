@@ -15,6 +15,7 @@ const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_LINK_DETACH: libc::c_long = 34;
 const BPF_MAP_TYPE_HASH: u32 = 1;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_F_NO_PREALLOC: u32 = 1;
@@ -144,6 +145,13 @@ pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     };
     // SAFETY: the attributes are those of the command, and hold no addresses.
     unsafe { bpf(BPF_LINK_UPDATE, &attributes) }.map(drop)
+}
+
+/// Detaches `link`, whoever else holds it.
+pub(super) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
+    let link_fd = link.as_raw_fd().cast_unsigned();
+    // SAFETY: the command reads one descriptor.
+    unsafe { bpf(BPF_LINK_DETACH, &link_fd) }.map(drop)
 }
 
 /// What the kernel says about `link`.

@@ -56,6 +56,17 @@ pub enum NicError {
         /// As configured.
         folder: PathBuf,
     },
+    /// The folder of the pins, or what is in it, cannot be read or changed.
+    #[error(
+        "the pins in {} cannot be used ({source}): run as root, or with CAP_BPF and CAP_NET_ADMIN and \
+         a folder that belongs to the service's user; what is in force stays", .folder.display()
+    )]
+    PinsUnusable {
+        /// As configured.
+        folder: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
     /// Somebody works with the same pins.
     #[error(
         "another gatehouse uses the pins in {}: stop it first, or give each its own `pins` in \

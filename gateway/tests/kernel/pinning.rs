@@ -1,5 +1,6 @@
 //! What stays in force without a card, and how the next card takes it over.
 
+use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,7 +21,7 @@ const SETTINGS: Settings = Settings { ports: Ports::All, reports_per_second: 100
 struct BpfFs(TempDir);
 
 impl BpfFs {
-    fn new() -> Result<Self, Box<dyn std::error::Error>> {
+    fn new() -> Result<Self, Box<dyn Error>> {
         let folder = tempfile::tempdir()?;
         let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(folder.path()).status()?;
         if mounted.success() { Ok(Self(folder)) } else { Err("a BPF file system cannot be mounted".into()) }
@@ -44,7 +45,7 @@ fn start(
     settings: &Settings,
     generation: &Generation,
     interfaces: &[&str],
-) -> Result<(Card, Found, Vec<String>), Box<dyn std::error::Error>> {
+) -> Result<(Card, Found, Vec<String>), Box<dyn Error>> {
     let pins = Pins::open(pins)?;
     let found = pins.found();
     let mut card = Card::load_pinned(settings, pins)?;
@@ -186,6 +187,36 @@ pub(crate) fn a_mode_that_is_not_wanted_any_more_gives_way() -> Outcome {
         card.settle()?;
         assert!(card.guards("gate")?);
         Ok(())
+    })
+}
+
+pub(crate) fn a_generic_program_is_taken_over_in_its_mode_and_auto_says_why() -> Outcome {
+    in_namespace(|| {
+        let bpf = BpfFs::new()?;
+        let load = Load::through_a_veth()?;
+        let policy = generation(7, &["10.66.0.0/16"])?;
+        let open = || -> Result<Card, Box<dyn Error>> {
+            let mut card = Card::load_pinned(&SETTINGS, Pins::open(&bpf.pins())?)?;
+            card.publish(policy.blocks(), 7)?;
+            Ok(card)
+        };
+        let mut card = open()?;
+        card.attach("gate", Mode::Generic)?;
+        card.settle()?;
+        let (card, sent) = load.during(|load| {
+            load.wait_for(200)?;
+            drop(card);
+            load.wait_for(200)?;
+            let mut card = open()?;
+            let attachment = card.attach("gate", Mode::Auto)?;
+            assert_eq!(attachment.mode, AttachedMode::Generic);
+            assert!(attachment.reason.is_some_and(|reason| reason.contains("gatehouse detach")));
+            card.settle()?;
+            load.wait_for(200)?;
+            Ok(card)
+        })?;
+        assert_eq!(dropped(&card)?, sent);
+        load.nothing_denied_came_through()
     })
 }
 

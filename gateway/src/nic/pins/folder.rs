@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::{ABI, ACTION, LISTS, MAPS, NEXT, TABLES};
+use super::{ABI, LISTS, MAPS, NEXT, PinnedLink, TABLES, unusable};
 use crate::nic::NicError;
 
 /// How often a folder that vanishes while it is being locked is made again.
@@ -17,8 +17,7 @@ const ATTEMPTS: usize = 3;
 #[derive(Debug)]
 pub(super) struct Lock {
     folder: PathBuf,
-    /// Closing it unlocks.
-    _held: File,
+    held: File,
 }
 
 impl Lock {
@@ -30,7 +29,7 @@ impl Lock {
                 .recursive(true)
                 .mode(0o700)
                 .create(folder)
-                .map_err(|error| NicError::from_io(ACTION, error))?;
+                .map_err(|error| unusable(folder, error))?;
             if let Some(lock) = Self::take(folder)? {
                 return Ok(lock);
             }
@@ -40,7 +39,7 @@ impl Lock {
 
     /// Locks `folder`; `None` when there is none.
     pub(super) fn take(folder: &Path) -> Result<Option<Self>, NicError> {
-        let failed = |error| NicError::from_io(ACTION, error);
+        let failed = |error| unusable(folder, error);
         let held = match File::open(folder) {
             Ok(held) => held,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -56,13 +55,21 @@ impl Lock {
         // Whoever held it before may have removed it.
         let inode = held.metadata().map_err(failed)?.ino();
         match fs::metadata(folder) {
-            Ok(there) if there.ino() == inode => Ok(Some(Self { folder: folder.to_owned(), _held: held })),
+            Ok(there) if there.ino() == inode => Ok(Some(Self { folder: folder.to_owned(), held })),
             _ => Ok(None),
         }
     }
 
     pub(super) fn folder(&self) -> &Path {
         &self.folder
+    }
+}
+
+impl Drop for Lock {
+    /// Closing the file is not enough at once: a process that is just being started has it, too,
+    /// until it runs its own program. The end of the daemon unlocks whatever fails here.
+    fn drop(&mut self) {
+        let _ = self.held.unlock();
     }
 }
 
@@ -77,23 +84,23 @@ pub fn detach(folder: &Path) -> Result<Option<Vec<String>>, NicError> {
         return Ok(None);
     };
     must_be_pinnable(folder)?;
-    let links = super::links(folder).map_err(|error| NicError::from_io(ACTION, error))?;
+    let links = super::links(folder).map_err(|error| unusable(folder, error))?;
     let interfaces = links.iter().map(|link| interface_name(link.interface)).collect();
     let emptied = links
         .iter()
-        .try_for_each(|link| remove(&link.path))
+        .try_for_each(PinnedLink::detach)
         .and_then(|()| remove_set(&folder.join(NEXT)))
         .and_then(|()| remove_set(&folder.join(MAPS)))
         .and_then(|()| fs::remove_dir(folder));
     drop(lock);
-    emptied.map_err(|error| NicError::from_io("remove the pins", error))?;
+    emptied.map_err(|error| unusable(folder, error))?;
     Ok(Some(interfaces))
 }
 
 /// Whether objects of BPF can be pinned in `folder`, or will be able to once it is made.
 fn must_be_pinnable(folder: &Path) -> Result<(), NicError> {
     let nearest = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    let kind = statfs(nearest).map_err(|error| NicError::from_io(ACTION, error.into()))?;
+    let kind = statfs(nearest).map_err(|error| unusable(folder, error.into()))?;
     if kind.filesystem_type() == BPF_FS_MAGIC {
         return Ok(());
     }

@@ -34,7 +34,6 @@ use super::NicError;
 use super::bpf;
 use crate::policy::Source;
 
-const ACTION: &str = "use the pins";
 const MAPS: &str = "maps";
 const NEXT: &str = "next";
 const LINK: &str = "link-";
@@ -69,6 +68,14 @@ pub(super) struct PinnedLink {
     pub(super) interface: u32,
 }
 
+impl PinnedLink {
+    /// Detaches the program from the interface, and removes the pin.
+    pub(super) fn detach(&self) -> io::Result<()> {
+        bpf::detach_link(self.link.as_fd())?;
+        remove(&self.path)
+    }
+}
+
 /// The folder of the pins, which nobody else uses at the same time.
 #[derive(Debug)]
 pub struct Pins {
@@ -87,7 +94,7 @@ impl Pins {
     /// network namespace.
     pub fn open(folder: &Path) -> Result<Self, NicError> {
         let lock = Lock::take_or_make(folder)?;
-        let failed = |error| NicError::from_io(ACTION, error);
+        let failed = |error| unusable(folder, error);
         let links = links(folder).map_err(failed)?;
         let maps = folder.join(MAPS);
         let marker = marker::read(&maps.join(ABI));
@@ -173,7 +180,7 @@ impl Pins {
     pub(super) fn settle(&mut self) -> io::Result<Vec<u32>> {
         let mut detached = Vec::new();
         for link in self.links.drain(..) {
-            remove(&link.path)?;
+            link.detach()?;
             detached.push(link.interface);
         }
         let next = self.folder().join(NEXT);
@@ -187,6 +194,10 @@ impl Pins {
         }
         Ok(detached)
     }
+}
+
+fn unusable(folder: &Path, source: io::Error) -> NicError {
+    NicError::PinsUnusable { folder: folder.to_owned(), source }
 }
 
 /// The links to interfaces that exist; those that are cut are removed.
