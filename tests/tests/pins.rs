@@ -19,6 +19,8 @@ use gatehouse_tests::token::Key;
 fn main() -> ExitCode {
     gatehouse_tests::run(promises![
         a_killed_daemon_leaves_drops_in_force_and_the_next_one_counts_on,
+        a_daemon_killed_at_any_moment_of_its_start_lets_nothing_pass,
+        incomplete_tables_are_replaced_without_a_packet_passing_and_the_log_says_so,
         a_stopped_daemon_leaves_drops_in_force_and_says_how_to_end_them,
         a_list_that_changed_without_a_daemon_is_in_force_under_the_next_one,
         lists_keep_their_counters_when_others_come_and_go_without_a_daemon,
@@ -105,6 +107,46 @@ fn a_killed_daemon_leaves_drops_in_force_and_the_next_one_counts_on() -> Result<
     pinned.scene.admits(Client::Raw, &attempt)?;
     pinned.scene.drops(Client::Raw, &attempt.from(DENIED_V4))?;
     Ok(())
+}
+
+fn a_daemon_killed_at_any_moment_of_its_start_lets_nothing_pass() -> Result<()> {
+    let mut pinned = Pinned::new(|plan| plan)?;
+    let load = Load::from(&pinned.scene.host, DENIED_V4)?;
+    let ((), sent) = load.during(|| {
+        pinned.scene.daemon.kill()?;
+        // The load is the clock: a start takes some thousands of packets.
+        for packets in (0..16).map(|step| 1 + 200 * step) {
+            pinned.scene.daemon = Daemon::launch(&pinned.scene.host, &pinned.scene.config())?;
+            load.wait_for(packets)?;
+            pinned.scene.daemon.kill()?;
+        }
+        pinned.restart()
+    })?;
+    ensure!(
+        pinned.packets("deny.list")? == sent,
+        "{sent} packets were sent: {:#}",
+        pinned.scene.daemon.status()?
+    );
+    let leftover = pinned.bpf.pins().join("next");
+    ensure!(!leftover.exists(), "tables of a daemon that was killed stay behind");
+    pinned.scene.daemon.stop()
+}
+
+fn incomplete_tables_are_replaced_without_a_packet_passing_and_the_log_says_so() -> Result<()> {
+    let mut pinned = Pinned::new(|plan| plan)?;
+    let load = Load::from(&pinned.scene.host, DENIED_V4)?;
+    let ((), sent) = load.during(|| {
+        load.wait_for(300)?;
+        pinned.scene.daemon.kill()?;
+        fs::remove_file(pinned.bpf.pins().join("maps/OUTCOMES"))?;
+        pinned.restart()?;
+        load.wait_for(300)
+    })?;
+    let counted = pinned.packets("deny.list")?;
+    ensure!((300..=sent - 300).contains(&counted), "{counted} of {sent}: the counters do not start anew");
+    let said = pinned.scene.daemon.log();
+    ensure!(said.iter().any(|entry| entry.line.contains("counters start anew")), "{said:#?}");
+    pinned.scene.daemon.stop()
 }
 
 fn a_stopped_daemon_leaves_drops_in_force_and_says_how_to_end_them() -> Result<()> {

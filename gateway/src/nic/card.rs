@@ -127,7 +127,8 @@ impl Card {
 
     /// Puts generation `number` in force: fills a map of its own beside the live one, then swaps them by
     /// one store. When this returns, no packet sees the former generation any more. Blocks the
-    /// thread for as long as that takes, some milliseconds for each 10 MB.
+    /// thread for as long as that takes: some milliseconds for each 10 MB, and until the kernel is
+    /// sure of the packets on every CPU, some 15 ms on busy ones.
     ///
     /// # Errors
     ///
