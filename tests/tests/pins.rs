@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{ExitCode, Output};
+use std::process::{Command, ExitCode, Output};
 
 use anyhow::{Context as _, Result, ensure};
 use gatehouse_tests::bpffs::BpfFs;
@@ -15,6 +15,7 @@ use gatehouse_tests::process::PATIENCE;
 use gatehouse_tests::promises;
 use gatehouse_tests::scene::Scene;
 use gatehouse_tests::token::Key;
+use gatehouse_tests::tools;
 
 fn main() -> ExitCode {
     gatehouse_tests::run(promises![
@@ -226,6 +227,15 @@ fn detach_removes_everything_but_not_while_a_daemon_runs() -> Result<()> {
         "{:#}",
         pinned.scene.host.attached()?
     );
+
+    pinned.restart()?;
+    pinned.scene.daemon.stop()?;
+    let folder = pinned.bpf.pins();
+    // Nobody has to remember the configuration.
+    let mut command = Command::new(tools::gatehouse()?);
+    command.args(["detach", "--pins"]).arg(&folder);
+    let removed = pinned.scene.host.gate.command(&command).output()?;
+    ensure!(removed.status.success() && pinned.program()?.is_none() && !folder.exists(), "{removed:?}");
 
     let again = pinned.detach()?;
     let said = String::from_utf8_lossy(&again.stdout).into_owned();

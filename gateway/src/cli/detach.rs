@@ -1,10 +1,12 @@
 //! `gatehouse detach`: nothing of the firewall stays in force.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConfigFile, failed};
+use super::{ConfigFile, FAILED, failed};
+use crate::config::PINS;
 use crate::nic;
 
 /// Remove the firewall that stays in force without the daemon
@@ -17,17 +19,19 @@ use crate::nic;
 pub(super) struct Detach {
     #[command(flatten)]
     config: ConfigFile,
+    /// Folder of the pins, instead of the one in the configuration
+    #[arg(long, value_name = "FOLDER")]
+    pins: Option<PathBuf>,
 }
 
 impl Detach {
     pub(super) fn run(&self) -> ExitCode {
-        let config = match self.config.load() {
-            Ok(config) => config,
-            Err(code) => return code,
-        };
-        let Some(folder) = config.firewall.and_then(|firewall| firewall.pins) else {
-            out!("nothing to remove: {} has no pins, so nothing outlives the daemon", config.file.display());
-            return ExitCode::SUCCESS;
+        let folder = match &self.pins {
+            Some(folder) => folder.clone(),
+            None => match self.configured() {
+                Ok(folder) => folder,
+                Err(code) => return code,
+            },
         };
         match nic::detach(&folder) {
             Ok(Some(interfaces)) => {
@@ -40,5 +44,23 @@ impl Detach {
             Err(error) => return failed(&error),
         }
         ExitCode::SUCCESS
+    }
+
+    /// The folder in the configuration, or the exit code when there is none.
+    fn configured(&self) -> Result<PathBuf, ExitCode> {
+        let config = self.config.load()?;
+        if let Some(folder) = config.firewall.and_then(|firewall| firewall.pins) {
+            return Ok(folder);
+        }
+        let file = config.file.display();
+        if Path::new(PINS).exists() {
+            complain!(
+                "{file} has no pins, but a daemon with another configuration has left a firewall in force: \
+                 `gatehouse detach --pins {PINS}` removes it"
+            );
+            return Err(ExitCode::from(FAILED));
+        }
+        out!("nothing to remove: {file} has no pins, so nothing outlives the daemon");
+        Err(ExitCode::SUCCESS)
     }
 }

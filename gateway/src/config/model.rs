@@ -134,6 +134,9 @@ impl Protect {
     }
 }
 
+/// Where the firewall is pinned unless told otherwise.
+pub const PINS: &str = "/sys/fs/bpf/gatehouse";
+
 /// Which program mode to ask the driver for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {

@@ -12,13 +12,10 @@ use toml::{Spanned, Value};
 
 use super::diagnostic::{Diagnostic, position};
 use super::form::{self, Form, Strings};
-use super::model::{Bounds, Config, Firewall, Limits, Listen, Mode, Ports, Protect, Reload};
+use super::model::{Bounds, Config, Firewall, Limits, Listen, Mode, PINS, Ports, Protect, Reload};
 use super::remote::SecretUrl;
 use super::{bounds, issuer, list, route};
 use crate::policy::Verdict;
-
-/// Where the firewall is pinned unless told otherwise.
-const PINS: &str = "/sys/fs/bpf/gatehouse";
 
 /// The file being checked, and what was found so far.
 pub(super) struct Checker<'a> {

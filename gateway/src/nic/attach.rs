@@ -28,6 +28,14 @@ impl AttachedMode {
         }
     }
 
+    /// The mode to ask for to get this one.
+    const fn mode(self) -> Mode {
+        match self {
+            Self::Native => Mode::Native,
+            Self::Generic => Mode::Generic,
+        }
+    }
+
     const fn flag(self) -> u32 {
         match self {
             Self::Native => flags::NATIVE,
@@ -95,26 +103,58 @@ pub(super) fn attach(
         let (_link, attachment) = create(program, interface, mode, &link)?;
         return Ok(Held { attachment, _link, pin: None });
     };
-    if let Some(held) = adopt(program, interface, mode, &link, pins)? {
-        return Ok(held);
+    let former = match adopt(program, interface, mode, &link, pins)? {
+        Adopted::Replaced(held) => return Ok(held),
+        Adopted::Detached(former) => former,
+        Adopted::Nothing => None,
+    };
+    match create_pinned(program, interface, mode, &link, pins) {
+        Ok(held) => Ok(held),
+        Err(error) => {
+            // What was asked for is refused, but the interface does not stay open for that.
+            if let Some(former) = former
+                && let Err(again) = create_pinned(program, interface, former.mode(), &link, pins)
+            {
+                log::error!("{interface} is NOT guarded any more: {again}");
+            }
+            Err(error)
+        }
     }
-    let (created, attachment) = create(program, interface, mode, &link)?;
+}
+
+fn create_pinned(
+    program: BorrowedFd<'_>,
+    interface: &str,
+    mode: Mode,
+    link: &Link,
+    pins: &mut Pins,
+) -> Result<Held, NicError> {
+    let (created, attachment) = create(program, interface, mode, link)?;
     let pinned = pins.pin_link(&created, link.index);
     let pin = Some(pinned.map_err(|error| NicError::from_io("pin the link to the interface", error))?);
     Ok(Held { attachment, _link: created, pin })
 }
 
-/// Puts `program` in the place of the one that a former daemon left there; `None` when it left
-/// none, or one in a mode that is not wanted any more, which is then detached.
+/// What became of the program that a former daemon left on an interface.
+enum Adopted {
+    /// It left none.
+    Nothing,
+    /// Ours is in its place.
+    Replaced(Held),
+    /// It is gone, because it ran in a mode that is not wanted any more: this one, when it ran at all.
+    Detached(Option<AttachedMode>),
+}
+
+/// Puts `program` in the place of the one that a former daemon left there.
 fn adopt(
     program: BorrowedFd<'_>,
     interface: &str,
     mode: Mode,
     link: &Link,
     pins: &mut Pins,
-) -> Result<Option<Held>, NicError> {
+) -> Result<Adopted, NicError> {
     let Some(pinned) = pins.take_link(link.index) else {
-        return Ok(None);
+        return Ok(Adopted::Nothing);
     };
     let there = foreign(link).filter(|(_, id)| *id == pinned.program).map(|(mode, _)| mode);
     let kept = there.filter(|there| match mode {
@@ -126,7 +166,7 @@ fn adopt(
     let Some(kept) = kept else {
         // No interface runs a program in both modes, so the new link has to wait for this.
         pinned.detach().map_err(|error| NicError::from_io("detach the former program", error))?;
-        return Ok(None);
+        return Ok(Adopted::Detached(there));
     };
     bpf::update_link(pinned.link.as_fd(), program)
         .map_err(|error| NicError::from_io("replace the former program on the interface", error))?;
@@ -136,7 +176,7 @@ fn adopt(
             .to_owned()
     });
     let attachment = Attachment { interface: interface.to_owned(), index: link.index, mode: kept, reason };
-    Ok(Some(Held { attachment, _link: pinned.link, pin: Some(pinned.path) }))
+    Ok(Adopted::Replaced(Held { attachment, _link: pinned.link, pin: Some(pinned.path) }))
 }
 
 /// Makes a new link; the interface is guarded as long as the descriptor is open, or its pin there.

@@ -1,7 +1,9 @@
 //! The start of the firewall: what a former daemon left in force is found, and taken over.
 
+use std::path::Path;
+
 use super::card::Guard;
-use crate::config::{Firewall, Mode};
+use crate::config::{Firewall, Mode, PINS};
 use crate::nic::{self, Card, Found, NicError, Pins};
 use crate::policy::Generation;
 
@@ -11,6 +13,12 @@ pub(super) fn open_pins(firewall: Option<&Firewall>) -> Result<Option<Pins>, Nic
     let Some((firewall, folder)) =
         firewall.and_then(|firewall| firewall.pins.as_deref().map(|folder| (firewall, folder)))
     else {
+        if Path::new(PINS).exists() {
+            log::warn!(
+                "this configuration has no pins, but a daemon with another one has left a firewall in force: \
+                 `gatehouse detach --pins {PINS}` removes it"
+            );
+        }
         return Ok(None);
     };
     if firewall.mode != Mode::Off {

@@ -71,6 +71,7 @@ fn main() {
             the_ports_of_a_new_card_are_guarded_and_not_those_of_the_last,
             an_interface_that_is_not_wanted_any_more_is_detached,
             a_mode_that_is_not_wanted_any_more_gives_way,
+            a_mode_that_the_driver_refuses_leaves_the_interface_guarded_in_the_former_one,
             a_generic_program_is_taken_over_in_its_mode_and_auto_says_why,
             a_list_keeps_its_counter_under_the_next_card,
             pins_are_used_by_one_card_at_a_time,

@@ -190,6 +190,24 @@ pub(crate) fn a_mode_that_is_not_wanted_any_more_gives_way() -> Outcome {
     })
 }
 
+pub(crate) fn a_mode_that_the_driver_refuses_leaves_the_interface_guarded_in_the_former_one() -> Outcome {
+    in_namespace(|| {
+        let bpf = BpfFs::new()?;
+        let policy = generation(7, &["10.66.0.0/16"])?;
+        drop(start(&bpf.pins(), &SETTINGS, &policy, &["lo"])?);
+        let mut card = Card::load_pinned(&SETTINGS, Pins::open(&bpf.pins())?)?;
+        card.publish(policy.blocks(), 7)?;
+        let refused = card.attach("lo", Mode::Native);
+        assert!(matches!(refused, Err(NicError::Refused { .. })), "{refused:?}");
+        // The daemon ends with that error.
+        drop(card);
+        assert!(show("lo")?.contains("xdpgeneric"), "{}", show("lo")?);
+        assert_eq!(detach(&bpf.pins())?, Some(vec!["lo".to_owned()]));
+        assert!(!show("lo")?.contains("xdp"), "{}", show("lo")?);
+        Ok(())
+    })
+}
+
 pub(crate) fn a_generic_program_is_taken_over_in_its_mode_and_auto_says_why() -> Outcome {
     in_namespace(|| {
         let bpf = BpfFs::new()?;
