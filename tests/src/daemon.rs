@@ -83,6 +83,11 @@ impl Daemon {
         Ok(())
     }
 
+    /// Kills the daemon with SIGKILL, and waits until it has ended.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
     /// Waits until the daemon has ended by itself; its exit code.
     pub fn exit_code(&mut self) -> Result<Option<i32>> {
         Ok(self.process.finish()?.code())

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod bpffs;
 pub mod client;
 pub mod daemon;
 pub mod foreign;
@@ -14,6 +15,7 @@ pub mod frame;
 pub mod host;
 pub mod journal;
 pub mod lists;
+pub mod load;
 pub mod log;
 pub mod netns;
 pub mod order;

@@ -39,6 +39,7 @@ impl Plan {
         Self {
             firewall: format!(
                 "[firewall]\ninterfaces = [\"{GATE_INTERFACE}\"]\nmode = \"native\"\nports = \"all\"\n\
+                 pins = \"none\"\n\
                  deny = [\"deny.list\"]\n"
             ),
             issuers: issuer("main", "keys = \"keys.json\"", &[key.algorithm()]),

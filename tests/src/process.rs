@@ -114,6 +114,12 @@ impl Process {
         self.finish()
     }
 
+    /// Ends the program without a chance to do anything more.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.finish().map(drop)
+    }
+
     /// Waits until the program has ended by itself.
     pub fn finish(&mut self) -> Result<ExitStatus> {
         let deadline = Instant::now() + PATIENCE;

@@ -117,7 +117,7 @@ pub struct InterfaceStatus {
     pub reason: Option<String>,
 }
 
-/// Counters of the XDP program since it was attached.
+/// Counters of the XDP program; where it is pinned, those of former daemons are in them.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Packets {
     /// Passed to the host.

@@ -13,6 +13,7 @@ macro_rules! complain {
 mod apply;
 mod check;
 mod connect;
+mod detach;
 mod explain;
 mod lists;
 mod reasons;
@@ -61,6 +62,7 @@ enum Verb {
     Reasons(reasons::Reasons),
     Token(token::Token),
     Connect(connect::Connect),
+    Detach(detach::Detach),
 }
 
 /// Where the configuration is.
@@ -103,6 +105,7 @@ pub fn main() -> ExitCode {
         Verb::Reasons(reasons) => reasons.run(),
         Verb::Token(token) => token.run(),
         Verb::Connect(connect) => connect.run(),
+        Verb::Detach(detach) => detach.run(),
     }
 }
 

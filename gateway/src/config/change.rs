@@ -27,12 +27,14 @@ impl Config {
                     mode: own.mode,
                     ports: own.ports.clone(),
                     reports_per_second: own.reports_per_second,
+                    pins: own.pins.clone(),
                     ..new.clone()
                 });
                 for (what, differs) in [
                     ("[firewall] interfaces", own.interfaces != new.interfaces),
                     ("[firewall] mode", own.mode != new.mode),
                     ("[firewall] ports", own.ports != new.ports),
+                    ("[firewall] pins", own.pins != new.pins),
                     ("[firewall] reports_per_second", own.reports_per_second != new.reports_per_second),
                 ] {
                     restart.extend(differs.then_some(what));

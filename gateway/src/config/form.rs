@@ -40,6 +40,7 @@ pub(super) struct Firewall {
     #[serde(default)]
     pub(super) interfaces: Strings,
     pub(super) mode: Option<Spanned<String>>,
+    pub(super) pins: Option<Spanned<String>>,
     pub(super) ports: Option<Spanned<Value>>,
     #[serde(default)]
     pub(super) deny: Vec<Spanned<List>>,

@@ -62,6 +62,9 @@ pub struct Firewall {
     pub interfaces: Vec<String>,
     /// How to attach.
     pub mode: Mode,
+    /// Folder in a BPF file system for what stays in force without the daemon; `None`: nothing
+    /// does.
+    pub pins: Option<PathBuf>,
     /// Which traffic the verdicts apply to.
     pub ports: Ports,
     /// Deny lists.

@@ -114,6 +114,17 @@ fn a_list_changes_within_its_own_bounds_or_within_those_of_all() {
 }
 
 #[test]
+fn a_firewall_is_pinned_unless_told_otherwise() {
+    let pins = |line: &str| {
+        let text = format!("[firewall]\nmode = \"off\"\n{line}\n");
+        parse(Path::new("/etc/g.toml"), &text).expect("valid").0.firewall.expect("there is one").pins
+    };
+    assert_eq!(pins(""), Some("/sys/fs/bpf/gatehouse".into()));
+    assert_eq!(pins("pins = \"/sys/fs/bpf/other\""), Some("/sys/fs/bpf/other".into()));
+    assert_eq!(pins("pins = \"none\""), None);
+}
+
+#[test]
 fn an_empty_file_is_valid_and_does_nothing() {
     let config = parse(Path::new("g.toml"), "").expect("valid").0;
     assert!(config.listen.is_empty() && config.firewall.is_none() && config.routes.is_empty());
@@ -124,6 +135,8 @@ fn faults_name_file_line_column_and_remedy() {
     assert_fault("\"eth0\"]", "\"eth0\", \"eth0\"]", "g.toml:6:23: the interface `eth0` is there twice");
     assert_fault("ports = \"listen\"", "ports = [0]", "g.toml:7:9: a port is a number from 1 to 65535");
     assert_fault("ports = \"listen\"", "ports = []", "g.toml:7:9: no port is named");
+    assert_fault("ports = \"listen\"", "pins = \"\"", "g.toml:7:8: pins is empty: name a folder, or");
+    assert_fault("ports = \"listen\"", "pins = \"/a/b.c\"", "g.toml:7:8: the name of the folder for pins");
     assert_fault("ports =", "prots =", "g.toml:7:1: unknown field `prots`");
     assert_fault("10.99.0.0/24", "10.99.0/24", "g.toml:9:16: `10.99.0/24` is not an address or a prefix");
     assert_fault("127.0.0.1:8080", "127.0.0.1", "g.toml:3:11: `127.0.0.1` is not an address with a port");

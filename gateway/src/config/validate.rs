@@ -17,6 +17,9 @@ use super::remote::SecretUrl;
 use super::{bounds, issuer, list, route};
 use crate::policy::Verdict;
 
+/// Where the firewall is pinned unless told otherwise.
+const PINS: &str = "/sys/fs/bpf/gatehouse";
+
 /// The file being checked, and what was found so far.
 pub(super) struct Checker<'a> {
     file: &'a Path,
@@ -192,6 +195,7 @@ impl<'a> Checker<'a> {
         Firewall {
             interfaces: self.interfaces(&form.interfaces),
             mode,
+            pins: self.pins(form.pins.as_ref()),
             ports,
             deny: list::check(self, &form.deny, bounds, true),
             allow: list::check(self, &form.allow, bounds, false),
@@ -215,6 +219,22 @@ impl<'a> Checker<'a> {
                 Reload::Auto
             }
         }
+    }
+
+    fn pins(&mut self, form: Option<&Spanned<String>>) -> Option<PathBuf> {
+        let Some(form) = form else {
+            return Some(PathBuf::from(PINS));
+        };
+        match form.get_ref().as_str() {
+            "none" => return None,
+            "" => self.fault(&form.span(), "pins is empty: name a folder, or \"none\""),
+            // The BPF file system reserves dots for itself.
+            path if path.rsplit('/').next().is_some_and(|name| name.contains('.')) => {
+                self.fault(&form.span(), "the name of the folder for pins must not contain a dot");
+            }
+            _ => {}
+        }
+        Some(self.path(form.get_ref()))
     }
 
     fn interfaces(&mut self, names: &Strings) -> Vec<String> {

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use super::netlink::{self, Link, flags};
+use super::pins::{Pins, remove};
 use super::{NicError, bpf};
 use crate::config::Mode;
 
@@ -61,17 +63,89 @@ pub struct Attachment {
     pub reason: Option<String>,
 }
 
-/// Attaches `program`. The interface is guarded as long as the descriptor is open.
+/// The program on an interface, for as long as this lives, or, where it is pinned, longer.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) attachment: Attachment,
+    _link: OwnedFd,
+    pin: Option<PathBuf>,
+}
+
+impl Held {
+    /// Lets go of the interface, pinned or not.
+    pub(super) fn cut(self) -> io::Result<()> {
+        self.pin.as_deref().map_or(Ok(()), remove)
+    }
+}
+
+/// Attaches `program`. Where a former daemon has left a link among `pins`, the program takes the
+/// place of the one there; a new link is pinned.
 pub(super) fn attach(
     program: BorrowedFd<'_>,
     interface: &str,
     mode: Mode,
-) -> Result<(OwnedFd, Attachment), NicError> {
+    pins: Option<&mut Pins>,
+) -> Result<Held, NicError> {
     let missing = || NicError::NoInterface { interface: interface.to_owned() };
     let link = query(interface)?.ok_or_else(missing)?;
     if ![libc::ARPHRD_ETHER, libc::ARPHRD_LOOPBACK].contains(&link.kind) {
         return Err(NicError::NotEthernet { interface: interface.to_owned(), kind: link.kind });
     }
+    let Some(pins) = pins else {
+        let (_link, attachment) = create(program, interface, mode, &link)?;
+        return Ok(Held { attachment, _link, pin: None });
+    };
+    if let Some(held) = adopt(program, interface, mode, &link, pins)? {
+        return Ok(held);
+    }
+    let (created, attachment) = create(program, interface, mode, &link)?;
+    let pinned = pins.pin_link(&created, link.index);
+    let pin = Some(pinned.map_err(|error| NicError::from_io("pin the link to the interface", error))?);
+    Ok(Held { attachment, _link: created, pin })
+}
+
+/// Puts `program` in the place of the one that a former daemon left there; `None` when it left
+/// none, or one in a mode that is not wanted any more, which is then detached.
+fn adopt(
+    program: BorrowedFd<'_>,
+    interface: &str,
+    mode: Mode,
+    link: &Link,
+    pins: &mut Pins,
+) -> Result<Option<Held>, NicError> {
+    let Some(pinned) = pins.take_link(link.index) else {
+        return Ok(None);
+    };
+    let there = foreign(link).filter(|(_, id)| *id == pinned.program).map(|(mode, _)| mode);
+    let kept = there.filter(|there| match mode {
+        Mode::Auto => true,
+        Mode::Native => *there == AttachedMode::Native,
+        Mode::Generic => *there == AttachedMode::Generic,
+        Mode::Off => false,
+    });
+    let Some(kept) = kept else {
+        // No interface runs a program in both modes, so the new link has to wait for this.
+        pinned.detach().map_err(|error| NicError::from_io("detach the former program", error))?;
+        return Ok(None);
+    };
+    bpf::update_link(pinned.link.as_fd(), program)
+        .map_err(|error| NicError::from_io("replace the former program on the interface", error))?;
+    let reason = (mode == Mode::Auto && kept == AttachedMode::Generic).then(|| {
+        "the former daemon attached it so, and another mode means a moment without any; \
+         `gatehouse detach` and a start try native again"
+            .to_owned()
+    });
+    let attachment = Attachment { interface: interface.to_owned(), index: link.index, mode: kept, reason };
+    Ok(Some(Held { attachment, _link: pinned.link, pin: Some(pinned.path) }))
+}
+
+/// Makes a new link; the interface is guarded as long as the descriptor is open, or its pin there.
+fn create(
+    program: BorrowedFd<'_>,
+    interface: &str,
+    mode: Mode,
+    link: &Link,
+) -> Result<(OwnedFd, Attachment), NicError> {
     let attachment =
         |mode, reason| Attachment { interface: interface.to_owned(), index: link.index, mode, reason };
     let attempt = |mode| attempt(program, interface, link.index, mode);

@@ -12,14 +12,15 @@ use gateway_ebpf::clients::{Reporting, Slot, slot_bits};
 use gateway_ebpf::generation::{self, BLOCK_SIZE, Block};
 use gateway_ebpf::{names, scope};
 
-use super::attach::{self, Attachment};
+use super::attach::{self, Attachment, Held};
 use super::counters::{self, Counters};
 use super::memory::{self, Mapping};
+use super::pins::{Pins, TABLES, interface_name};
 use super::watch::Watch;
 use super::wire::Wire;
 use super::{NicError, Reports, bpf};
 use crate::config::{Firewall, Mode, Ports};
-use crate::policy::Verdict;
+use crate::policy::{Source, Verdict};
 
 /// The XDP program, as the build script made it.
 static PROGRAM: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gatehouse-xdp"));
@@ -46,34 +47,56 @@ impl From<&Firewall> for Settings {
     }
 }
 
-/// The XDP program in the kernel, with its tables. Dropping it detaches the program from every
-/// interface and frees the tables; so does the kernel when the process dies.
+/// The XDP program in the kernel, with its tables. Without pins, dropping it detaches the program
+/// from every interface and frees the tables, and so does the kernel when the process dies. With
+/// pins, all of that stays in force.
 pub struct Card {
     ebpf: Ebpf,
     settings: Settings,
     /// Slots of all CPUs together.
     slots: u32,
     generation: Option<u64>,
-    /// Closing one detaches.
-    links: Vec<(Attachment, OwnedFd)>,
+    links: Vec<Held>,
+    pins: Option<Pins>,
     /// From the first time that somebody waits for reports.
     watch: Option<Watch>,
 }
 
 impl Card {
-    /// Loads the program. Nothing is attached yet.
+    /// Loads the program, which ends with the process. Nothing is attached yet.
     ///
     /// # Errors
     ///
     /// Without the privilege, or on a kernel that lacks something.
     pub fn load(settings: &Settings) -> Result<Self, NicError> {
+        Self::load_with(settings, None)
+    }
+
+    /// Loads the program, which will stay in force without the process. It uses the tables that
+    /// are pinned, if they are of this version. What is in force does not change yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`], or when pins cannot be made.
+    pub fn load_pinned(settings: &Settings, pins: Pins) -> Result<Self, NicError> {
+        Self::load_with(settings, Some(pins))
+    }
+
+    fn load_with(settings: &Settings, pins: Option<Pins>) -> Result<Self, NicError> {
         const ACTION: &str = "load the XDP program";
         let cpus = nr_cpus().map_err(|(_, error)| NicError::from_io("count the CPUs", error))?;
         let cpus = u32::try_from(cpus).unwrap_or(u32::MAX).max(1);
         let bits = slot_bits(cpus);
         let slots = cpus.saturating_mul(1 << bits);
         let scoped = u32::from(settings.ports != Ports::All);
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        if let Some(pins) = &pins {
+            let set = pins.set();
+            for table in TABLES {
+                loader.map_pin_path(table, set.join(table));
+            }
+        }
+        let mut ebpf = loader
             .verifier_log_level(VerifierLogLevel::DEBUG)
             .map_max_entries(names::CLIENTS, slots)
             .override_global(names::SCOPED, &scoped, true)
@@ -88,12 +111,24 @@ impl Card {
             .and_then(|program| program.load())
             .map_err(|error| NicError::from_error(ACTION, &error))?;
         let settings = settings.clone();
-        Ok(Self { ebpf, settings, slots, generation: None, links: Vec::new(), watch: None })
+        Ok(Self { ebpf, settings, slots, generation: None, links: Vec::new(), pins, watch: None })
+    }
+
+    /// Notes whose counters are whose, for the next daemon that finds the pins; to be called before
+    /// a generation with these sources is published. Without pins nobody will ask.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no memory for it.
+    pub fn remember<'a>(&mut self, sources: impl Iterator<Item = (u16, &'a Source)>) -> Result<(), NicError> {
+        let remembered = self.pins.as_mut().map_or(Ok(()), |pins| pins.remember(sources));
+        remembered.map_err(|error| NicError::from_io("note whose counters are whose", error))
     }
 
     /// Puts generation `number` in force: fills a map of its own beside the live one, then swaps them by
     /// one store. When this returns, no packet sees the former generation any more. Blocks the
-    /// thread for as long as that takes, some milliseconds for each 10 MB.
+    /// thread for as long as that takes: some milliseconds for each 10 MB, and until the kernel is
+    /// sure of the packets on every CPU, some 15 ms on busy ones.
     ///
     /// # Errors
     ///
@@ -141,11 +176,33 @@ impl Card {
         let failed = |error| NicError::from_error("attach the XDP program", &error);
         let program = program(&mut self.ebpf).map_err(failed)?;
         let descriptor = program.fd().map_err(failed)?;
-        let (link, attachment) = attach::attach(descriptor.as_fd(), interface, mode)?;
         // A link to an interface that is gone, or that somebody has cut, is of no use any more.
-        self.links.retain(|(known, _)| known.interface != interface);
-        self.links.push((attachment.clone(), link));
+        if let Some(at) = self.links.iter().position(|held| held.attachment.interface == interface) {
+            let cut = self.links.swap_remove(at).cut();
+            cut.map_err(|error| NicError::from_io("remove the pin of a link that is cut", error))?;
+        }
+        let held = attach::attach(descriptor.as_fd(), interface, mode, self.pins.as_mut())?;
+        let attachment = held.attachment.clone();
+        self.links.push(held);
         Ok(attachment)
+    }
+
+    /// To be called when the program is attached wherever it should be: detaches it from every
+    /// other interface on which a former daemon has left it, and pins the tables for the next one.
+    /// The names of those interfaces.
+    ///
+    /// # Errors
+    ///
+    /// When the pins cannot be changed.
+    pub fn settle(&mut self) -> Result<Vec<String>, NicError> {
+        let detached = self.pins.as_mut().map_or_else(|| Ok(Vec::new()), Pins::settle);
+        let detached = detached.map_err(|error| NicError::from_io("settle the pins", error))?;
+        Ok(detached.into_iter().map(interface_name).collect())
+    }
+
+    /// Where the program and its tables are pinned, if they are.
+    pub fn pins(&self) -> Option<&Pins> {
+        self.pins.as_ref()
     }
 
     /// Whether the program still runs on `interface`. It does not when the interface is gone, when
@@ -155,13 +212,13 @@ impl Card {
     ///
     /// When the kernel refuses to be asked.
     pub fn guards(&self, interface: &str) -> Result<bool, NicError> {
-        let Some((attachment, _)) = self.links.iter().find(|(known, _)| known.interface == interface) else {
+        let Some(held) = self.links.iter().find(|held| held.attachment.interface == interface) else {
             return Ok(false);
         };
         let failed = |error| NicError::from_error("ask about the XDP program", &error);
         let program = self.ebpf.program(names::PROGRAM).ok_or(ProgramError::UnexpectedProgramType);
         let own = program.and_then(|program| program.info()).map_err(failed)?;
-        attach::guards(attachment, own.id())
+        attach::guards(&held.attachment, own.id())
     }
 
     /// Runs the program on `frame` without any interface, `repeat` times, and says what becomes of
@@ -220,9 +277,9 @@ impl Card {
         self.watch()?.next().await.map_err(|error| NicError::from_io(REPORTS, error))
     }
 
-    /// Detaches from every interface, and returns what has not been reported yet. With it, all
-    /// reports together add up to all packets that were dropped. Must be called inside a tokio
-    /// runtime.
+    /// Detaches from every interface, unless pinned, and returns what has not been reported yet.
+    /// With it, all reports together add up to all packets that were dropped until now. Must be
+    /// called inside a tokio runtime.
     ///
     /// # Errors
     ///

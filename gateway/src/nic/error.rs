@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 
 use super::AttachedMode;
 
@@ -32,7 +33,8 @@ pub enum NicError {
     #[error(
         "interface {interface:?} already runs another XDP program in {mode} mode ({program}), \
          which is left alone: stop its owner, or if nobody owns it, `ip link set dev {interface} \
-         {off} off`; then start again"
+         {off} off` (if it is pinned by a gatehouse with another `pins`, `gatehouse detach` with that \
+         one's configuration); then start again"
     )]
     Foreign {
         /// As configured.
@@ -43,6 +45,45 @@ pub enum NicError {
         program: String,
         /// The keyword of `ip link` for the mode.
         off: &'static str,
+    },
+    /// Pins cannot be there.
+    #[error(
+        "{} is not in a BPF file system, so the drops could not go on without the daemon: mount one \
+         (`mount -t bpf bpf /sys/fs/bpf`; systemd does), or set `pins = \"none\"` in [firewall], and \
+         they end with the daemon", .folder.display()
+    )]
+    NotPinnable {
+        /// As configured.
+        folder: PathBuf,
+    },
+    /// The folder of the pins, or what is in it, cannot be read or changed.
+    #[error(
+        "the pins in {} cannot be used ({source}): run as root, or with CAP_BPF and CAP_NET_ADMIN and \
+         a folder that belongs to the service's user; what is in force stays", .folder.display()
+    )]
+    PinsUnusable {
+        /// As configured.
+        folder: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// Somebody works with the same pins.
+    #[error(
+        "another gatehouse uses the pins in {}: stop it first, or give each its own `pins` in \
+         [firewall] and its own interfaces", .folder.display()
+    )]
+    PinsInUse {
+        /// As configured.
+        folder: PathBuf,
+    },
+    /// The links that are pinned guard interfaces elsewhere.
+    #[error(
+        "the pins in {} guard interfaces of another network namespace: give each namespace its own \
+         `pins` in [firewall], or remove these with `gatehouse detach`", .folder.display()
+    )]
+    OtherNamespace {
+        /// As configured.
+        folder: PathBuf,
     },
     /// Not allowed.
     #[error(

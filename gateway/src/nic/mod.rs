@@ -2,7 +2,7 @@
 //! clients that it dropped. The only room that knows aya.
 //!
 //! ```text
-//! Card::load -> publish -> attach -> publish, next_reports, counters ... -> finish
+//! Card::load -> publish -> attach -> settle -> publish, next_reports, counters ... -> finish
 //! ```
 
 mod attach;
@@ -13,6 +13,7 @@ mod error;
 mod ledger;
 mod memory;
 mod netlink;
+mod pins;
 mod watch;
 mod wire;
 
@@ -22,3 +23,4 @@ pub use counters::Counters;
 pub use error::NicError;
 pub use gateway_ebpf::counters::{Counter, SourceCounters};
 pub use ledger::{ClientDrop, Reports};
+pub use pins::{Found, Pins, detach};

@@ -47,6 +47,9 @@ pub enum Tier {
 }
 
 impl Tier {
+    /// Every tier, the highest first.
+    pub const ALL: [Self; 5] = [Self::NeverBlock, Self::Ban, Self::Allow, Self::Deny, Self::Default];
+
     /// The name in the journal and in `explain`.
     pub const fn name(self) -> &'static str {
         match self {

@@ -56,6 +56,23 @@ impl SourceTable {
         }
     }
 
+    /// A table that goes on from one that had given `known`: those sources keep their indices, and
+    /// no index that `known` has is fresh. An index without a source belonged to one that is
+    /// forgotten.
+    pub fn restored(highest: u16, known: impl IntoIterator<Item = (u16, Option<Source>)>) -> Self {
+        let mut table = Self::new(highest);
+        for (index, source) in known {
+            if index == Source::DEFAULT || index > table.highest {
+                continue;
+            }
+            table.fresh = table.fresh.max(index.saturating_add(1));
+            if let Some(source) = source {
+                table.indices.insert(source, index);
+            }
+        }
+        table
+    }
+
     /// How many sources fit beside the default.
     pub const fn capacity(&self) -> usize {
         self.highest as usize
@@ -111,6 +128,13 @@ mod tests {
 
     fn deny(name: &str) -> Source {
         Source::list(Tier::Deny, name.into())
+    }
+
+    #[test]
+    fn a_restored_table_gives_known_sources_their_indices_and_new_ones_indices_that_none_had() {
+        let known = [(3, Some(deny("a"))), (5, None), (0, Some(deny("x"))), (11, Some(deny("y")))];
+        let table = SourceTable::restored(10, known).with(&[deny("b"), deny("a")]).unwrap();
+        assert_eq!((table.index(&deny("a")), table.index(&deny("b"))), (Some(3), Some(6)));
     }
 
     #[test]

@@ -36,8 +36,10 @@ pub(super) struct CardHandle {
 /// An interface of the configuration, and whether it is guarded.
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
-    /// Where the program runs, or ran last.
-    pub attachment: Attachment,
+    /// Its name.
+    pub interface: String,
+    /// Where the program runs, or ran last; `None` when the interface has not appeared yet.
+    pub attachment: Option<Attachment>,
     /// Why it does not run there now.
     pub lost: Option<String>,
 }
@@ -75,23 +77,22 @@ pub(super) struct CardTask {
 }
 
 impl CardTask {
-    /// A task for `card`, which is attached at `attachments` as `mode` says, and the handle to it.
+    /// A task for `card`, which is attached as `guards` and `mode` say, and the handle to it.
     pub(super) fn new(
         card: Card,
-        attachments: Vec<Attachment>,
+        guards: Vec<Guard>,
         mode: Mode,
         generations: Arc<Generations>,
         recent: Recent,
         trail: Trail,
     ) -> (Self, CardHandle) {
         let (sender, orders) = mpsc::channel(ORDERS);
-        let guards = attachments.into_iter().map(|attachment| Guard { attachment, lost: None }).collect();
         let guards = Arc::new(ArcSwap::from_pointee(guards));
         let handle = CardHandle { orders: sender, guards: Arc::clone(&guards) };
         (Self { card, orders, mode, guards, generations, recent, trail }, handle)
     }
 
-    /// Runs until `stop`, then detaches the card.
+    /// Runs until `stop`, then detaches the card, or leaves it in force where it is pinned.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut rounds = tokio::time::interval(ROUND);
         loop {
@@ -113,6 +114,13 @@ impl CardTask {
             }
         }
         let Self { card, guards, generations, trail, .. } = self;
+        if let Some(pins) = card.pins() {
+            log::info!(
+                "the firewall stays in force without the daemon, pinned in {}: `gatehouse detach` \
+                 removes it",
+                pins.folder().display()
+            );
+        }
         match card.finish() {
             Ok(reports) => report(reports, &guards.load(), &generations, &trail),
             Err(error) => log::error!("the last drops at the card cannot be read: {error}"),
@@ -133,16 +141,17 @@ impl CardTask {
     }
 
     fn look_after(&mut self, guard: &Guard) -> Guard {
-        let interface = &guard.attachment.interface;
+        let interface = &guard.interface;
         let lost = match self.card.guards(interface) {
             Ok(true) => return Guard { lost: None, ..guard.clone() },
             Ok(false) => match self.card.attach(interface, self.mode) {
                 Ok(attachment) => {
+                    let again = if guard.attachment.is_some() { " again" } else { "" };
                     log::warn!(
-                        "attached to {interface} again, in {} mode: it was not guarded",
+                        "attached to {interface}{again}, in {} mode: it was not guarded",
                         attachment.mode
                     );
-                    return Guard { attachment, lost: None };
+                    return Guard { attachment: Some(attachment), lost: None, ..guard.clone() };
                 }
                 Err(error) => error.to_string(),
             },
@@ -161,8 +170,10 @@ impl CardTask {
             Order::Publish(generation, reply) => {
                 // The kernel waits until no packet uses the last generation any more.
                 let card = &mut self.card;
-                let published =
-                    tokio::task::block_in_place(|| card.publish(generation.blocks(), generation.number()));
+                let published = tokio::task::block_in_place(|| {
+                    card.remember(generation.sources())?;
+                    card.publish(generation.blocks(), generation.number())
+                });
                 // Known before the next reports are read, so that they can be explained.
                 if published.is_ok() {
                     self.generations.advance(generation);
@@ -189,8 +200,8 @@ fn report(reports: Reports, guards: &[Guard], generations: &Generations, trail: 
 }
 
 fn entry(client: &ClientDrop, guards: &[Guard], generations: &Generations) -> Entry {
-    let attachment =
-        guards.iter().map(|guard| &guard.attachment).find(|attachment| attachment.index == client.interface);
+    let mut attachments = guards.iter().filter_map(|guard| guard.attachment.as_ref());
+    let attachment = attachments.find(|attachment| attachment.index == client.interface);
     let kind = if client.decision.is_drop() { Entry::Dropped } else { Entry::ObservedAtCard };
     kind(Dropped {
         client: client.client,

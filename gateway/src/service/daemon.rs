@@ -13,23 +13,22 @@ use tokio_util::task::TaskTracker;
 use super::accept::AcceptHandle;
 use super::apply::ApplyHandle;
 use super::card::{CardHandle, CardTask, Guard};
-use super::files;
 use super::generations::Generations;
 use super::keys::Missing;
 use super::recent::Recent;
 use super::reload::{Publication, Reloader};
 use super::remote::{Remotes, StoreError};
 use super::state::{State, StateError};
-use super::state_folder;
+use super::{files, firewall, state_folder};
 use crate::admin::apply::Outcome;
 use crate::admin::control::{ControlError, ControlSocket, Request};
 use crate::admin::explain::{self, Hits};
 use crate::admin::lists::ListsReport;
 use crate::admin::status::{InterfaceStatus, NOT_ATTACHED, Packets, Status};
 use crate::audit::{Destination, Trail};
-use crate::config::{Config, Diagnostic, Firewall, Limits, Mode};
+use crate::config::{Config, Diagnostic, Limits, Mode};
 use crate::edge::{self, Gate, Sources};
-use crate::nic::{self, Attachment, Card, Counters, NicError};
+use crate::nic::{Counters, NicError, Pins};
 use crate::session::echo::echo;
 
 /// Connections that wait to be accepted.
@@ -117,8 +116,11 @@ fn random() -> u64 {
 
 async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
     let mut stopping = Signals::new().map_err(StartError::Runtime)?;
+    // First, so that a second daemon ends before it touches anything.
+    let pins = firewall::open_pins(config.firewall.as_ref())?;
+    let known = pins.as_ref().map_or_else(Vec::new, Pins::sources);
     let copies = state_folder::copies(&config);
-    let (state, diagnostics) = State::load(&config, Missing::Create, copies.as_ref())?;
+    let (state, diagnostics) = State::load_after(&config, Missing::Create, copies.as_ref(), known)?;
     super::say(&diagnostics);
 
     let mut listeners = Vec::new();
@@ -130,7 +132,9 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
 
     let generations = Arc::new(Generations::new(state.generation()));
     let card = match &config.firewall {
-        Some(firewall) if firewall.mode != Mode::Off => Some(attach(firewall, &state)?),
+        Some(firewall) if firewall.mode != Mode::Off => {
+            Some(firewall::guard(firewall, pins, &state.generation())?)
+        }
         _ => None,
     };
 
@@ -144,10 +148,10 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let recent = Recent::default();
-    let card = card.map(|(card, attachments)| {
+    let card = card.map(|(card, guards)| {
         let mode = config.firewall.as_ref().map_or(Mode::Off, |firewall| firewall.mode);
         let (task, handle) =
-            CardTask::new(card, attachments, mode, Arc::clone(&generations), recent.clone(), trail.clone());
+            CardTask::new(card, guards, mode, Arc::clone(&generations), recent.clone(), trail.clone());
         tasks.spawn(task.run(stop.child_token()));
         handle
     });
@@ -219,24 +223,6 @@ fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
         socket.listen(BACKLOG)
     };
     listen().map_err(|source| StartError::Bind { address, source })
-}
-
-/// Loads the program, fills its tables, and only then attaches it: it never sees a packet without
-/// a policy.
-fn attach(firewall: &Firewall, state: &State) -> Result<(Card, Vec<Attachment>), StartError> {
-    let generation = state.generation();
-    let mut card = Card::load(&nic::Settings::from(firewall))?;
-    card.publish(generation.blocks(), generation.number())?;
-    let mut attachments = Vec::new();
-    for interface in &firewall.interfaces {
-        let attachment = card.attach(interface, firewall.mode)?;
-        match &attachment.reason {
-            Some(reason) => log::warn!("attached to {interface} in {} mode: {reason}", attachment.mode),
-            None => log::info!("attached to {interface} in {} mode", attachment.mode),
-        }
-        attachments.push(attachment);
-    }
-    Ok((card, attachments))
 }
 
 /// The orders to stop, caught from the very start so that an early one is not lost.
@@ -366,10 +352,11 @@ async fn status(live: &Live) -> Status {
 }
 
 fn interface(guard: &Guard) -> InterfaceStatus {
-    let Guard { attachment, lost } = guard;
+    let Guard { interface, attachment, lost } = guard;
+    let attached = attachment.as_ref().filter(|_| lost.is_none());
     InterfaceStatus {
-        interface: attachment.interface.clone(),
-        mode: if lost.is_some() { NOT_ATTACHED.to_owned() } else { attachment.mode.to_string() },
-        reason: lost.clone().or_else(|| attachment.reason.clone()),
+        interface: interface.clone(),
+        mode: attached.map_or_else(|| NOT_ATTACHED.to_owned(), |attachment| attachment.mode.to_string()),
+        reason: lost.clone().or_else(|| attached.and_then(|attachment| attachment.reason.clone())),
     }
 }

@@ -6,6 +6,7 @@ mod apply;
 mod card;
 mod daemon;
 mod files;
+mod firewall;
 mod generations;
 mod keys;
 mod lists;

@@ -14,7 +14,7 @@ use crate::admin::lists::Accepted;
 use crate::admin::status::PolicyStatus;
 use crate::config::{Config, Diagnostic, Severity};
 use crate::edge::Snapshot;
-use crate::policy::{self, CompileLimits, Generation, ListSummary, SourceTable};
+use crate::policy::{self, CompileLimits, Generation, ListSummary, Source, SourceTable};
 
 /// Everything that is wrong with the files of a configuration.
 #[derive(Debug)]
@@ -53,6 +53,17 @@ impl State {
         missing: Missing,
         copies: Option<&Copies>,
     ) -> Result<(Self, Vec<Diagnostic>), StateError> {
+        Self::load_after(config, missing, copies, Vec::new())
+    }
+
+    /// The same, after a daemon that had counted for `known` sources under these indices: they
+    /// keep them.
+    pub(super) fn load_after(
+        config: &Config,
+        missing: Missing,
+        copies: Option<&Copies>,
+        known: Vec<(u16, Option<Source>)>,
+    ) -> Result<(Self, Vec<Diagnostic>), StateError> {
         let (lists, refreshed) = Lists::load(config, copies);
         let mut diagnostics = refreshed.diagnostics;
         let (keys, faults) = Keys::load(config, missing);
@@ -63,7 +74,7 @@ impl State {
         }
         // The card has as many counters.
         let highest = u16::try_from(gateway_ebpf::counters::SOURCES - 1).unwrap_or(u16::MAX);
-        let mut sources = SourceTable::new(highest);
+        let mut sources = SourceTable::restored(highest, known);
         let mut protected = Protected::default();
         if let Some(firewall) = &config.firewall {
             protected.refresh(firewall);

@@ -1,7 +1,5 @@
 //! The program on interfaces, each test in a network namespace of its own.
 
-use std::io::ErrorKind;
-use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,6 +7,7 @@ use gateway::config::{Mode, Ports};
 use gateway::nic::{AttachedMode, Card, NicError, Settings};
 
 use crate::foreign::Foreign;
+use crate::load::{receive, veth_with_client};
 use crate::world::{Outcome, block_on, card, generation, in_namespace, ip, show};
 
 pub(crate) fn a_veth_runs_the_program_in_its_driver_and_is_left_as_it_was() -> Outcome {
@@ -67,61 +66,6 @@ pub(crate) fn no_packet_of_a_denied_source_passes_while_generations_change() -> 
         assert!(card.counters()?.dropped > 0);
         Ok(())
     })
-}
-
-/// Gives `wire` to another namespace with a denied and a free client in it; returns the server's
-/// socket here and the clients' there.
-fn veth_with_client() -> Result<(UdpSocket, UdpSocket, UdpSocket), Box<dyn std::error::Error>> {
-    let (namespace, there) = std::sync::mpsc::channel();
-    let (moved, go) = std::sync::mpsc::channel::<()>();
-    let clients = std::thread::spawn(move || -> Result<_, String> {
-        let text = |error: Box<dyn std::error::Error>| error.to_string();
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).map_err(|error| error.to_string())?;
-        namespace.send(nix::unistd::gettid()).map_err(|error| error.to_string())?;
-        go.recv().map_err(|error| error.to_string())?;
-        for command in [
-            "address add 10.66.0.2/16 dev wire",
-            "address add 10.1.0.2/16 dev wire",
-            "link set wire up",
-            "route add 192.0.2.0/24 dev wire",
-        ] {
-            ip(command).map_err(text)?;
-        }
-        let client = |from: &str| -> std::io::Result<UdpSocket> {
-            let socket = UdpSocket::bind((from, 0))?;
-            socket.connect("192.0.2.1:7000")?;
-            Ok(socket)
-        };
-        let denied = client("10.66.0.2").map_err(|error| error.to_string())?;
-        let free = client("10.1.0.2").map_err(|error| error.to_string())?;
-        Ok((denied, free))
-    });
-    let thread = there.recv()?;
-    ip(&format!("link set wire netns {thread}"))?;
-    for command in [
-        "address add 192.0.2.1/24 dev gate",
-        "link set gate up",
-        "route add 10.66.0.0/16 dev gate",
-        "route add 10.1.0.0/16 dev gate",
-    ] {
-        ip(command)?;
-    }
-    let server = UdpSocket::bind("192.0.2.1:7000")?;
-    moved.send(())?;
-    match clients.join() {
-        Ok(result) => result.map(|(denied, free)| (server, denied, free)).map_err(Into::into),
-        Err(_) => Err("the clients panicked".into()),
-    }
-}
-
-/// The next datagram, within the time that a busy machine may need.
-fn receive(server: &UdpSocket) -> Result<String, Box<dyn std::error::Error>> {
-    server.set_read_timeout(Some(std::time::Duration::from_secs(30)))?;
-    let mut buffer = [0; 64];
-    let (length, _): (usize, SocketAddr) = server.recv_from(&mut buffer).map_err(|error| {
-        if error.kind() == ErrorKind::WouldBlock { "nothing arrived".into() } else { error.to_string() }
-    })?;
-    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
 pub(crate) fn loopback_falls_back_to_generic_and_says_why() -> Outcome {

@@ -6,7 +6,10 @@ mod attaching;
 mod foreign;
 mod frames;
 mod judging;
+mod load;
 mod numbers;
+mod pinning;
+mod publishing;
 mod reporting;
 mod world;
 
@@ -61,6 +64,21 @@ fn main() {
             a_missing_interface_is_named,
             an_interface_without_ethernet_is_refused,
             nothing_is_attached_before_the_first_publication,
+        ][..],
+        &promises![pinning:
+            drops_go_on_without_a_card_and_the_next_one_goes_on_counting,
+            tables_of_another_version_are_replaced_without_a_packet_passing,
+            the_ports_of_a_new_card_are_guarded_and_not_those_of_the_last,
+            an_interface_that_is_not_wanted_any_more_is_detached,
+            a_mode_that_is_not_wanted_any_more_gives_way,
+            a_generic_program_is_taken_over_in_its_mode_and_auto_says_why,
+            a_list_keeps_its_counter_under_the_next_card,
+            pins_are_used_by_one_card_at_a_time,
+            pins_of_another_network_namespace_are_left_alone,
+            pins_outside_a_bpf_file_system_are_refused_with_the_remedy,
+        ][..],
+        &promises![publishing:
+            ten_thousand_publications_under_load_mistake_no_packet,
         ][..],
     ]
     .concat();
