@@ -7,7 +7,8 @@ use super::{ListSummary, Tier};
 impl Generation {
     /// For each list, in the order of [`Self::lists`], how many of its entries change no verdict, because another
     /// entry of the same or of a higher tier covers them. Of entries that are the same, one counts as needed: all
-    /// that are counted could be removed at once. Takes time in proportion to the entries.
+    /// that are counted could be removed at once. An observed list has no say where the default drops, so all of its
+    /// entries count. Takes time in proportion to the entries.
     pub fn overlaps(&self) -> Vec<usize> {
         let mut overlaps: Vec<usize> = self.lists().iter().map(|list| list.entries).collect();
         let tiers: Vec<Tier> = self.lists().iter().map(ListSummary::tier).collect();
