@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::content;
@@ -63,6 +63,17 @@ struct Header {
     sha256: String,
 }
 
+impl Header {
+    /// The digest of everything that is relied on, `text` with what the header says about it.
+    fn seal(&self, text: &[u8]) -> String {
+        let mut sealed = Context::new(&SHA256);
+        let Self { tier, list, entries, changed, .. } = self;
+        sealed.update(format!("{tier}\n{list}\n{entries}\n{changed}\n").as_bytes());
+        sealed.update(text);
+        hexadecimal(sealed.finish().as_ref())
+    }
+}
+
 impl Copies {
     /// The copies in the folder for state `state`, which is made when it is not there.
     pub(in super::super) fn open(state: &Path) -> io::Result<Self> {
@@ -92,7 +103,7 @@ impl Copies {
         let same = header.gatehouse_copy == FORM
             && header.tier == tier.name()
             && header.list == **name
-            && header.sha256 == sha256(&text);
+            && header.sha256 == header.seal(&text);
         let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(header.changed));
         match changed {
             Some(changed) if same => {
@@ -116,14 +127,15 @@ impl Copies {
 
     /// Writes `copy`, whole or not at all, unless it is there already.
     pub(super) fn write(&self, copy: &Copy) -> io::Result<()> {
-        let header = Header {
+        let mut header = Header {
             gatehouse_copy: FORM,
             tier: copy.tier.name().to_owned(),
             list: copy.name.to_string(),
             entries: copy.entries,
             changed: copy.changed.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
-            sha256: sha256(&copy.text),
+            sha256: String::new(),
         };
+        header.sha256 = header.seal(&copy.text);
         // A damaged one is replaced.
         if let Ok(Some(there)) = self.read(copy.tier, &copy.name, copy.text.len() as u64)
             && there.text == copy.text
@@ -158,14 +170,16 @@ impl Copies {
     /// Removes the copies of all lists but `lists`, and what was left half written.
     pub(super) fn retain(&self, lists: &BTreeSet<(Tier, Arc<str>)>) -> io::Result<()> {
         let wanted: BTreeSet<PathBuf> = lists.iter().map(|(tier, name)| self.path(*tier, name)).collect();
+        let mut result = Ok(());
         for entry in std::fs::read_dir(&self.folder)? {
             let path = entry?.path();
             let ours = path.to_str().is_some_and(|name| name.ends_with(COPY) || name.ends_with(FRESH));
             if ours && !wanted.contains(&path) {
-                std::fs::remove_file(&path)?;
+                // One that stays is no reason for the others to stay.
+                result = result.and(std::fs::remove_file(&path));
             }
         }
-        Ok(())
+        result
     }
 
     /// Where the copy of a list is: its name says what it is to people, its digest to us.
@@ -180,7 +194,11 @@ impl Copies {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes).as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
+    hexadecimal(digest(&SHA256, bytes).as_ref())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
         // Writing into a string does not fail.
         let _ = write!(text, "{byte:02x}");
         text
@@ -225,8 +243,7 @@ mod tests {
         copies.write(&good).expect("written");
         let path = copies.path(Tier::Deny, "a");
         let whole = std::fs::read(&path).expect("readable");
-        let header = whole.iter().position(|&byte| byte == b'\n').expect("a line");
-        for at in header..whole.len() {
+        for at in 0..whole.len() {
             let mut damaged = whole.clone();
             damaged[at] ^= 1;
             std::fs::write(&path, &damaged).expect("written");

@@ -84,10 +84,13 @@ impl Shared {
             let (next, lists, stop) = (queue.copies.pop_first(), queue.lists.take(), queue.stop);
             drop(queue);
             if let Some(lists) = lists.filter(|lists| *lists != known) {
-                if let Err(error) = copies.retain(&lists) {
-                    log::warn!("last good copies of lists that are gone cannot be removed: {error}");
+                match copies.retain(&lists) {
+                    Ok(()) => known = lists,
+                    // Tried again when lists change the next time.
+                    Err(error) => {
+                        log::warn!("last good copies of lists that are gone cannot be removed: {error}")
+                    }
                 }
-                known = lists;
             }
             match next {
                 Some((_, copy)) => {

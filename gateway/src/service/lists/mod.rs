@@ -11,7 +11,7 @@ mod status;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub(super) use self::copies::Copies;
@@ -136,7 +136,14 @@ impl Lists {
         let mut accepted = Accepted { list: name.to_string(), entries: 0, waits: false };
         // The same file can be a list of both tiers.
         for file in self.files.iter_mut().filter(|file| file.held.is_some() && file.list.name == name) {
-            accepted.entries = file.accept(&config.limits, self.keep, &mut refreshed)?;
+            match file.accept(&config.limits, self.keep, &mut refreshed) {
+                Ok(entries) => accepted.entries = entries,
+                Err(error) if !refreshed.changed => return Err(error),
+                // The other one is in force; this one stays held back.
+                Err(error) => {
+                    refreshed.diagnostics.push(Diagnostic::of_file(Path::new(&*name), error).warning())
+                }
+            }
         }
         Ok((accepted, refreshed))
     }
