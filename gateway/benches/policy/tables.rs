@@ -77,6 +77,7 @@ fn of(name: String, prefixes: Vec<IpNet>) -> Outcome<Tables> {
     let started = Instant::now();
     let generation = compiled(1, entries)?;
     let compile = started.elapsed();
+    verify(&name, &generation, &prefixes)?;
     let v4 = prefixes.first().is_none_or(|prefix| prefix.addr().is_ipv4());
     let listed: Vec<Source> = random()
         .map(|bits| {
@@ -95,6 +96,48 @@ fn of(name: String, prefixes: Vec<IpNet>) -> Outcome<Tables> {
         listed: lookups(&generation, &listed),
         any: lookups(&generation, &anywhere),
     })
+}
+
+/// Makes sure that the tables drop exactly the union of `prefixes`, at the borders of each of them.
+fn verify(name: &str, generation: &Generation, prefixes: &[IpNet]) -> Outcome<()> {
+    for v4 in [true, false] {
+        let family = prefixes.iter().filter(|prefix| prefix.addr().is_ipv4() == v4);
+        let mut ranges: Vec<(u128, u128)> =
+            family.map(|net| (bits(net.network()), bits(net.broadcast()))).collect();
+        ranges.sort_unstable();
+        // As plain as can be: no tree, no table, nothing shared with what is checked.
+        let mut union: Vec<(u128, u128)> = Vec::new();
+        for (first, last) in ranges.iter().copied() {
+            match union.last_mut() {
+                Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+                _ => union.push((first, last)),
+            }
+        }
+        let highest = if v4 { u128::from(u32::MAX) } else { u128::MAX };
+        for (first, last) in ranges {
+            for address in [first.saturating_sub(1), first, last, last.saturating_add(1).min(highest)] {
+                let at = union.partition_point(|(start, _)| *start <= address);
+                let listed = at > 0 && union[at - 1].1 >= address;
+                let address =
+                    if v4 { IpAddr::V4((address as u32).into()) } else { IpAddr::V6(address.into()) };
+                // An IPv4-mapped address is the IPv4 one.
+                if address.to_canonical() == address && generation.decide(address).is_drop() != listed {
+                    return Err(format!(
+                        "{name}: {address} is listed: {listed}, but the tables say otherwise"
+                    )
+                    .into());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_bits().into(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
 }
 
 /// The fastest of several runs over `sources`.
