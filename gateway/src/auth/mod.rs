@@ -10,6 +10,7 @@
 //! that it does not know stand twice and claims be absent unless told otherwise, and does not say
 //! by how much a token is late.
 
+mod authenticate;
 mod claims;
 mod issuer;
 mod judge;

@@ -218,7 +218,7 @@ async fn authorize(
     let route = snapshot.route_of(&opening).map_err(unrouted)?;
 
     let token = bearer(opening.authorization()).map_err(|rejection| Rejected::on(&route, rejection))?;
-    let judged = route.requirement.judge(&token, gate.now());
+    let judged = route.requirement.authenticate(&token, || gate.now()).await;
     let identity = judged.map_err(|rejection| Rejected::on(&route, rejection))?;
     let session = place.session((&identity.issuer, &identity.subject)).map_err(|reason| {
         debug_assert_eq!(reason.layer(), Layer::Limit);
