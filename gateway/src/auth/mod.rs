@@ -19,6 +19,7 @@ mod keys;
 mod provider;
 mod scopes;
 pub mod sign;
+mod standing;
 mod token;
 mod trace;
 

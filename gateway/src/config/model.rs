@@ -312,6 +312,12 @@ pub struct Limits {
     pub key_file: usize,
     /// Audit entries waiting for the journal; more are counted as lost.
     pub audit_queue: usize,
+    /// The longest time without a byte either way in a session; `None`: any.
+    pub idle_timeout: Option<Duration>,
+    /// The longest session; `None`: as long as its token is good.
+    pub session_lifetime: Option<Duration>,
+    /// From the Close frame of the gate until the connection is cut.
+    pub close_timeout: Duration,
     /// From the order to stop until open sessions are cut.
     pub drain_timeout: Duration,
 }
@@ -334,6 +340,9 @@ impl Default for Limits {
             policy_memory: 1024 * 1024 * 1024,
             key_file: 1024 * 1024,
             audit_queue: 8_192,
+            idle_timeout: None,
+            session_lifetime: None,
+            close_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
         }
     }

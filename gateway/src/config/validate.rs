@@ -368,6 +368,7 @@ impl<'a> Checker<'a> {
             (&form.remote_connect_timeout, &mut limits.remote_connect_timeout, Duration::from_millis(1)),
             (&form.remote_idle_timeout, &mut limits.remote_idle_timeout, Duration::from_millis(1)),
             (&form.remote_timeout, &mut limits.remote_timeout, Duration::from_millis(1)),
+            (&form.close_timeout, &mut limits.close_timeout, Duration::from_millis(1)),
             (&form.drain_timeout, &mut limits.drain_timeout, Duration::ZERO),
         ] {
             let Some(text) = given else { continue };
@@ -376,6 +377,19 @@ impl<'a> Checker<'a> {
                     self.fault(&text.span(), "nobody can be that fast: allow some seconds, such as \"10s\"");
                 }
                 *limit = duration;
+            }
+        }
+        for (given, limit) in [
+            (&form.idle_timeout, &mut limits.idle_timeout),
+            (&form.session_lifetime, &mut limits.session_lifetime),
+        ] {
+            let Some(text) = given else { continue };
+            *limit = self.duration(text);
+            if limit.is_some_and(|limit| limit < Duration::from_secs(1)) {
+                self.fault(
+                    &text.span(),
+                    "every session would end at once: allow a second or more, such as \"1h\"",
+                );
             }
         }
         limits

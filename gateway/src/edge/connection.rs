@@ -8,17 +8,19 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::Ends;
 use super::answer;
 use super::gate::Gate;
 use super::head::{Head, HeadError};
 use super::opening::Opening;
 use super::snapshot::Route;
+use super::tenure::Tenure;
 use crate::audit::{Entry, HandshakeId};
 use crate::auth::{Identity, bearer};
 use crate::rejection::http::RETRY;
 use crate::rejection::{Layer, Reason, Rejection};
 use crate::session::limits::{Place, SessionPlace};
-use crate::session::relay::{self, Ending};
+use crate::session::relay::{self, Ending, Moved, Session, Why};
 use crate::session::socket;
 use crate::session::upstream::{self, Upstream};
 
@@ -61,17 +63,19 @@ struct Admitted {
     identity: Identity,
     session: SessionPlace,
     upstream: Upstream,
+    /// The `Origin` of its page.
+    origin: Option<String>,
     /// What it sent before it was admitted.
     early: Vec<u8>,
 }
 
-/// Handles a connection until it ends, or `cut` cuts it.
+/// Handles a connection until it ends, or the gate ends it.
 pub(super) async fn handle(
     mut stream: TcpStream,
     client: SocketAddr,
     mut place: Place,
     gate: Arc<Gate>,
-    cut: CancellationToken,
+    Ends { stopping, cut }: Ends,
 ) {
     let id = gate.id();
     socket::prepare(&stream);
@@ -100,14 +104,44 @@ pub(super) async fn handle(
         }
     };
     place.decided();
-    let Admitted { route, identity: Identity { issuer, subject, .. }, session, upstream, early } = admitted;
-    gate.record(Entry::Admitted { id, client, route: route.path.clone(), subject: subject.clone(), issuer });
+    let Admitted { route, identity, session: seat, upstream, origin, early } = admitted;
+    let (path, subject) = (route.path.clone(), identity.subject.clone());
+    // A session must not keep the snapshot of its admission alive.
+    drop(route);
+    let issuer = identity.issuer.clone();
+    gate.record(Entry::Admitted { id, client, route: path.clone(), subject: subject.clone(), issuer });
     let start = Instant::now();
-    let Ending { why, bytes_up, bytes_down } = relay::run(stream, upstream, early, id, &cut).await;
+    let moved = Moved::default();
+    let tenure = Tenure { gate: Arc::clone(&gate), id, client, path: path.clone(), origin, identity };
+    let patience = gate.limits().close_timeout;
+    let session = Session { client: stream, upstream, early, id, patience };
+    let ending = relay::run(session, &moved, tenure.over(&moved, &stopping), &cut).await;
     let duration = start.elapsed();
-    drop((session, place));
-    let route = route.path.clone();
-    gate.record(Entry::Ended { id, client, route, subject, why, duration, bytes_up, bytes_down });
+    drop((seat, place));
+    let Ending { why, bytes_up, bytes_down, messages_up, messages_down } = ending;
+    let (why, rejection) = match why {
+        Why::Side(words) => (words, None),
+        Why::Cut => ("the gate stopped".to_owned(), None),
+        Why::Gate(farewell) => match farewell.rejection {
+            Some(rejection) => {
+                (format!("{}: {}", rejection.reason, rejection.reason.title()), Some(rejection))
+            }
+            None => ("the gate stopped".to_owned(), None),
+        },
+    };
+    gate.record(Entry::Ended {
+        id,
+        client,
+        route: path,
+        subject,
+        why,
+        rejection,
+        duration,
+        bytes_up,
+        bytes_down,
+        messages_up,
+        messages_down,
+    });
 }
 
 /// Turns a connection away that has no place: its address is denied, or a limit is reached.
@@ -186,7 +220,8 @@ async fn judge(
             }
             Rejected::on(&route, rejection)
         })?;
-    Ok(Some(Admitted { route, identity, session, upstream, early: opening.into_early() }))
+    let origin = opening.origin().map(str::to_owned);
+    Ok(Some(Admitted { route, identity, session, upstream, origin, early: opening.into_early() }))
 }
 
 async fn authorize(

@@ -250,6 +250,10 @@ registry! {
         "The token has expired",
         client: "Renew the token, then connect again.",
         operator: "Nothing to do unless the client cannot renew, or the clocks differ.";
+    ExpirySessionExpired = Expiry / "session_expired", 401, false,
+        "The token expired during the session",
+        client: "Renew the token before it expires, then connect again.",
+        operator: "Nothing to do unless sessions should last longer: let the issuer give tokens a longer life.";
 
     ScopeInsufficient = Scope / "insufficient_scope", 403, false,
         "The token does not have the scope that this route needs",
@@ -269,6 +273,14 @@ registry! {
         "Too many sessions of this subject",
         client: "Close sessions that you no longer need, then connect again.",
         operator: "Raise [limits] sessions_per_subject if the load is legitimate.";
+    LimitSessionIdle = Limit / "session_idle", 429, true,
+        "Nothing was sent in the session for too long",
+        client: "Connect again when there is something to say, or send pings.",
+        operator: "Raise [limits] idle_timeout if silence is legitimate.";
+    LimitSessionLifetime = Limit / "session_lifetime", 429, true,
+        "The session has lasted as long as it may",
+        client: "Connect again.",
+        operator: "Raise [limits] session_lifetime if longer sessions are legitimate.";
     LimitCapacity = Limit / "capacity", 503, true,
         "The gate is full",
         client: "Wait and try again; nothing needs to change on your side.",

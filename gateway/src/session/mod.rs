@@ -4,7 +4,10 @@
 pub mod answer;
 pub mod client;
 pub mod echo;
+pub mod farewell;
+pub mod frames;
 pub mod headers;
+pub mod life;
 pub mod limits;
 pub mod relay;
 pub mod request;
