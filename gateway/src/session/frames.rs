@@ -130,14 +130,13 @@ impl Frames {
     fn end_frame(&mut self) {
         let first = self.header[0];
         (self.known, self.inside) = (0, false);
-        match first & OPCODE {
-            CLOSE => self.closed = true,
-            CLOSE.. => {}
-            _ => {
-                self.fragmented = first & FINAL == 0;
-                self.messages += u64::from(!self.fragmented);
-            }
+        let opcode = first & OPCODE;
+        // RFC 6455 §5.2: from 8 on they are control frames, which no message holds.
+        if opcode < CLOSE {
+            self.fragmented = first & FINAL == 0;
+            self.messages += u64::from(!self.fragmented);
         }
+        self.closed |= opcode == CLOSE;
         if !self.fragmented {
             self.since = 0;
         }
