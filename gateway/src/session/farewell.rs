@@ -74,11 +74,13 @@ pub(super) async fn tell(
         let _ = upstream.try_write(&last);
     }
     let told = timeout(patience, async {
-        if complete(&mut *client, upstream, down, moved).await? && !down.frames.is_closed() {
-            client.write_all(&farewell.to_client()).await?;
+        if complete(&mut *client, upstream, down, moved).await? {
+            if !down.frames.is_closed() {
+                client.write_all(&farewell.to_client()).await?;
+            }
+            // RFC 6455 §7.1.1: the server closes first, and after both Close frames.
+            until_closed(&mut *client, up).await?;
         }
-        // RFC 6455 §7.1.1: the server closes first, and after both Close frames.
-        until_closed(&mut *client, up).await?;
         client.shutdown().await
     })
     .await;
@@ -102,6 +104,9 @@ async fn complete(
         moved.down.fetch_add(whole as u64, Ordering::Relaxed);
         return Ok(true);
     }
+    if down.frames.is_lost() {
+        return Ok(false);
+    }
     client.write_all(waiting).await?;
     moved.down.fetch_add(waiting.len() as u64, Ordering::Relaxed);
     let mut buffer = vec![0; CHUNK];
@@ -114,8 +119,8 @@ async fn complete(
         let sent = &buffer[..whole.unwrap_or(count)];
         client.write_all(sent).await?;
         moved.down.fetch_add(sent.len() as u64, Ordering::Relaxed);
-        if whole.is_some() {
-            return Ok(true);
+        if whole.is_some() || down.frames.is_lost() {
+            return Ok(whole.is_some());
         }
     }
 }

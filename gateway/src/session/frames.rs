@@ -63,6 +63,11 @@ impl Frames {
         if self.lost { None } else { count.checked_sub(since) }
     }
 
+    /// Whether something came that is no frame: no boundary will be found any more.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     /// Whether a Close frame has come.
     pub fn is_closed(&self) -> bool {
         self.closed

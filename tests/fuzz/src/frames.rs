@@ -45,7 +45,7 @@ impl Expected {
         let (mut at, mut fragmented) = (0_usize, false);
         loop {
             // tungstenite leaves it to its caller (RFC 6455 §5.2).
-            if matches!(stream[at..], [_, 127 | 255, 128.., _, _, _, _, _, _, _, ..]) {
+            if matches!(stream[at..], [_, 127 | 255, 128..=255, _, _, _, _, _, _, _, ..]) {
                 this.known = at;
                 return this;
             }

@@ -340,6 +340,12 @@ impl Peer {
         bytes
     }
 
+    /// Waits for the reset of the connection, before which nothing more comes.
+    pub(super) async fn is_reset(&mut self) {
+        let error = soon(self.stream.read_u8()).await.expect_err("a reset");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
     /// The answer, after which the gate closes.
     pub(super) async fn rejection(&mut self) -> Answer {
         let text = String::from_utf8(self.read_to_end().await).unwrap();
