@@ -124,6 +124,8 @@ pub(super) struct Route {
     pub(super) issuers: Spanned<Strings>,
     pub(super) scopes: Option<Spanned<Value>>,
     pub(super) origins: Option<Spanned<Strings>>,
+    pub(super) sessions: Option<Spanned<u64>>,
+    pub(super) handshake_rate: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -132,6 +134,9 @@ pub(super) struct Limits {
     pub(super) sessions: Option<Spanned<u64>>,
     pub(super) sessions_per_address: Option<Spanned<u64>>,
     pub(super) sessions_per_subject: Option<Spanned<u64>>,
+    pub(super) handshake_rate: Option<Spanned<u64>>,
+    pub(super) handshake_rate_per_address: Option<Spanned<u64>>,
+    pub(super) handshake_rate_per_subject: Option<Spanned<u64>>,
     pub(super) request_head: Option<Spanned<u64>>,
     pub(super) request_headers: Option<Spanned<u64>>,
     pub(super) handshake_timeout: Option<Spanned<String>>,

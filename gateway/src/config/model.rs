@@ -257,6 +257,17 @@ pub struct Route {
     /// Origins of pages that may connect; `None`: any. Requests without an Origin header are not
     /// from pages and pass.
     pub origins: Option<Vec<String>>,
+    /// How much it carries.
+    pub limits: RouteLimits,
+}
+
+/// The limits of one route, besides those of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteLimits {
+    /// Open sessions; `None`: as many as there are in all.
+    pub sessions: Option<usize>,
+    /// Handshakes a second; 0: any number.
+    pub handshake_rate: u32,
 }
 
 /// A `ws://` upstream.
@@ -288,6 +299,12 @@ pub struct Limits {
     pub sessions_per_address: usize,
     /// Open sessions of one subject of one issuer.
     pub sessions_per_subject: usize,
+    /// Handshakes a second in all; 0: any number.
+    pub handshake_rate: u32,
+    /// Handshakes a second of one address (IPv6: of one /64); 0: any number.
+    pub handshake_rate_per_address: u32,
+    /// Handshakes a second of one subject of one issuer; 0: any number.
+    pub handshake_rate_per_subject: u32,
     /// Bytes of a request head.
     pub request_head: usize,
     /// Headers of a request.
@@ -328,6 +345,9 @@ impl Default for Limits {
             sessions: 8_192,
             sessions_per_address: 1_024,
             sessions_per_subject: 1_024,
+            handshake_rate: 0,
+            handshake_rate_per_address: 1_000,
+            handshake_rate_per_subject: 0,
             request_head: 16 * 1024,
             request_headers: 100,
             handshake_timeout: Duration::from_secs(10),

@@ -335,6 +335,19 @@ impl<'a> Checker<'a> {
         protect
     }
 
+    /// A number a second; 0, which is also that of no number: any.
+    pub(super) fn rate(&mut self, given: Option<&Spanned<u64>>) -> u32 {
+        const MOST: u64 = 10_000_000;
+        let Some(value) = given else { return 0 };
+        if *value.get_ref() > MOST {
+            self.fault(
+                &value.span(),
+                format!("a rate is a number a second up to {MOST}, or 0 for any number"),
+            );
+        }
+        u32::try_from(*value.get_ref()).unwrap_or(0)
+    }
+
     fn limits(&mut self, form: &form::Limits) -> Limits {
         let mut limits = Limits::default();
         let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
@@ -357,6 +370,15 @@ impl<'a> Checker<'a> {
                     self.fault(&value.span(), message);
                 }
                 *limit = size(*value.get_ref());
+            }
+        }
+        for (given, limit) in [
+            (&form.handshake_rate, &mut limits.handshake_rate),
+            (&form.handshake_rate_per_address, &mut limits.handshake_rate_per_address),
+            (&form.handshake_rate_per_subject, &mut limits.handshake_rate_per_subject),
+        ] {
+            if given.is_some() {
+                *limit = self.rate(given.as_ref());
             }
         }
         if let Some(value) = &form.list_size {

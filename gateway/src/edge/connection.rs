@@ -19,7 +19,7 @@ use crate::audit::{Entry, HandshakeId};
 use crate::auth::{Identity, bearer};
 use crate::rejection::http::RETRY;
 use crate::rejection::{Layer, Reason, Rejection};
-use crate::session::limits::{Place, SessionPlace};
+use crate::session::limits::{Excess, Place, SessionPlace};
 use crate::session::relay::{self, Ending, Moved, Session, Why};
 use crate::session::socket;
 use crate::session::upstream::{self, Upstream};
@@ -252,12 +252,15 @@ async fn authorize(
     let opening = Opening::judge(head, limits.request_headers).map_err(unrouted)?;
     let route = snapshot.route_of(&opening).map_err(unrouted)?;
 
+    let excess = |excess: Excess| Rejected::on(&route, Box::new(excess.rejection()));
+    place.ask(&route.path, &route.limits).map_err(excess)?;
+
     let token = bearer(opening.authorization()).map_err(|rejection| Rejected::on(&route, rejection))?;
     let judged = route.requirement.authenticate(&token, || gate.now()).await;
     let identity = judged.map_err(|rejection| Rejected::on(&route, rejection))?;
-    let session = place.session((&identity.issuer, &identity.subject)).map_err(|reason| {
-        debug_assert_eq!(reason.layer(), Layer::Limit);
-        let mut rejection = Rejection::new(reason).retry_after(RETRY);
+    let subject = (identity.issuer.as_str(), identity.subject.as_str());
+    let session = place.session(subject, &route.path, &route.limits).map_err(|excess| {
+        let mut rejection = excess.rejection();
         rejection.issuer = Some(identity.issuer.clone());
         rejection.subject = Some(identity.subject.clone());
         Rejected::on(&route, Box::new(rejection))

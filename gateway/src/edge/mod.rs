@@ -21,9 +21,6 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::rejection::Rejection;
-use crate::rejection::http::RETRY;
-
 pub use gate::{Gate, Sources};
 pub use snapshot::{Route, Snapshot};
 
@@ -77,8 +74,8 @@ pub async fn serve(listener: TcpListener, gate: Arc<Gate>, stop: CancellationTok
                     Ok(place) => {
                         connections.spawn(connection::handle(stream, client, place, gate, ends.clone()));
                     }
-                    Err(reason) => {
-                        let rejection = Box::new(Rejection::new(reason).retry_after(RETRY));
+                    Err(excess) => {
+                        let rejection = Box::new(excess.rejection());
                         connections.spawn(connection::turn_away(
                             stream,
                             client,

@@ -273,6 +273,26 @@ registry! {
         "Too many sessions of this subject",
         client: "Close sessions that you no longer need, then connect again.",
         operator: "Raise [limits] sessions_per_subject if the load is legitimate.";
+    LimitRouteSessions = Limit / "route_sessions", 429, true,
+        "Too many sessions on this route",
+        client: "Wait and try again; nothing needs to change on your side.",
+        operator: "Raise the route's sessions if it can carry more.";
+    LimitAddressRate = Limit / "address_rate", 429, true,
+        "Too many handshakes a second from this address",
+        client: "Wait as long as Retry-After says, and connect less often, with growing and random pauses.",
+        operator: "Raise [limits] handshake_rate_per_address if the load is legitimate, such as that of many clients behind one address.";
+    LimitSubjectRate = Limit / "subject_rate", 429, true,
+        "Too many handshakes a second of this subject",
+        client: "Wait as long as Retry-After says, and connect less often, with growing and random pauses.",
+        operator: "Raise [limits] handshake_rate_per_subject if the load is legitimate.";
+    LimitRouteRate = Limit / "route_rate", 429, true,
+        "Too many handshakes a second on this route",
+        client: "Wait as long as Retry-After says, then try again; nothing needs to change on your side.",
+        operator: "Raise the route's handshake_rate if it can carry more.";
+    LimitRate = Limit / "rate", 503, true,
+        "Too many handshakes a second in all",
+        client: "Wait as long as Retry-After says, then try again; nothing needs to change on your side.",
+        operator: "Raise [limits] handshake_rate if this host can carry more.";
     LimitSessionIdle = Limit / "session_idle", 429, true,
         "Nothing was sent in the session for too long",
         client: "Connect again when there is something to say, or send pings.",

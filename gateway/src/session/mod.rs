@@ -9,6 +9,7 @@ pub mod frames;
 pub mod headers;
 pub mod life;
 pub mod limits;
+pub mod rates;
 pub mod relay;
 pub mod request;
 pub mod socket;

@@ -127,6 +127,7 @@ impl Scene {
             issuers: vec!["main".to_owned()],
             scopes: ScopeRule::All(vec!["chat:read".to_owned()]),
             origins: origins.map(|all| all.iter().map(|one| (*one).to_owned()).collect()),
+            limits: config::RouteLimits::default(),
         };
         let routes = vec![
             route("/chat", port, None, None),
