@@ -81,7 +81,7 @@ pub(super) async fn handle(
     socket::prepare(&stream);
     // Boxed, so that the room it needs is given back before the session begins.
     let judged = tokio::select! {
-        judged = Box::pin(judge(&stream, client, id, &place, &gate)) => judged,
+        judged = Box::pin(judge(&mut stream, client, id, &place, &gate)) => judged,
         () = cut.cancelled() => {
             let rejection = Rejection::new(Reason::LimitCapacity).detail("The gate is stopping.").retry_after(RETRY);
             let rejected = Rejected::new(Box::new(rejection));
@@ -114,7 +114,7 @@ pub(super) async fn handle(
     let moved = Moved::default();
     let tenure = Tenure { gate: Arc::clone(&gate), id, client, path: path.clone(), origin, identity };
     let patience = gate.limits().close_timeout;
-    let session = Session { client: stream, upstream, early, id, patience };
+    let session = Session { client: stream.into(), upstream, early, id, patience };
     let ending = relay::run(session, &moved, tenure.over(&moved, &stopping), &cut).await;
     let duration = start.elapsed();
     drop((seat, place));
@@ -199,7 +199,7 @@ async fn reject(
 /// Takes a connection through all layers, in the order of the registry. `None`: the client left
 /// before it had asked for anything.
 async fn judge(
-    stream: &TcpStream,
+    stream: &mut TcpStream,
     client: SocketAddr,
     id: HandshakeId,
     place: &Place,
@@ -225,7 +225,7 @@ async fn judge(
 }
 
 async fn authorize(
-    stream: &TcpStream,
+    stream: &mut TcpStream,
     client: SocketAddr,
     id: HandshakeId,
     place: &Place,
