@@ -210,9 +210,10 @@ async fn judge(
     };
     let Authorized { opening, route, identity, session } = authorized;
     let deadline = gate.limits().upstream_timeout;
-    let opened = timeout(deadline, upstream::open(&route.upstream, &opening, &identity, client, id)).await;
+    let opened =
+        timeout(deadline, upstream::open(&route.upstreams, deadline, &opening, &identity, client, id)).await;
     let upstream =
-        opened.unwrap_or_else(|_| Err(upstream::timed_out(&route.upstream))).map_err(|mut rejection| {
+        opened.unwrap_or_else(|_| Err(upstream::timed_out(&route.upstreams))).map_err(|mut rejection| {
             rejection.issuer = Some(identity.issuer.clone());
             rejection.subject = Some(identity.subject.clone());
             if rejection.reason.retryable() {

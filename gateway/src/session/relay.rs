@@ -88,7 +88,7 @@ pub async fn run(
     cut: &CancellationToken,
 ) -> Ending {
     let Session { mut client, upstream, early, id, patience } = session;
-    let Upstream { stream, answer, rest } = upstream;
+    let Upstream { stream, answer, rest, seat: _seat } = upstream;
     let accepted = answer.accept(id);
     let greeted = tokio::select! {
         greeted = client.write_all(&accepted) => greeted.map_err(|error| Why::Side(Side::Client.broke(&error))),

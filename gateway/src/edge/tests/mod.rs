@@ -4,6 +4,7 @@ mod admission;
 mod answers;
 mod handshake;
 mod limits;
+mod pool;
 mod relay;
 mod scene;
 mod tenure;
