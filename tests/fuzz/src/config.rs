@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use gateway::config::{Config, Diagnostic, ListFiles, Ports, ScopeRule, may_be_asked, parse};
+use gateway::config::{Config, Diagnostic, ListFiles, Ports, Place, ScopeRule, may_be_asked, parse};
 
 pub(crate) fn run(input: &[u8]) {
     // `load` refuses other files before it parses them.
@@ -43,9 +43,16 @@ fn is_valid(config: &Config) {
         assert!(!(scopes.is_empty() && matches!(route.scopes, ScopeRule::Any(_))));
         // A `scope-token` of RFC 6749 §3.3 has no blank, which would make it two.
         assert!(scopes.iter().all(|scope| !scope.is_empty() && !scope.contains(' ')), "{route:?}");
-        let host = &route.upstream.host;
-        assert!(!host.is_empty() && !host.contains(char::is_whitespace), "{route:?}");
-        assert!(route.upstream.path.as_ref().is_none_or(|path| path.starts_with('/')), "{route:?}");
+        assert!(!route.upstreams.is_empty(), "{route:?}");
+        for upstream in &route.upstreams {
+            match &upstream.place {
+                Place::Tcp { host, .. } => {
+                    assert!(!host.is_empty() && !host.contains(char::is_whitespace), "{route:?}");
+                }
+                Place::Unix(path) => assert!(path.is_absolute(), "{route:?}"),
+            }
+            assert!(upstream.path.as_ref().is_none_or(|path| path.starts_with('/')), "{route:?}");
+        }
     }
     for issuer in &config.issuers {
         assert!(!issuer.algorithms.is_empty() && !issuer.audience.is_empty(), "{issuer:?}");
