@@ -17,6 +17,7 @@ mod judge;
 mod jws;
 mod keys;
 mod provider;
+mod rules;
 mod scopes;
 pub mod sign;
 mod standing;
@@ -30,7 +31,7 @@ pub use issuer::{Authenticator, Issuer, Requirement};
 pub use judge::Identity;
 pub use keys::{KeySet, Loaded};
 pub use token::{MAX_TOKEN, Token, bearer};
-pub use trace::{Check, Explanation};
+pub use trace::{Check, Contents, Explanation, Step};
 
 /// Text that a stranger wrote, for a note or a message: quoted, escaped and short.
 fn excerpt(text: &str) -> String {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use gateway::config::{Config, Diagnostic, ListFiles, Ports, Place, ScopeRule, may_be_asked, parse};
+use gateway::config::{Config, Diagnostic, ListFiles, Place, Ports, ScopeRule, may_be_asked, parse};
 
 pub(crate) fn run(input: &[u8]) {
     // `load` refuses other files before it parses them.
