@@ -19,6 +19,7 @@ mod keys;
 mod provider;
 mod scopes;
 pub mod sign;
+pub mod sources;
 mod token;
 mod trace;
 

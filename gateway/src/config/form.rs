@@ -124,6 +124,12 @@ pub(super) struct Route {
     pub(super) issuers: Spanned<Strings>,
     pub(super) scopes: Option<Spanned<Value>>,
     pub(super) origins: Option<Spanned<Strings>>,
+    pub(super) subprotocol_prefix: Option<Spanned<String>>,
+    pub(super) cookie: Option<Spanned<String>>,
+    pub(super) tickets: Option<Spanned<bool>>,
+    pub(super) query: Option<Spanned<bool>>,
+    pub(super) first_message: Option<Spanned<bool>>,
+    pub(super) subprotocols: Option<Spanned<Strings>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -135,6 +141,8 @@ pub(super) struct Limits {
     pub(super) request_head: Option<Spanned<u64>>,
     pub(super) request_headers: Option<Spanned<u64>>,
     pub(super) handshake_timeout: Option<Spanned<String>>,
+    pub(super) first_message_timeout: Option<Spanned<String>>,
+    pub(super) first_message_size: Option<Spanned<u64>>,
     pub(super) upstream_timeout: Option<Spanned<String>>,
     pub(super) list_size: Option<Spanned<u64>>,
     pub(super) remote_connect_timeout: Option<Spanned<String>>,

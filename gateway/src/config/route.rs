@@ -6,6 +6,7 @@ use toml::{Spanned, Value};
 
 use super::form::{self, Strings};
 use super::model::{Issuer, Route, ScopeRule, Upstream};
+use super::token_sources;
 use super::validate::Checker;
 
 pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers: &[Issuer]) -> Vec<Route> {
@@ -17,6 +18,7 @@ pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers:
         issuer_names(checker, &form.issuers, issuers);
         let upstream = upstream(checker, &form.upstream);
         let scopes = scopes(checker, form.scopes.as_ref());
+        let sources = token_sources::check(checker, &form);
         let origins = form.origins.map(|origins| self::origins(checker, &origins));
         let (Some(upstream), Some(scopes)) = (upstream, scopes) else {
             continue;
@@ -27,6 +29,7 @@ pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers:
             issuers: form.issuers.into_inner().into_iter().map(Spanned::into_inner).collect(),
             scopes,
             origins,
+            sources,
         });
     }
     routes

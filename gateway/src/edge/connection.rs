@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
@@ -9,16 +10,18 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::answer;
+use super::first_message::{self, Heard};
 use super::gate::Gate;
 use super::head::{Head, HeadError};
 use super::opening::Opening;
 use super::snapshot::Route;
 use crate::audit::{Entry, HandshakeId};
-use crate::auth::{Identity, bearer};
+use crate::auth::Identity;
+use crate::auth::sources::{self, Presented, Source};
 use crate::rejection::http::RETRY;
 use crate::rejection::{Layer, Reason, Rejection};
 use crate::session::limits::{Place, SessionPlace};
-use crate::session::relay::{self, Ending};
+use crate::session::relay::{self, Ending, Greetings};
 use crate::session::socket;
 use crate::session::upstream::{self, Upstream};
 
@@ -52,17 +55,20 @@ struct Authorized {
     opening: Opening,
     route: Arc<Route>,
     identity: Identity,
+    source: Source,
     session: SessionPlace,
+    /// Its first message, when its session was opened for that.
+    greetings: Option<Greetings>,
 }
 
 /// A client that has its session.
 struct Admitted {
     route: Arc<Route>,
     identity: Identity,
+    source: Source,
     session: SessionPlace,
     upstream: Upstream,
-    /// What it sent before it was admitted.
-    early: Vec<u8>,
+    greetings: Greetings,
 }
 
 /// Handles a connection until it ends, or `cut` cuts it.
@@ -75,14 +81,16 @@ pub(super) async fn handle(
 ) {
     let id = gate.id();
     socket::prepare(&stream);
+    // Whether its session is open, so that it is told by a close frame why it ends.
+    let opened = AtomicBool::new(false);
     // Boxed, so that the room it needs is given back before the session begins.
     let judged = tokio::select! {
-        judged = Box::pin(judge(&stream, client, id, &place, &gate)) => judged,
+        judged = Box::pin(judge(&mut stream, client, id, &place, &gate, &opened)) => judged,
         () = cut.cancelled() => {
             let rejection = Rejection::new(Reason::LimitCapacity).detail("The gate is stopping.").retry_after(RETRY);
             let rejected = Rejected::new(Box::new(rejection));
             // It is recorded at once; the answer gets what time there is.
-            let _ = timeout(FAREWELL, reject(&mut stream, client, id, rejected, &gate)).await;
+            let _ = timeout(FAREWELL, reject(&mut stream, client, id, rejected, &gate, &opened)).await;
             return;
         }
     };
@@ -93,17 +101,19 @@ pub(super) async fn handle(
             // A client that reads its answer slowly has no undecided handshake any more.
             place.decided();
             tokio::select! {
-                () = Box::pin(reject(&mut stream, client, id, rejected, &gate)) => {}
+                () = Box::pin(reject(&mut stream, client, id, rejected, &gate, &opened)) => {}
                 () = cut.cancelled() => {}
             }
             return;
         }
     };
     place.decided();
-    let Admitted { route, identity: Identity { issuer, subject, .. }, session, upstream, early } = admitted;
-    gate.record(Entry::Admitted { id, client, route: route.path.clone(), subject: subject.clone(), issuer });
+    let Admitted { route, identity: Identity { issuer, subject, .. }, source, session, upstream, greetings } =
+        admitted;
+    let path = route.path.clone();
+    gate.record(Entry::Admitted { id, client, route: path, subject: subject.clone(), issuer, source });
     let start = Instant::now();
-    let Ending { why, bytes_up, bytes_down } = relay::run(stream, upstream, early, id, &cut).await;
+    let Ending { why, bytes_up, bytes_down } = relay::run(stream, upstream, greetings, &cut).await;
     let duration = start.elapsed();
     drop((session, place));
     let route = route.path.clone();
@@ -155,26 +165,32 @@ async fn reject(
     id: HandshakeId,
     rejected: Rejected,
     gate: &Gate,
+    opened: &AtomicBool,
 ) {
     let Rejected { route, rejection, head_only } = rejected;
     let route = route.map(|route| route.path.clone());
     gate.record(Entry::Rejected { id, client, route, rejection: rejection.clone() });
-    answer::send(stream, &rejection, id, head_only, gate.now()).await;
+    if opened.load(Ordering::Relaxed) {
+        answer::send_close(stream, &rejection, id).await;
+    } else {
+        answer::send(stream, &rejection, id, head_only, gate.now()).await;
+    }
 }
 
 /// Takes a connection through all layers, in the order of the registry. `None`: the client left
 /// before it had asked for anything.
 async fn judge(
-    stream: &TcpStream,
+    stream: &mut TcpStream,
     client: SocketAddr,
     id: HandshakeId,
     place: &Place,
     gate: &Gate,
+    opened: &AtomicBool,
 ) -> Result<Option<Admitted>, Rejected> {
-    let Some(authorized) = authorize(stream, client, id, place, gate).await? else {
+    let Some(authorized) = authorize(stream, client, id, place, gate, opened).await? else {
         return Ok(None);
     };
-    let Authorized { opening, route, identity, session } = authorized;
+    let Authorized { mut opening, route, identity, source, session, greetings } = authorized;
     let deadline = gate.limits().upstream_timeout;
     let opened = timeout(deadline, upstream::open(&route.upstream, &opening, &identity, client, id)).await;
     let upstream =
@@ -186,15 +202,20 @@ async fn judge(
             }
             Rejected::on(&route, rejection)
         })?;
-    Ok(Some(Admitted { route, identity, session, upstream, early: opening.into_early() }))
+    let greetings = greetings.unwrap_or_else(|| Greetings {
+        to_client: upstream.answer.accept(id),
+        to_upstream: opening.take_early(),
+    });
+    Ok(Some(Admitted { route, identity, source, session, upstream, greetings }))
 }
 
 async fn authorize(
-    stream: &TcpStream,
+    stream: &mut TcpStream,
     client: SocketAddr,
     id: HandshakeId,
     place: &Place,
     gate: &Gate,
+    opened: &AtomicBool,
 ) -> Result<Option<Authorized>, Rejected> {
     let limits = gate.limits();
     let head = timeout(limits.handshake_timeout, Head::read(stream, limits.request_head)).await;
@@ -214,12 +235,29 @@ async fn authorize(
     if let Some(rule) = snapshot.observed(client.ip()) {
         gate.record(Entry::ObservedAtGateway { id, client, rule });
     }
-    let opening = Opening::judge(head, limits.request_headers).map_err(unrouted)?;
+    let mut opening = Opening::judge(head, limits.request_headers).map_err(unrouted)?;
     let route = snapshot.route_of(&opening).map_err(unrouted)?;
 
-    let token = bearer(opening.authorization()).map_err(|rejection| Rejected::on(&route, rejection))?;
+    let on_route = |rejection| Rejected::on(&route, rejection);
+    let (source, token, greetings) =
+        match sources::take(opening.carriers(), &route.sources).map_err(on_route)? {
+            Some((source, Presented::Token(token))) => (source, token, None),
+            Some((source, Presented::Ticket(_))) => {
+                let rejection =
+                    Rejection::new(Reason::CredentialsMissing).detail("The ticket is not known here.");
+                return Err(on_route(sources::of(source, Box::new(rejection))));
+            }
+            None if route.sources.first_message => {
+                let heard = first_message::hear(stream, &mut opening, &route.sources, id, gate, opened).await;
+                let Some(Heard { token, greetings }) = heard.map_err(on_route)? else {
+                    return Ok(None);
+                };
+                (Source::FirstMessage, token, Some(greetings))
+            }
+            None => return Err(on_route(sources::missing(&route.sources))),
+        };
     let judged = route.requirement.authenticate(&token, || gate.now()).await;
-    let identity = judged.map_err(|rejection| Rejected::on(&route, rejection))?;
+    let identity = judged.map_err(|rejection| on_route(sources::of(source, rejection)))?;
     let session = place.session((&identity.issuer, &identity.subject)).map_err(|reason| {
         debug_assert_eq!(reason.layer(), Layer::Limit);
         let mut rejection = Rejection::new(reason).retry_after(RETRY);
@@ -227,5 +265,5 @@ async fn authorize(
         rejection.subject = Some(identity.subject.clone());
         Rejected::on(&route, Box::new(rejection))
     })?;
-    Ok(Some(Authorized { opening, route, identity, session }))
+    Ok(Some(Authorized { opening, route, identity, source, session, greetings }))
 }

@@ -92,6 +92,12 @@ impl Gate {
         HandshakeId::new((self.sources.random)())
     }
 
+    /// Masks one frame to an upstream (RFC 6455 §5.3).
+    pub(super) fn mask(&self) -> [u8; 4] {
+        let [a, b, c, d, ..] = (self.sources.random)();
+        [a, b, c, d]
+    }
+
     pub(super) fn record(&self, entry: Entry) {
         self.audit.record(entry);
     }

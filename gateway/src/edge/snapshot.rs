@@ -27,6 +27,8 @@ pub struct Route {
     pub upstream: config::Upstream,
     /// What a token must be.
     pub requirement: Requirement,
+    /// Where its clients put their tokens.
+    pub sources: config::TokenSources,
     origins: Option<Vec<String>>,
 }
 
@@ -42,6 +44,7 @@ impl Snapshot {
                 path: route.path.clone(),
                 upstream: route.upstream.clone(),
                 requirement: authenticator.requirement(route),
+                sources: route.sources.clone(),
                 origins: route.origins.clone(),
             };
             (route.path.clone(), Arc::new(ready))

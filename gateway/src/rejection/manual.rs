@@ -10,8 +10,9 @@ pub fn manual() -> String {
         "# Why was I rejected?\n\n\
          Every client that Gatehouse turns away is told the layer that rejected it and the reason. \
          This page lists them all, in the order of the checks. It is printed by `gatehouse reasons`.\n\n\
-         Close codes are reserved for sessions that the gate ends. It ends none by itself so far: a \
-         session that was admitted outlives its token.\n",
+         A close code is what a client gets whose session is open already, on a route with \
+         `first_message`; the reason of the close frame is the text of the header. Other sessions are not \
+         ended by the gate so far: a session that was admitted outlives its token.\n",
     );
     for layer in Layer::ALL {
         // Writing to a string does not fail.

@@ -1,5 +1,6 @@
 //! Rejections: the registry of layers and reasons, and its renderings.
 
+mod close;
 pub mod http;
 mod manual;
 mod message_id;
@@ -7,6 +8,7 @@ mod registry;
 
 use std::time::Duration;
 
+pub use close::close;
 pub use manual::manual;
 pub use message_id::message_id;
 pub use registry::{Layer, Reason};
@@ -30,6 +32,8 @@ pub struct Rejection {
     pub scope: Option<String>,
     /// The configured name of the issuer that the token claims, once it is known.
     pub issuer: Option<String>,
+    /// Where the token stood, for the journal.
+    pub source: Option<crate::auth::sources::Source>,
     /// The token's subject, only when its signature was verified.
     pub subject: Option<String>,
     /// The address rule that decided, for the layer `firewall`.
@@ -48,6 +52,7 @@ impl Rejection {
             retry_after: None,
             scope: None,
             issuer: None,
+            source: None,
             subject: None,
             rule: None,
             upstream_status: None,

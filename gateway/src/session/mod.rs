@@ -4,6 +4,7 @@
 pub mod answer;
 pub mod client;
 pub mod echo;
+pub mod frames;
 pub mod headers;
 pub mod limits;
 pub mod relay;

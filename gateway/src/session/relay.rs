@@ -14,8 +14,7 @@ use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::upstream::{Answer, Upstream};
-use crate::audit::HandshakeId;
+use super::upstream::Upstream;
 
 /// Once one side has ended its half, the other may go on as long as it sends something within
 /// this time.
@@ -41,6 +40,15 @@ pub struct Ending {
     pub bytes_down: u64,
 }
 
+/// What both sides hear first.
+#[derive(Debug)]
+pub struct Greetings {
+    /// What the gate says to the client.
+    pub to_client: Vec<u8>,
+    /// What the client sent before it was admitted.
+    pub to_upstream: Vec<u8>,
+}
+
 /// Bytes that have arrived in the buffers of the kernel.
 #[derive(Debug, Default)]
 struct Moved {
@@ -48,21 +56,20 @@ struct Moved {
     down: AtomicU64,
 }
 
-/// Accepts the client's handshake and relays until either side ends, or `cut` cuts.
+/// Greets both sides and relays until either ends, or `cut` cuts.
 ///
 /// Only now, when the upstream has validly accepted, is anything sent on that the client sent
 /// early.
 pub async fn run(
     mut client: TcpStream,
     upstream: Upstream,
-    early: Vec<u8>,
-    id: HandshakeId,
+    greetings: Greetings,
     cut: &CancellationToken,
 ) -> Ending {
-    let Upstream { mut stream, answer, rest } = upstream;
+    let Upstream { mut stream, rest, .. } = upstream;
     let moved = Moved::default();
     let session = async {
-        match greet(&mut client, &mut stream, (answer, rest), early, id, &moved).await {
+        match greet(&mut client, &mut stream, greetings, rest, &moved).await {
             Ok(()) => both_ways(&mut client, &mut stream, &moved).await,
             Err(why) => why,
         }
@@ -78,16 +85,15 @@ pub async fn run(
 async fn greet(
     client: &mut TcpStream,
     upstream: &mut TcpStream,
-    (answer, rest): (Answer, Vec<u8>),
-    early: Vec<u8>,
-    id: HandshakeId,
+    Greetings { to_client, to_upstream }: Greetings,
+    rest: Vec<u8>,
     moved: &Moved,
 ) -> Result<(), String> {
-    let down = [answer.accept(id).as_slice(), &rest].concat();
+    let down = [to_client.as_slice(), &rest].concat();
     client.write_all(&down).await.map_err(|error| Side::Client.broke(&error))?;
     moved.down.fetch_add(rest.len() as u64, Ordering::Relaxed);
-    upstream.write_all(&early).await.map_err(|error| Side::Upstream.broke(&error))?;
-    moved.up.fetch_add(early.len() as u64, Ordering::Relaxed);
+    upstream.write_all(&to_upstream).await.map_err(|error| Side::Upstream.broke(&error))?;
+    moved.up.fetch_add(to_upstream.len() as u64, Ordering::Relaxed);
     Ok(())
 }
 

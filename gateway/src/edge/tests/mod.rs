@@ -2,8 +2,10 @@
 
 mod admission;
 mod answers;
+mod first_message;
 mod handshake;
 mod limits;
 mod relay;
 mod scene;
+mod sources;
 mod upstreams;

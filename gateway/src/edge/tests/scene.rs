@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::{AuditSink, Entry};
 use crate::auth::sign::{Claims, SigningKey};
 use crate::auth::{Authenticator, Issuer, KeySet};
-use crate::config::{self, KeySource, Limits, ScopeRule};
+use crate::config::{self, KeySource, Limits, ScopeRule, TokenSources};
 use crate::edge::{Gate, Snapshot, Sources, serve};
 use crate::policy::{self, Generation, ListEntry, PolicyInput, SourceTable, Tier, Verdict};
 use crate::rejection::Rejection;
@@ -111,6 +111,7 @@ impl Scene {
             issuers: vec!["main".to_owned()],
             scopes: ScopeRule::All(vec!["chat:read".to_owned()]),
             origins: origins.map(|all| all.iter().map(|one| (*one).to_owned()).collect()),
+            sources: TokenSources::default(),
         };
         let routes = vec![
             route("/chat", port, None, None),
@@ -147,6 +148,14 @@ impl Scene {
     /// Puts another address policy in force.
     pub(super) fn swap(&self, policy: Option<Generation>) {
         self.snapshot(Arc::clone(&self.keys), policy);
+    }
+
+    /// Takes tokens from these places on all routes.
+    pub(super) fn take_tokens_from(&mut self, sources: &TokenSources) {
+        for route in &mut self.routes {
+            route.sources = sources.clone();
+        }
+        self.swap(None);
     }
 
     /// Takes the issuer's keys away.
