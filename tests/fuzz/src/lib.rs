@@ -8,12 +8,14 @@
 mod answer;
 mod captures;
 mod config;
+mod first_message;
 mod handshake;
 mod keys;
 mod lists;
 mod naive;
 mod packets;
 mod policy;
+mod sources;
 mod token;
 mod unpack;
 
@@ -29,7 +31,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "lists", corpus: "lists", run: lists::run },
     Target { name: "policy", corpus: "lists", run: policy::run },
     Target { name: "unpack", corpus: "archives", run: unpack::run },
@@ -39,6 +41,8 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "handshake", corpus: "handshake", run: handshake::run },
     Target { name: "token", corpus: "token", run: token::run },
     Target { name: "keys", corpus: "keys", run: keys::run },
+    Target { name: "sources", corpus: "handshake", run: sources::run },
+    Target { name: "first_message", corpus: "first_message", run: first_message::run },
     Target { name: "answer", corpus: "answer", run: answer::run },
 ];
 
