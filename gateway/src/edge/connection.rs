@@ -200,7 +200,7 @@ async fn judge(
             if rejection.reason.retryable() {
                 rejection.retry_after = Some(RETRY);
             }
-            Rejected::on(&route, rejection)
+            Rejected::on(&route, sources::of(source, rejection))
         })?;
     let greetings = greetings.unwrap_or_else(|| Greetings {
         to_client: upstream.answer.accept(id),
@@ -236,34 +236,38 @@ async fn authorize(
         gate.record(Entry::ObservedAtGateway { id, client, rule });
     }
     let mut opening = Opening::judge(head, limits.request_headers).map_err(unrouted)?;
-    let route = snapshot.route_of(&opening).map_err(unrouted)?;
-
-    let on_route = |rejection| Rejected::on(&route, rejection);
-    let (source, token, greetings) =
-        match sources::take(opening.carriers(), &route.sources).map_err(on_route)? {
-            Some((source, Presented::Token(token))) => (source, token, None),
-            Some((source, Presented::Ticket(_))) => {
-                let rejection =
-                    Rejection::new(Reason::CredentialsMissing).detail("The ticket is not known here.");
-                return Err(on_route(sources::of(source, Box::new(rejection))));
-            }
-            None if route.sources.first_message => {
-                let heard = first_message::hear(stream, &mut opening, &route.sources, id, gate, opened).await;
-                let Some(Heard { token, greetings }) = heard.map_err(on_route)? else {
-                    return Ok(None);
-                };
-                (Source::FirstMessage, token, Some(greetings))
-            }
-            None => return Err(on_route(sources::missing(&route.sources))),
-        };
+    let mut route = snapshot.route_of(&opening).map_err(unrouted)?;
+    let presented = sources::take(opening.carriers(), &route.sources);
+    let (source, token, greetings) = match presented.map_err(|rejection| Rejected::on(&route, rejection))? {
+        Some((source, Presented::Token(token))) => (source, token, None),
+        Some((source, Presented::Ticket(_))) => {
+            let rejection =
+                Rejection::new(Reason::CredentialsMissing).detail("The ticket is not known here.");
+            return Err(Rejected::on(&route, sources::of(source, Box::new(rejection))));
+        }
+        None if route.sources.first_message => {
+            let heard = first_message::hear(stream, &mut opening, &route.sources, id, gate, opened).await;
+            let Some(Heard { token, greetings }) =
+                heard.map_err(|rejection| Rejected::on(&route, rejection))?
+            else {
+                return Ok(None);
+            };
+            // Seconds may have passed since: what is in force now decides.
+            let snapshot = gate.snapshot();
+            let current = snapshot.admit(client.ip()).and_then(|()| snapshot.route_of(&opening));
+            route = current.map_err(|rejection| Rejected::on(&route, rejection))?;
+            (Source::FirstMessage, token, Some(greetings))
+        }
+        None => return Err(Rejected::on(&route, sources::missing(&route.sources))),
+    };
     let judged = route.requirement.authenticate(&token, || gate.now()).await;
-    let identity = judged.map_err(|rejection| on_route(sources::of(source, rejection)))?;
+    let identity = judged.map_err(|rejection| Rejected::on(&route, sources::of(source, rejection)))?;
     let session = place.session((&identity.issuer, &identity.subject)).map_err(|reason| {
         debug_assert_eq!(reason.layer(), Layer::Limit);
         let mut rejection = Rejection::new(reason).retry_after(RETRY);
         rejection.issuer = Some(identity.issuer.clone());
         rejection.subject = Some(identity.subject.clone());
-        Rejected::on(&route, Box::new(rejection))
+        Rejected::on(&route, sources::of(source, Box::new(rejection)))
     })?;
     Ok(Some(Authorized { opening, route, identity, source, session, greetings }))
 }

@@ -159,7 +159,8 @@ pub fn take(carriers: Carriers<'_>, sources: &TokenSources) -> Judged<Option<(So
     candidates.extend(tokens.iter().map(|value| Candidate::new(Source::Query, Token::parse(value))));
     let mut candidates = candidates.into_iter();
     let Some(Candidate { source, presented }) = candidates.next() else {
-        return unusable.map_or(Ok(None), Err);
+        // Where the first message can have the token, the request need not.
+        return unusable.filter(|_| !sources.first_message).map_or(Ok(None), Err);
     };
     if let Some(other) = candidates.next() {
         return Err(multiple(source, other.source));

@@ -226,6 +226,8 @@ fn another_scheme_is_no_token_and_says_so_unless_the_token_stands_elsewhere() {
     assert_eq!(rejection.reason, Reason::CredentialsMissing);
     assert!(rejection.detail.is_some());
     assert_eq!(found(basic().query("access_token=a.b")).0, Source::Query);
+    let waiting = TokenSources { first_message: true, ..all() };
+    assert!(basic().take(&waiting).expect("no fault").is_none(), "the first message may have one");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Sessions that open without a token.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::scene::{Peer, Scene, accepted, request};
+use super::scene::{Peer, Scene, accepted, denying, request};
 use crate::audit::Entry;
 use crate::auth::sources::Source;
 use crate::config::{Limits, TokenSources};
@@ -149,14 +150,31 @@ async fn a_bad_first_message_ends_the_session_with_layer_reason_and_id() {
 }
 
 #[tokio::test]
+async fn what_is_in_force_when_the_first_message_comes_decides() {
+    let mut scene = scene().await;
+    let token = scene.token("alice", &["chat:read"], 0, 60);
+    let (mut client, _) = opened(&scene, "/chat", &[]).await;
+    scene.swap(Some(denying(Ipv4Addr::LOCALHOST)));
+    client.send(authenticate(&token)).await;
+    refused(&mut scene, client, Reason::FirewallDeniedRange).await;
+    scene.swap(None);
+    let (mut client, _) = opened(&scene, "/chat", &[]).await;
+    scene.lose_keys();
+    client.send(authenticate(&token)).await;
+    refused(&mut scene, client, Reason::AuthSystemKeysUnavailable).await;
+    assert!(scene.upstream_is_untouched());
+}
+
+#[tokio::test]
 async fn our_outage_is_no_fault_of_a_first_message() {
     let mut scene = scene().await;
     let token = scene.token("alice", &["chat:read"], 0, 60);
+    let (mut client, _) = opened(&scene, "/down", &[]).await;
+    client.send(authenticate(&token)).await;
+    let rejection = refused(&mut scene, client, Reason::UpstreamUnreachable).await;
+    assert_eq!(rejection.source, Some(Source::FirstMessage));
     scene.lose_keys();
     let (mut client, _) = opened(&scene, "/chat", &[]).await;
-    client.send(authenticate(&token)).await;
-    refused(&mut scene, client, Reason::AuthSystemKeysUnavailable).await;
-    let (mut client, _) = opened(&scene, "/down", &[]).await;
     client.send(authenticate(&token)).await;
     refused(&mut scene, client, Reason::AuthSystemKeysUnavailable).await;
 }
