@@ -130,6 +130,8 @@ pub(super) struct Route {
     pub(super) query: Option<Spanned<bool>>,
     pub(super) first_message: Option<Spanned<bool>>,
     pub(super) subprotocols: Option<Spanned<Strings>>,
+    pub(super) sessions: Option<Spanned<u64>>,
+    pub(super) handshake_rate: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -138,6 +140,9 @@ pub(super) struct Limits {
     pub(super) sessions: Option<Spanned<u64>>,
     pub(super) sessions_per_address: Option<Spanned<u64>>,
     pub(super) sessions_per_subject: Option<Spanned<u64>>,
+    pub(super) handshake_rate: Option<Spanned<u64>>,
+    pub(super) handshake_rate_per_address: Option<Spanned<u64>>,
+    pub(super) handshake_rate_per_subject: Option<Spanned<u64>>,
     pub(super) request_head: Option<Spanned<u64>>,
     pub(super) request_headers: Option<Spanned<u64>>,
     pub(super) handshake_timeout: Option<Spanned<String>>,
@@ -152,6 +157,9 @@ pub(super) struct Limits {
     pub(super) policy_memory: Option<Spanned<u64>>,
     pub(super) key_file: Option<Spanned<u64>>,
     pub(super) audit_queue: Option<Spanned<u64>>,
+    pub(super) idle_timeout: Option<Spanned<String>>,
+    pub(super) session_lifetime: Option<Spanned<String>>,
+    pub(super) close_timeout: Option<Spanned<String>>,
     pub(super) drain_timeout: Option<Spanned<String>>,
 }
 

@@ -8,8 +8,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::audit::HandshakeId;
-use crate::rejection::{Rejection, close, http};
-use crate::session::frames;
+use crate::rejection::close::close;
+use crate::rejection::{Rejection, http};
+use crate::session::messages;
 
 /// How long the client may take to read the answer and close.
 const LINGER: Duration = Duration::from_secs(2);
@@ -33,7 +34,7 @@ pub(super) async fn send(
 /// Tells a client whose session is open why it ends, and waits likewise.
 pub(super) async fn send_close(stream: &mut TcpStream, rejection: &Rejection, id: HandshakeId) {
     let (code, reason) = close(rejection, id);
-    deliver(stream, &frames::close(code, &reason)).await;
+    deliver(stream, &messages::close(code, &reason)).await;
 }
 
 /// Sends the last that the client gets, and waits for it to close.

@@ -9,19 +9,21 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::Ends;
 use super::answer;
 use super::first_message::{self, Heard};
 use super::gate::Gate;
 use super::head::{Head, HeadError};
 use super::opening::Opening;
 use super::snapshot::Route;
+use super::tenure::Tenure;
 use crate::audit::{Entry, HandshakeId};
 use crate::auth::Identity;
 use crate::auth::sources::{self, Presented, Source};
 use crate::rejection::http::RETRY;
 use crate::rejection::{Layer, Reason, Rejection};
 use crate::session::limits::{Place, SessionPlace};
-use crate::session::relay::{self, Ending, Greetings};
+use crate::session::relay::{self, Ending, Greetings, Moved, Session, Why};
 use crate::session::socket;
 use crate::session::upstream::{self, Upstream};
 
@@ -68,16 +70,18 @@ struct Admitted {
     source: Source,
     session: SessionPlace,
     upstream: Upstream,
+    /// The `Origin` of its page.
+    origin: Option<String>,
     greetings: Greetings,
 }
 
-/// Handles a connection until it ends, or `cut` cuts it.
+/// Handles a connection until it ends, or the gate ends it.
 pub(super) async fn handle(
     mut stream: TcpStream,
     client: SocketAddr,
     mut place: Place,
     gate: Arc<Gate>,
-    cut: CancellationToken,
+    Ends { stopping, cut }: Ends,
 ) {
     let id = gate.id();
     socket::prepare(&stream);
@@ -108,16 +112,51 @@ pub(super) async fn handle(
         }
     };
     place.decided();
-    let Admitted { route, identity: Identity { issuer, subject, .. }, source, session, upstream, greetings } =
-        admitted;
-    let path = route.path.clone();
-    gate.record(Entry::Admitted { id, client, route: path, subject: subject.clone(), issuer, source });
+    let Admitted { route, identity, source, session: seat, upstream, origin, greetings } = admitted;
+    let (path, subject) = (route.path.clone(), identity.subject.clone());
+    // A session must not keep the snapshot of its admission alive.
+    drop(route);
+    let issuer = identity.issuer.clone();
+    gate.record(Entry::Admitted {
+        id,
+        client,
+        route: path.clone(),
+        subject: subject.clone(),
+        issuer,
+        source,
+    });
     let start = Instant::now();
-    let Ending { why, bytes_up, bytes_down } = relay::run(stream, upstream, greetings, &cut).await;
+    let moved = Moved::default();
+    let tenure = Tenure { gate: Arc::clone(&gate), id, client, path: path.clone(), origin, identity };
+    let patience = gate.limits().close_timeout;
+    let session = Session { client: stream, upstream, greetings, patience };
+    let ending = relay::run(session, &moved, tenure.over(&moved, &stopping), &cut).await;
     let duration = start.elapsed();
-    drop((session, place));
-    let route = route.path.clone();
-    gate.record(Entry::Ended { id, client, route, subject, why, duration, bytes_up, bytes_down });
+    drop((seat, place));
+    let Ending { why, bytes_up, bytes_down, messages_up, messages_down } = ending;
+    let (why, rejection) = match why {
+        Why::Side(words) => (words, None),
+        Why::Cut => ("the gate stopped".to_owned(), None),
+        Why::Gate(farewell) => match farewell.rejection {
+            Some(rejection) => {
+                (format!("{}: {}", rejection.reason, rejection.reason.title()), Some(rejection))
+            }
+            None => ("the gate stopped".to_owned(), None),
+        },
+    };
+    gate.record(Entry::Ended {
+        id,
+        client,
+        route: path,
+        subject,
+        why,
+        rejection,
+        duration,
+        bytes_up,
+        bytes_down,
+        messages_up,
+        messages_down,
+    });
 }
 
 /// Turns a connection away that has no place: its address is denied, or a limit is reached.
@@ -206,7 +245,8 @@ async fn judge(
         to_client: upstream.answer.accept(id),
         to_upstream: opening.take_early(),
     });
-    Ok(Some(Admitted { route, identity, source, session, upstream, greetings }))
+    let origin = opening.origin().map(str::to_owned);
+    Ok(Some(Admitted { route, identity, source, session, upstream, origin, greetings }))
 }
 
 async fn authorize(
@@ -237,6 +277,9 @@ async fn authorize(
     }
     let mut opening = Opening::judge(head, limits.request_headers).map_err(unrouted)?;
     let mut route = snapshot.route_of(&opening).map_err(unrouted)?;
+    let asked = place.ask(&route.path, &route.limits);
+    asked.map_err(|excess| Rejected::on(&route, Box::new(excess.rejection())))?;
+
     let presented = sources::take(opening.carriers(), &route.sources);
     let (source, token, greetings) = match presented.map_err(|rejection| Rejected::on(&route, rejection))? {
         Some((source, Presented::Token(token))) => (source, token, None),
@@ -262,9 +305,9 @@ async fn authorize(
     };
     let judged = route.requirement.authenticate(&token, || gate.now()).await;
     let identity = judged.map_err(|rejection| Rejected::on(&route, sources::of(source, rejection)))?;
-    let session = place.session((&identity.issuer, &identity.subject)).map_err(|reason| {
-        debug_assert_eq!(reason.layer(), Layer::Limit);
-        let mut rejection = Rejection::new(reason).retry_after(RETRY);
+    let subject = (identity.issuer.as_str(), identity.subject.as_str());
+    let session = place.session(subject, &route.path, &route.limits).map_err(|excess| {
+        let mut rejection = excess.rejection();
         rejection.issuer = Some(identity.issuer.clone());
         rejection.subject = Some(identity.subject.clone());
         Rejected::on(&route, sources::of(source, Box::new(rejection)))

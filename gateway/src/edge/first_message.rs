@@ -17,8 +17,8 @@ use crate::auth::sources::first_message::{self, FirstMessage, unusable};
 use crate::auth::sources::{Source, of};
 use crate::config::TokenSources;
 use crate::rejection::{Reason, Rejection};
-use crate::session::frames::{self, Event, FrameError, Frames};
 use crate::session::headers::push;
+use crate::session::messages::{self, Event, MessageError, Messages};
 use crate::session::relay::Greetings;
 
 /// What the client is told once it is admitted, if its message was for the gate alone.
@@ -54,11 +54,11 @@ pub(super) async fn hear(
     opening.settle(select(opening.protocols(), sources)?);
     opened.store(true, Ordering::Relaxed);
     let limits = gate.limits();
-    let message = async {
+    let beginning = async {
         stream.write_all(&accept(opening, id)).await?;
         first_event(stream, opening.take_early(), limits.first_message_size).await
     };
-    let Ok(outcome) = timeout(limits.first_message_timeout, message).await else {
+    let Ok(outcome) = timeout(limits.first_message_timeout, beginning).await else {
         let patience = humantime::format_duration(limits.first_message_timeout);
         let detail = format!("No message came within {patience} of the session's opening.");
         return Err(Box::new(Rejection::new(Reason::CredentialsMissing).detail(detail)));
@@ -68,7 +68,7 @@ pub(super) async fn hear(
         // Nobody is there to be told anything.
         Err(_) | Ok(Ok(Beginning::Gone)) => Ok(None),
         Ok(Ok(Beginning::Closed(payload))) => {
-            answer::deliver(stream, &frames::close_echo(&payload)).await;
+            answer::deliver(stream, &messages::close_echo(&payload)).await;
             Ok(None)
         }
         Ok(Ok(Beginning::Text(text, rest))) => {
@@ -76,9 +76,10 @@ pub(super) async fn hear(
             let FirstMessage { token, forward } =
                 first_message::parse(&text, protocol).map_err(by_message)?;
             let greetings = match forward {
-                None => Greetings { to_client: frames::text(AUTHENTICATED), to_upstream: rest },
+                None => Greetings { to_client: messages::text(AUTHENTICATED), to_upstream: rest },
                 Some(forward) => {
-                    let message = frames::masked_text(forward.text(), gate.mask());
+                    let [a, b, c, d, ..] = gate.random();
+                    let message = messages::masked_text(forward.text(), [a, b, c, d]);
                     Greetings { to_client: Vec::new(), to_upstream: [message, rest].concat() }
                 }
             };
@@ -103,16 +104,16 @@ async fn first_event(
     stream: &mut TcpStream,
     early: Vec<u8>,
     limit: usize,
-) -> io::Result<Result<Beginning, FrameError>> {
-    let mut frames = Frames::new(early, limit);
+) -> io::Result<Result<Beginning, MessageError>> {
+    let mut messages = Messages::new(early, limit);
     loop {
-        match frames.event() {
-            Ok(Some(Event::Text(text))) => return Ok(Ok(Beginning::Text(text, frames.into_rest()))),
+        match messages.event() {
+            Ok(Some(Event::Text(text))) => return Ok(Ok(Beginning::Text(text, messages.into_rest()))),
             Ok(Some(Event::Close(payload))) => return Ok(Ok(Beginning::Closed(payload))),
-            Ok(Some(Event::Ping(payload))) => stream.write_all(&frames::pong(&payload)).await?,
+            Ok(Some(Event::Ping(payload))) => stream.write_all(&messages::pong(payload)).await?,
             Ok(None) => {
-                frames.buffer().reserve(1024);
-                if stream.read_buf(frames.buffer()).await? == 0 {
+                messages.buffer().reserve(1024);
+                if stream.read_buf(messages.buffer()).await? == 0 {
                     return Ok(Ok(Beginning::Gone));
                 }
             }

@@ -29,6 +29,8 @@ pub struct Route {
     pub requirement: Requirement,
     /// Where its clients put their tokens.
     pub sources: config::TokenSources,
+    /// How much it carries.
+    pub limits: config::RouteLimits,
     origins: Option<Vec<String>>,
 }
 
@@ -45,6 +47,7 @@ impl Snapshot {
                 upstream: route.upstream.clone(),
                 requirement: authenticator.requirement(route),
                 sources: route.sources.clone(),
+                limits: route.limits,
                 origins: route.origins.clone(),
             };
             (route.path.clone(), Arc::new(ready))

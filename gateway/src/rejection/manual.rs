@@ -10,9 +10,8 @@ pub fn manual() -> String {
         "# Why was I rejected?\n\n\
          Every client that Gatehouse turns away is told the layer that rejected it and the reason. \
          This page lists them all, in the order of the checks. It is printed by `gatehouse reasons`.\n\n\
-         A close code is what a client gets whose session is open already, on a route with \
-         `first_message`; the reason of the close frame is the text of the header. Other sessions are not \
-         ended by the gate so far: a session that was admitted outlives its token.\n",
+         A session that the gate ends gets a Close frame with the close code of the layer, and a reason \
+         with the members of the header `Gatehouse-Rejection`: `layer`, `reason`, `id`.\n",
     );
     for layer in Layer::ALL {
         // Writing to a string does not fail.

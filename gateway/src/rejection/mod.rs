@@ -1,6 +1,6 @@
 //! Rejections: the registry of layers and reasons, and its renderings.
 
-mod close;
+pub mod close;
 pub mod http;
 mod manual;
 mod message_id;
@@ -8,7 +8,6 @@ mod registry;
 
 use std::time::Duration;
 
-pub use close::close;
 pub use manual::manual;
 pub use message_id::message_id;
 pub use registry::{Layer, Reason};

@@ -1,309 +1,255 @@
-//! Frames of a session that is not relayed yet (RFC 6455 §5). Pure: whoever holds it reads and
-//! writes.
-//!
-//! tungstenite's own session keeps what it has read ahead to itself; here nothing that came behind
-//! the first message may be lost, so messages are put together here. No extension is in use.
+//! Follows the frames of a WebSocket (RFC 6455 §5.2) in the bytes that are relayed, without keeping
+//! or changing any: where messages end, how many there were, and whether one side has said goodbye.
 
-use std::io::Cursor;
+/// The most that a header has before its masking key: two bytes, and eight of a long length.
+const LONGEST: usize = 10;
+const MASK: u64 = 4;
+const FINAL: u8 = 0x80;
+const MASKED: u8 = 0x80;
+const OPCODE: u8 = 0x0f;
+const CLOSE: u8 = 0x8;
 
-use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
-
-/// Bytes of the payload of a control frame (RFC 6455 §5.5).
-const MAX_CONTROL: usize = 125;
-
-/// Takes a client's frames apart, up to its first message.
+/// One direction of a session, followed from its first byte on.
+#[derive(Clone, Debug, Default)]
 pub struct Frames {
-    bytes: Vec<u8>,
-    /// The payloads of the message so far, once it has begun.
-    message: Option<Vec<u8>>,
-    limit: usize,
-}
-
-/// What a client sent.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A text message.
-    Text(String),
-    /// A ping, to be answered with the same payload.
-    Ping(Vec<u8>),
-    /// The end of the session, with its payload: nothing, or a code and a reason.
-    Close(Vec<u8>),
-}
-
-/// How a client breaks RFC 6455, or sends what is not expected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FrameError {
-    /// RFC 6455 §5.2
-    #[error("A frame has an opcode that does not exist.")]
-    Opcode,
-    /// RFC 6455 §5.2
-    #[error("A frame uses an extension that was not agreed on.")]
-    Extension,
-    /// RFC 6455 §5.1
-    #[error("A frame of the client is not masked.")]
-    Unmasked,
-    /// RFC 6455 §5.5
-    #[error("A control frame is fragmented, or longer than 125 bytes.")]
-    Control,
-    /// RFC 6455 §5.4
-    #[error("The fragments of a message are out of order.")]
-    Fragment,
-    /// RFC 6455 §8.1
-    #[error("A text message is not UTF-8.")]
-    Text,
-    /// There is no use for it.
-    #[error("It is a binary message.")]
-    Binary,
-    /// The limit is the caller's.
-    #[error("It is longer than {0} bytes.")]
-    TooLong(usize),
+    /// The header of the frame under way, as far as it is known.
+    header: [u8; LONGEST],
+    known: usize,
+    /// Bytes of the frame under way after what is known of its header.
+    rest: u64,
+    /// Inside the payload, or the masking key before it.
+    inside: bool,
+    /// A message has begun and its last fragment is not over.
+    fragmented: bool,
+    /// What came cannot be a frame: nothing is known from there on.
+    lost: bool,
+    closed: bool,
+    messages: u64,
+    /// Bytes since the last one that ended a message or a control frame between messages.
+    since: u64,
 }
 
 impl Frames {
-    /// Frames that begin with `bytes`, of which a message may have `limit` bytes.
-    pub fn new(bytes: Vec<u8>, limit: usize) -> Self {
-        Self { bytes, message: None, limit }
+    /// Follows `bytes`, which come after all that were followed before.
+    pub fn follow(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let count = self.follow_frame(bytes);
+            bytes = &bytes[count..];
+        }
     }
 
-    /// Where what is read goes, behind what is there. As long as [`Self::event`] finds nothing
-    /// whole, less than a frame of `limit` bytes is there.
-    pub fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
-    }
-
-    /// The next event; `None` until more has been read.
-    ///
-    /// # Errors
-    ///
-    /// See [`FrameError`]. There is no way on from there.
-    pub fn event(&mut self) -> Result<Option<Event>, FrameError> {
-        while let Some((header, payload)) = self.frame()? {
-            match header.opcode {
-                OpCode::Control(Control::Ping) => return Ok(Some(Event::Ping(payload))),
-                OpCode::Control(Control::Pong) => {}
-                OpCode::Control(Control::Close) => return Ok(Some(Event::Close(payload))),
-                OpCode::Data(_) => {
-                    let mut message = self.message.take().unwrap_or_default();
-                    message.extend_from_slice(&payload);
-                    if header.is_final {
-                        let text = String::from_utf8(message).map_err(|_| FrameError::Text)?;
-                        return Ok(Some(Event::Text(text)));
-                    }
-                    self.message = Some(message);
-                }
-                OpCode::Control(Control::Reserved(_)) => return Err(FrameError::Opcode),
+    /// Follows `bytes` up to the first place where no message is under way; how many that were.
+    /// `None`: there is no such place, and all of them were followed.
+    pub fn follow_to_boundary(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut followed = 0;
+        while followed < bytes.len() {
+            followed += self.follow_frame(&bytes[followed..]);
+            if self.is_between() {
+                return Some(followed);
             }
         }
-        Ok(None)
+        None
     }
 
-    /// What came behind the last event.
-    pub fn into_rest(self) -> Vec<u8> {
-        self.bytes
+    /// Whether no frame and no message is under way, so that a frame can be put in here.
+    pub fn is_between(&self) -> bool {
+        self.since == 0 && !self.lost
     }
 
-    /// The next whole frame, unmasked. What is wrong with it is found as soon as its header is
-    /// there.
-    fn frame(&mut self) -> Result<Option<(FrameHeader, Vec<u8>)>, FrameError> {
-        let mut cursor = Cursor::new(&self.bytes);
-        // What can be wrong in it is the opcode.
-        let Some((header, length)) = FrameHeader::parse(&mut cursor).map_err(|_| FrameError::Opcode)? else {
-            return Ok(None);
+    /// Of the last `count` bytes that were followed, how many lie before the last boundary among
+    /// them. `None`: there is none.
+    pub fn boundary_within(&self, count: usize) -> Option<usize> {
+        let since = usize::try_from(self.since).ok()?;
+        if self.lost { None } else { count.checked_sub(since) }
+    }
+
+    /// Whether something came that is no frame: no boundary will be found any more.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Whether a Close frame has come.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// The messages that have ended; control frames are none.
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Follows to the end of the frame under way, at most; how many bytes that were.
+    fn follow_frame(&mut self, bytes: &[u8]) -> usize {
+        if self.lost {
+            return bytes.len();
+        }
+        let mut used = 0;
+        if !self.inside {
+            while used < bytes.len() && !self.inside {
+                self.header[self.known] = bytes[used];
+                self.known += 1;
+                used += 1;
+                self.read_header();
+                if self.lost {
+                    return bytes.len();
+                }
+            }
+            self.since += used as u64;
+            if !self.inside {
+                return used;
+            }
+        }
+        let left = (bytes.len() - used) as u64;
+        let skipped = self.rest.min(left);
+        self.rest -= skipped;
+        self.since += skipped;
+        if self.rest == 0 {
+            self.end_frame();
+        }
+        // Not more than the length of `bytes`.
+        used + usize::try_from(skipped).unwrap_or(usize::MAX)
+    }
+
+    /// Enters the payload once the header is known.
+    fn read_header(&mut self) {
+        let [_, second, ..] = self.header;
+        let length = match (second & !MASKED, self.known) {
+            (_, 0 | 1) | (126, ..4) | (127, ..10) => return,
+            (126, _) => u64::from(u16::from_be_bytes([self.header[2], self.header[3]])),
+            (127, _) => {
+                let mut length = [0; 8];
+                length.copy_from_slice(&self.header[2..]);
+                u64::from_be_bytes(length)
+            }
+            (short, _) => u64::from(short),
         };
-        let start = usize::try_from(cursor.position()).unwrap_or(usize::MAX);
-        if header.rsv1 || header.rsv2 || header.rsv3 {
-            return Err(FrameError::Extension);
+        // RFC 6455 §5.2: the most significant bit is 0.
+        if length > u64::MAX >> 1 {
+            self.lost = true;
+            return;
         }
-        let Some(mask) = header.mask else {
-            return Err(FrameError::Unmasked);
-        };
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        match header.opcode {
-            OpCode::Control(_) if !header.is_final || length > MAX_CONTROL => {
-                return Err(FrameError::Control);
-            }
-            OpCode::Control(_) => {}
-            OpCode::Data(Data::Binary) => return Err(FrameError::Binary),
-            OpCode::Data(data) => {
-                if (data == Data::Continue) != self.message.is_some() {
-                    return Err(FrameError::Fragment);
-                }
-                let before = self.message.as_ref().map_or(0, Vec::len);
-                if length > self.limit - before {
-                    return Err(FrameError::TooLong(self.limit));
-                }
-            }
-        }
-        let end = start + length;
-        if self.bytes.len() < end {
-            return Ok(None);
-        }
-        let mut payload = self.bytes[start..end].to_vec();
-        apply(mask, &mut payload);
-        self.bytes.drain(..end);
-        Ok(Some((header, payload)))
+        self.rest = length + if second & MASKED == 0 { 0 } else { MASK };
+        self.inside = true;
     }
-}
 
-/// A text message as a server sends it.
-pub fn text(text: &str) -> Vec<u8> {
-    frame(OpCode::Data(Data::Text), text.as_bytes(), None)
-}
-
-/// A text message as a client sends it, masked with `mask`, which has to be random (RFC 6455
-/// §5.3).
-pub fn masked_text(text: &str, mask: [u8; 4]) -> Vec<u8> {
-    frame(OpCode::Data(Data::Text), text.as_bytes(), Some(mask))
-}
-
-/// The answer to a ping.
-pub fn pong(payload: &[u8]) -> Vec<u8> {
-    frame(OpCode::Control(Control::Pong), payload, None)
-}
-
-/// The end of a session, with as much of `reason`, which is ASCII, as there is room for.
-pub fn close(code: u16, reason: &str) -> Vec<u8> {
-    let mut payload = code.to_be_bytes().to_vec();
-    payload.extend(reason.bytes().take(MAX_CONTROL - payload.len()));
-    frame(OpCode::Control(Control::Close), &payload, None)
-}
-
-/// The answer to the end of a session that the client began: its own code (RFC 6455 §5.5.1).
-pub fn close_echo(payload: &[u8]) -> Vec<u8> {
-    frame(OpCode::Control(Control::Close), payload.get(..2).unwrap_or_default(), None)
-}
-
-fn frame(opcode: OpCode, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
-    let header = FrameHeader { opcode, mask, ..FrameHeader::default() };
-    let mut frame = Vec::with_capacity(payload.len() + 14);
-    // Writing to memory does not fail.
-    let _ = header.format(payload.len() as u64, &mut frame);
-    let start = frame.len();
-    frame.extend_from_slice(payload);
-    if let Some(mask) = mask {
-        apply(mask, &mut frame[start..]);
+    fn end_frame(&mut self) {
+        let first = self.header[0];
+        (self.known, self.inside) = (0, false);
+        let opcode = first & OPCODE;
+        // RFC 6455 §5.2: from 8 on they are control frames, which no message holds.
+        if opcode < CLOSE {
+            self.fragmented = first & FINAL == 0;
+            self.messages += u64::from(!self.fragmented);
+        }
+        self.closed |= opcode == CLOSE;
+        if !self.fragmented {
+            self.since = 0;
+        }
     }
-    frame
-}
-
-/// Masks, or takes the mask off (RFC 6455 §5.3).
-fn apply(mask: [u8; 4], payload: &mut [u8]) {
-    payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    const MASK: [u8; 4] = [1, 2, 3, 4];
-    const TEXT: OpCode = OpCode::Data(Data::Text);
-    const MORE: OpCode = OpCode::Data(Data::Continue);
-    const PING: OpCode = OpCode::Control(Control::Ping);
-
-    fn part(opcode: OpCode, is_final: bool, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = frame(opcode, payload, Some(MASK));
-        if !is_final {
-            bytes[0] &= 0x7f;
-        }
-        bytes
-    }
-
-    fn events(bytes: &[u8], limit: usize) -> (Vec<Event>, Option<FrameError>, Vec<u8>) {
-        let mut frames = Frames::new(bytes.to_vec(), limit);
-        let mut events = Vec::new();
-        let end = loop {
-            match frames.event() {
-                Ok(Some(event)) => {
-                    let last = matches!(event, Event::Text(_) | Event::Close(_));
-                    events.push(event);
-                    if last {
-                        break None;
-                    }
-                }
-                Ok(None) => break None,
-                Err(error) => break Some(error),
+    /// A frame with this first byte, and whether it ends outside of any message.
+    fn frame(first: u8, length: usize, masked: bool) -> Vec<u8> {
+        let mask = if masked { MASKED } else { 0 };
+        let mut frame = vec![first];
+        match length {
+            0..126 => frame.push(mask | u8::try_from(length).unwrap()),
+            126..65_536 => {
+                frame.push(mask | 126);
+                frame.extend(u16::try_from(length).unwrap().to_be_bytes());
             }
-        };
-        (events, end, frames.into_rest())
+            _ => {
+                frame.push(mask | 127);
+                frame.extend((length as u64).to_be_bytes());
+            }
+        }
+        frame.extend(vec![0xff; length + if masked { 4 } else { 0 }]);
+        frame
     }
 
     #[test]
-    fn a_message_is_whole_however_it_is_cut_and_nothing_behind_it_is_lost() {
-        let bytes = [
-            part(TEXT, false, b"h\xc3"),
-            part(PING, true, b"are you there?"),
-            part(MORE, false, b""),
-            part(OpCode::Control(Control::Pong), true, b"unasked"),
-            part(MORE, true, b"\xa4llo"),
-            b"what comes next".to_vec(),
-        ]
-        .concat();
-        let expected = [Event::Ping(b"are you there?".to_vec()), Event::Text("h\u{e4}llo".to_owned())];
-        for cut in 0..bytes.len() {
-            let mut frames = Frames::new(bytes[..cut].to_vec(), 7);
-            let mut seen = Vec::new();
-            let mut rest = bytes[cut..].to_vec();
-            while seen.len() < expected.len() {
-                match frames.event().expect("valid") {
-                    Some(event) => seen.push(event),
-                    None => frames.buffer().append(&mut rest),
+    fn a_frame_of_every_form_of_length_is_followed_to_its_end() {
+        for length in [0, 1, 125, 126, 127, 65_535, 65_536, 100_000] {
+            for masked in [false, true] {
+                let mut frames = Frames::default();
+                let bytes = frame(0x82, length, masked);
+                frames.follow(&bytes[..bytes.len() - 1]);
+                assert!(!frames.is_between(), "{length}");
+                frames.follow(&bytes[bytes.len() - 1..]);
+                assert!(frames.is_between() && frames.messages() == 1, "{length}");
+            }
+        }
+    }
+
+    #[test]
+    fn between_the_fragments_of_a_message_nothing_may_be_put_in() {
+        let mut frames = Frames::default();
+        for (first, between) in [(0x01, false), (0x89, false), (0x00, false), (0x80, true), (0x8a, true)] {
+            frames.follow(&frame(first, 5, false));
+            assert_eq!(frames.is_between(), between, "{first:#x}");
+        }
+        assert_eq!(frames.messages(), 1);
+    }
+
+    #[test]
+    fn a_close_frame_is_noticed_once_it_is_whole() {
+        let mut frames = Frames::default();
+        let close = frame(0x88, 2, true);
+        frames.follow(&close[..5]);
+        assert!(!frames.is_closed());
+        frames.follow(&close[5..]);
+        assert!(frames.is_closed() && frames.messages() == 0);
+    }
+
+    #[test]
+    fn after_a_length_that_no_frame_has_nothing_is_claimed() {
+        let mut frames = Frames::default();
+        frames.follow(&[0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0]);
+        frames.follow(&frame(0x82, 1, false));
+        assert!(!frames.is_between() && frames.boundary_within(3).is_none());
+        assert_eq!(frames.follow_to_boundary(&frame(0x82, 1, false)), None);
+    }
+
+    /// Frames with their first bytes, as a naive reader of whole frames sees them.
+    fn stream() -> impl Strategy<Value = Vec<(u8, usize, bool)>> {
+        let first =
+            prop_oneof![Just(0x01), Just(0x81), Just(0x02), Just(0x82), Just(0x00), Just(0x80), Just(0x89)];
+        let length = prop_oneof![0_usize..200, 65_530_usize..65_540];
+        prop::collection::vec((first, length, any::<bool>()), 1..8)
+    }
+
+    proptest! {
+        #[test]
+        fn however_the_bytes_are_cut_boundaries_are_where_messages_end(all in stream(), cut in 1_usize..5000) {
+            let (mut bytes, mut boundaries, mut open) = (Vec::new(), vec![0], false);
+            for (first, length, masked) in all {
+                bytes.extend(frame(first, length, masked));
+                if first & 8 == 0 {
+                    open = first & FINAL == 0;
+                }
+                if !open {
+                    boundaries.push(bytes.len());
                 }
             }
-            assert_eq!(seen, expected, "cut at {cut}");
-            assert_eq!([frames.into_rest(), rest].concat(), b"what comes next", "cut at {cut}");
+            let mut frames = Frames::default();
+            let mut at = 0;
+            for piece in bytes.chunks(cut) {
+                frames.follow(piece);
+                at += piece.len();
+                prop_assert_eq!(frames.is_between(), boundaries.contains(&at));
+                let last = boundaries.iter().rev().find(|boundary| **boundary <= at).copied().unwrap_or(0);
+                let start = at - piece.len();
+                prop_assert_eq!(frames.boundary_within(piece.len()), last.checked_sub(start));
+            }
+            let mut again = Frames::default();
+            let first = again.follow_to_boundary(&bytes);
+            prop_assert_eq!(first, boundaries.get(1).copied());
         }
-    }
-
-    #[test]
-    fn what_breaks_the_protocol_is_named() {
-        let changed = |bit: u8, place: usize| {
-            let mut bytes = part(TEXT, true, b"x");
-            bytes[place] ^= bit;
-            bytes
-        };
-        for (bytes, error) in [
-            (changed(0x40, 0), FrameError::Extension),
-            (changed(0x20, 0), FrameError::Extension),
-            (changed(0x80, 1), FrameError::Unmasked),
-            (changed(0x02, 0), FrameError::Opcode),
-            (part(OpCode::Data(Data::Binary), true, b"x"), FrameError::Binary),
-            (part(MORE, true, b"x"), FrameError::Fragment),
-            ([part(TEXT, false, b"x"), part(TEXT, true, b"x")].concat(), FrameError::Fragment),
-            (part(PING, false, b"x"), FrameError::Control),
-            (part(PING, true, &[b'x'; 126]), FrameError::Control),
-            (part(TEXT, true, b"\xff"), FrameError::Text),
-            (part(TEXT, true, b"too long"), FrameError::TooLong(7)),
-            ([part(TEXT, false, b"too "), part(MORE, true, b"long")].concat(), FrameError::TooLong(7)),
-        ] {
-            assert_eq!(events(&bytes, 7), (vec![], Some(error), events(&bytes, 7).2), "{bytes:02x?}");
-        }
-    }
-
-    #[test]
-    fn a_length_that_no_memory_has_is_refused_by_its_header_alone() {
-        let mut bytes = vec![0x81, 0xff];
-        bytes.extend(u64::MAX.to_be_bytes());
-        bytes.extend(MASK);
-        assert_eq!(events(&bytes, 1 << 20).1, Some(FrameError::TooLong(1 << 20)));
-        bytes[0] = 0x89;
-        assert_eq!(events(&bytes, 1 << 20).1, Some(FrameError::Control));
-    }
-
-    #[test]
-    fn what_is_sent_to_an_upstream_is_masked_and_reads_back() {
-        let bytes = masked_text("{\"type\":1}", [0x37, 0xfa, 0x21, 0x3d]);
-        assert!(!bytes.windows(4).any(|window| window == b"type"));
-        assert_eq!(events(&bytes, 99).0, [Event::Text("{\"type\":1}".to_owned())]);
-        let long = "x".repeat(70_000);
-        assert_eq!(events(&masked_text(&long, MASK), 70_000).0, [Event::Text(long)]);
-    }
-
-    #[test]
-    fn a_close_frame_has_code_and_reason_and_its_echo_only_the_code() {
-        assert_eq!(close(4401, "why"), b"\x88\x05\x11\x31why");
-        assert_eq!(close(4401, &"x".repeat(200)).len(), 2 + MAX_CONTROL);
-        assert_eq!(close_echo(b"\x03\xe8bye"), b"\x88\x02\x03\xe8");
-        assert_eq!(close_echo(b""), b"\x88\x00");
     }
 }

@@ -4,9 +4,13 @@
 pub mod answer;
 pub mod client;
 pub mod echo;
+pub mod farewell;
 pub mod frames;
 pub mod headers;
+pub mod life;
 pub mod limits;
+pub mod messages;
+pub mod rates;
 pub mod relay;
 pub mod request;
 pub mod socket;

@@ -1,4 +1,5 @@
-//! Relays the bytes of an admitted session both ways, unchanged.
+//! Relays the bytes of an admitted session both ways, unchanged, and ends it when its right to exist
+//! ends.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -14,6 +15,8 @@ use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::farewell::{self, Farewell};
+use super::frames::Frames;
 use super::upstream::Upstream;
 
 /// Once one side has ended its half, the other may go on as long as it sends something within
@@ -21,7 +24,7 @@ use super::upstream::Upstream;
 const HALF_CLOSED: Duration = Duration::from_secs(10);
 
 /// Bytes moved at once.
-const CHUNK: usize = 16 * 1024;
+pub(super) const CHUNK: usize = 16 * 1024;
 
 thread_local! {
     /// One buffer per thread: bytes do not stay in it from one step to the next, so an idle
@@ -32,69 +35,156 @@ thread_local! {
 /// How a session ended.
 #[derive(Debug)]
 pub struct Ending {
-    /// In words.
-    pub why: String,
+    /// Why.
+    pub why: Why,
     /// Bytes from the client to the upstream, after the handshake.
     pub bytes_up: u64,
     /// Bytes from the upstream to the client, after the handshake.
     pub bytes_down: u64,
+    /// Whole messages of the client.
+    pub messages_up: u64,
+    /// Whole messages of the upstream.
+    pub messages_down: u64,
+}
+
+/// Why a session ended.
+#[derive(Debug)]
+pub enum Why {
+    /// One side ended it: in words.
+    Side(String),
+    /// The gate ended it.
+    Gate(Farewell),
+    /// The gate had no time left for a farewell.
+    Cut,
+}
+
+/// Bytes that have arrived in the buffers of the kernel.
+#[derive(Debug, Default)]
+pub struct Moved {
+    pub(super) up: AtomicU64,
+    pub(super) down: AtomicU64,
+}
+
+impl Moved {
+    /// Bytes both ways.
+    pub fn total(&self) -> u64 {
+        self.up.load(Ordering::Relaxed).wrapping_add(self.down.load(Ordering::Relaxed))
+    }
+}
+
+/// What has been read from one side: followed, and not yet written in full.
+#[derive(Debug, Default)]
+pub(super) struct Direction {
+    pub frames: Frames,
+    left: Vec<u8>,
+    written: usize,
+}
+
+impl Direction {
+    /// These bytes have been read already.
+    fn holding(bytes: Vec<u8>) -> Self {
+        let mut frames = Frames::default();
+        frames.follow(&bytes);
+        Self { frames, left: bytes, written: 0 }
+    }
+
+    /// What waits to be written.
+    pub(super) fn waiting(&self) -> &[u8] {
+        &self.left[self.written..]
+    }
+
+    /// Writes what waits. Nothing is lost or written twice when this is given up and started again.
+    async fn flush(&mut self, to: &WriteHalf<'_>, moved: &AtomicU64) -> io::Result<()> {
+        while self.written < self.left.len() {
+            to.writable().await?;
+            match to.try_write(&self.left[self.written..]) {
+                Ok(count) => {
+                    self.written += count;
+                    moved.fetch_add(count as u64, Ordering::Relaxed);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        (self.left, self.written) = (Vec::new(), 0);
+        Ok(())
+    }
 }
 
 /// What both sides hear first.
 #[derive(Debug)]
 pub struct Greetings {
-    /// What the gate says to the client.
+    /// What the gate says to the client: the answer to its handshake, or whole frames.
     pub to_client: Vec<u8>,
     /// What the client sent before it was admitted.
     pub to_upstream: Vec<u8>,
 }
 
-/// Bytes that have arrived in the buffers of the kernel.
-#[derive(Debug, Default)]
-struct Moved {
-    up: AtomicU64,
-    down: AtomicU64,
+/// A session that may begin.
+#[derive(Debug)]
+pub struct Session {
+    /// The client.
+    pub client: TcpStream,
+    /// The upstream, which has accepted.
+    pub upstream: Upstream,
+    /// What both sides hear first.
+    pub greetings: Greetings,
+    /// How long a farewell may take.
+    pub patience: Duration,
 }
 
-/// Greets both sides and relays until either ends, or `cut` cuts.
+/// Greets both sides and relays until either ends, `over` says why the gate has to
+/// end it, or `cut` cuts.
 ///
 /// Only now, when the upstream has validly accepted, is anything sent on that the client sent
 /// early.
 pub async fn run(
-    mut client: TcpStream,
-    upstream: Upstream,
-    greetings: Greetings,
+    session: Session,
+    moved: &Moved,
+    over: impl Future<Output = Farewell>,
     cut: &CancellationToken,
 ) -> Ending {
+    let Session { mut client, upstream, greetings, patience } = session;
     let Upstream { mut stream, rest, .. } = upstream;
-    let moved = Moved::default();
-    let session = async {
-        match greet(&mut client, &mut stream, greetings, rest, &moved).await {
-            Ok(()) => both_ways(&mut client, &mut stream, &moved).await,
-            Err(why) => why,
-        }
+    let Greetings { to_client, to_upstream } = greetings;
+    let (mut up, mut down) = (Direction::holding(to_upstream), Direction::holding(rest));
+    let greeted = tokio::select! {
+        greeted = client.write_all(&to_client) => greeted.map_err(|error| Why::Side(Side::Client.broke(&error))),
+        () = cut.cancelled() => Err(Why::Cut),
     };
-    let why = tokio::select! {
-        why = session => why,
-        () = cut.cancelled() => "the gate stopped".to_owned(),
+    let why = match greeted {
+        Ok(()) => relay(&mut client, &mut stream, (&mut up, &mut down), moved, over, patience, cut).await,
+        Err(why) => why,
     };
-    Ending { why, bytes_up: moved.up.load(Ordering::Relaxed), bytes_down: moved.down.load(Ordering::Relaxed) }
+    Ending {
+        why,
+        bytes_up: moved.up.load(Ordering::Relaxed),
+        bytes_down: moved.down.load(Ordering::Relaxed),
+        messages_up: up.frames.messages(),
+        messages_down: down.frames.messages(),
+    }
 }
 
-/// Sends each side what the other said so far.
-async fn greet(
+/// Relays until the session ends, with a farewell where there is one to tell.
+async fn relay(
     client: &mut TcpStream,
     upstream: &mut TcpStream,
-    Greetings { to_client, to_upstream }: Greetings,
-    rest: Vec<u8>,
+    (up, down): (&mut Direction, &mut Direction),
     moved: &Moved,
-) -> Result<(), String> {
-    let down = [to_client.as_slice(), &rest].concat();
-    client.write_all(&down).await.map_err(|error| Side::Client.broke(&error))?;
-    moved.down.fetch_add(rest.len() as u64, Ordering::Relaxed);
-    upstream.write_all(&to_upstream).await.map_err(|error| Side::Upstream.broke(&error))?;
-    moved.up.fetch_add(to_upstream.len() as u64, Ordering::Relaxed);
-    Ok(())
+    over: impl Future<Output = Farewell>,
+    patience: Duration,
+    cut: &CancellationToken,
+) -> Why {
+    let farewell = tokio::select! {
+        why = both_ways(client, upstream, (&mut *up, &mut *down), moved) => return Why::Side(why),
+        farewell = over => farewell,
+        () = cut.cancelled() => return Why::Cut,
+    };
+    tokio::select! {
+        () = farewell::tell(&farewell, (client, upstream), (up, down), moved, patience) => {}
+        () = cut.cancelled() => {}
+    }
+    Why::Gate(farewell)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,11 +216,16 @@ enum End {
     Write(io::Error),
 }
 
-async fn both_ways(client: &mut TcpStream, upstream: &mut TcpStream, moved: &Moved) -> String {
+async fn both_ways(
+    client: &mut TcpStream,
+    upstream: &mut TcpStream,
+    (up, down): (&mut Direction, &mut Direction),
+    moved: &Moved,
+) -> String {
     let (client_read, client_write) = client.split();
     let (upstream_read, upstream_write) = upstream.split();
-    let mut up = pin!(one_way(client_read, upstream_write, &moved.up));
-    let mut down = pin!(one_way(upstream_read, client_write, &moved.down));
+    let mut up = pin!(one_way(client_read, upstream_write, up, &moved.up));
+    let mut down = pin!(one_way(upstream_read, client_write, down, &moved.down));
     tokio::select! {
         end = &mut up => ending(end, Side::Client, Side::Upstream, down, &moved.down).await,
         end = &mut down => ending(end, Side::Upstream, Side::Client, up, &moved.up).await,
@@ -172,24 +267,26 @@ async fn finish(mut direction: Pin<&mut impl Future<Output = End>>, moved: &Atom
 }
 
 /// Copies until the end of `from`, then ends `to`.
-async fn one_way(from: ReadHalf<'_>, mut to: WriteHalf<'_>, moved: &AtomicU64) -> End {
+async fn one_way(
+    from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    direction: &mut Direction,
+    moved: &AtomicU64,
+) -> End {
     loop {
         // One busy session must not keep its thread from the others.
         consume_budget().await;
+        if !direction.left.is_empty()
+            && let Err(error) = direction.flush(&to, moved).await
+        {
+            return End::Write(error);
+        }
         if let Err(error) = from.readable().await {
             return End::Read(error);
         }
-        match step(&from, &to) {
+        match step(&from, &to, direction) {
             Step::Moved(bytes) => {
                 moved.fetch_add(bytes as u64, Ordering::Relaxed);
-            }
-            Step::Stuck(bytes, left) => {
-                moved.fetch_add(bytes as u64, Ordering::Relaxed);
-                let count = left.len() as u64;
-                if let Err(error) = to.write_all(&left).await {
-                    return End::Write(error);
-                }
-                moved.fetch_add(count, Ordering::Relaxed);
             }
             Step::Nothing => {}
             Step::End(end) => {
@@ -203,14 +300,13 @@ async fn one_way(from: ReadHalf<'_>, mut to: WriteHalf<'_>, moved: &AtomicU64) -
 
 /// One read and one write that do not wait.
 enum Step {
+    /// So many bytes were written; others may wait in the direction.
     Moved(usize),
-    /// So many bytes were written; the others have to wait.
-    Stuck(usize, Vec<u8>),
     Nothing,
     End(End),
 }
 
-fn step(from: &ReadHalf<'_>, to: &WriteHalf<'_>) -> Step {
+fn step(from: &ReadHalf<'_>, to: &WriteHalf<'_>, direction: &mut Direction) -> Step {
     BUFFER.with_borrow_mut(|buffer| {
         let bytes = match from.try_read(&mut buffer[..]) {
             Ok(0) => return Step::End(End::Closed),
@@ -218,13 +314,15 @@ fn step(from: &ReadHalf<'_>, to: &WriteHalf<'_>) -> Step {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Step::Nothing,
             Err(error) => return Step::End(End::Read(error)),
         };
-        match to.try_write(&buffer[..bytes]) {
-            Ok(written) if written == bytes => Step::Moved(bytes),
-            Ok(written) => Step::Stuck(written, buffer[written..bytes].to_vec()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                Step::Stuck(0, buffer[..bytes].to_vec())
-            }
-            Err(error) => Step::End(End::Write(error)),
+        direction.frames.follow(&buffer[..bytes]);
+        let written = match to.try_write(&buffer[..bytes]) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Step::End(End::Write(error)),
+        };
+        if written < bytes {
+            (direction.left, direction.written) = (buffer[written..bytes].to_vec(), 0);
         }
+        Step::Moved(written)
     })
 }

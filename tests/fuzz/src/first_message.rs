@@ -3,7 +3,7 @@
 
 use gateway::auth::sources::first_message::parse;
 use gateway::rejection::{Layer, Reason};
-use gateway::session::frames::{Event, FrameError, Frames, masked_text};
+use gateway::session::messages::{Event, MessageError, Messages, masked_text};
 
 /// Bytes of a message.
 const LIMIT: usize = 2048;
@@ -29,8 +29,8 @@ pub(crate) fn run(input: &[u8]) {
 }
 
 /// Everything up to the first message or the end of the session, what is wrong, and what is left.
-fn read(input: &[u8], step: usize) -> (Vec<Event>, Option<FrameError>, Vec<u8>) {
-    let mut frames = Frames::new(Vec::new(), LIMIT);
+fn read(input: &[u8], step: usize) -> (Vec<Event>, Option<MessageError>, Vec<u8>) {
+    let mut frames = Messages::new(Vec::new(), LIMIT);
     let mut events = Vec::new();
     let mut unread = input;
     let error = loop {
@@ -64,7 +64,7 @@ fn authenticates(text: &str) {
                 let again = parse(text, protocol).map_err(|rejection| rejection.reason);
                 assert!(matches!(again, Err(Reason::CredentialsMissing)), "a token is left in {text}");
                 let sent = masked_text(text, [1, 2, 3, 4]);
-                assert_eq!(Frames::new(sent, usize::MAX).event(), Ok(Some(Event::Text(text.to_owned()))));
+                assert_eq!(Messages::new(sent, usize::MAX).event(), Ok(Some(Event::Text(text.to_owned()))));
             }
             Err(rejection) => {
                 assert_eq!(rejection.reason.layer(), Layer::Credentials);

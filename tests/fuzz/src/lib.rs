@@ -9,6 +9,7 @@ mod answer;
 mod captures;
 mod config;
 mod first_message;
+mod frames;
 mod handshake;
 mod keys;
 mod lists;
@@ -31,7 +32,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "lists", corpus: "lists", run: lists::run },
     Target { name: "policy", corpus: "lists", run: policy::run },
     Target { name: "unpack", corpus: "archives", run: unpack::run },
@@ -44,6 +45,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "sources", corpus: "handshake", run: sources::run },
     Target { name: "first_message", corpus: "first_message", run: first_message::run },
     Target { name: "answer", corpus: "answer", run: answer::run },
+    Target { name: "frames", corpus: "frames", run: frames::run },
 ];
 
 /// Feeds an input to the target with this name.

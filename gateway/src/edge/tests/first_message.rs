@@ -9,7 +9,7 @@ use crate::auth::sources::Source;
 use crate::config::{Limits, TokenSources};
 use crate::rejection::{Reason, Rejection};
 use crate::session::client::Header;
-use crate::session::frames::{Event, Frames, masked_text};
+use crate::session::messages::{Event, Messages, masked_text};
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
@@ -107,7 +107,7 @@ async fn connection_init_reaches_the_upstream_masked_and_without_its_token() {
     let expected = init("");
     // Two frames: a short one, and what the client sent.
     let sent = upstream.read(6 + expected.len() + 6 + 4).await;
-    let mut frames = Frames::new(sent, 1000);
+    let mut frames = Messages::new(sent, 1000);
     assert_eq!(frames.event(), Ok(Some(Event::Text(expected))));
     assert_eq!(frames.event(), Ok(Some(Event::Text("next".to_owned()))));
     // The upstream answers connection_init, not the gate.

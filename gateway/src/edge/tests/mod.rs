@@ -8,4 +8,5 @@ mod limits;
 mod relay;
 mod scene;
 mod sources;
+mod tenure;
 mod upstreams;
