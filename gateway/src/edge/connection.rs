@@ -129,7 +129,7 @@ pub(super) async fn handle(
     let moved = Moved::default();
     let tenure = Tenure { gate: Arc::clone(&gate), id, client, path: path.clone(), origin, identity };
     let patience = gate.limits().close_timeout;
-    let session = Session { client: stream, upstream, greetings, patience };
+    let session = Session { client: stream.into(), upstream, greetings, patience };
     let ending = relay::run(session, &moved, tenure.over(&moved, &stopping), &cut).await;
     let duration = start.elapsed();
     drop((seat, place));

@@ -2,17 +2,19 @@
 //! the end of both connections.
 
 use std::io;
-use std::sync::atomic::Ordering;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use socket2::SockRef;
+use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 
-use super::relay::{CHUNK, Direction, Moved};
+use super::direction::{CHUNK, Direction};
+use super::relay::Pair;
+use super::stream::Stream;
 use crate::rejection::Rejection;
 
 /// What the gate says at the end of a session.
@@ -59,27 +61,27 @@ fn bytes(frame: Frame) -> Vec<u8> {
 ///
 /// Where no message ends in time, or what was relayed were no frames, nothing is put in: the
 /// connections end without a farewell. A client that has not closed in time is reset.
-pub(super) async fn tell(
-    farewell: &Farewell,
-    (client, upstream): (&mut TcpStream, &mut TcpStream),
-    (up, down): (&mut Direction, &mut Direction),
-    moved: &Moved,
-    patience: Duration,
-) {
+pub(super) async fn tell(farewell: &Farewell, pair: &mut Pair<'_>, patience: Duration) {
+    let Pair { client, upstream, up, down, moved, .. } = pair;
     // The upstream hears it at once where its stream can take it, and is not waited for.
     if !up.frames.is_closed()
         && let Some(whole) = up.frames.boundary_within(up.waiting().len())
     {
         let last = [&up.waiting()[..whole], &farewell.to_upstream()].concat();
-        let _ = upstream.try_write(&last);
+        let told = async {
+            upstream.write_all(&last).await?;
+            upstream.flush().await
+        };
+        let _ = pin!(told).now_or_never();
     }
     let told = timeout(patience, async {
-        if complete(&mut *client, upstream, down, moved).await? {
+        if complete(client, upstream, down, &moved.down).await? {
             if !down.frames.is_closed() {
                 client.write_all(&farewell.to_client()).await?;
+                client.flush().await?;
             }
             // RFC 6455 §7.1.1: the server closes first, and after both Close frames.
-            until_closed(&mut *client, up).await?;
+            until_closed(client, up).await?;
         }
         client.shutdown().await
     })
@@ -87,28 +89,28 @@ pub(super) async fn tell(
     if told.is_err() {
         // The end of a connection waits behind what is not acknowledged, and of a client that the
         // card drops nothing ever is: a reset does not wait.
-        let _ = SockRef::from(&*client).set_linger(Some(Duration::ZERO));
+        client.reset_at_end();
     }
 }
 
 /// Sends the client the rest of the message that is under way; whether a frame can be put in then.
 async fn complete(
-    client: &mut TcpStream,
-    upstream: &mut TcpStream,
+    client: &mut Stream,
+    upstream: &mut Stream,
     down: &mut Direction,
-    moved: &Moved,
+    moved: &AtomicU64,
 ) -> io::Result<bool> {
     let waiting = down.waiting();
     if let Some(whole) = down.frames.boundary_within(waiting.len()) {
         client.write_all(&waiting[..whole]).await?;
-        moved.down.fetch_add(whole as u64, Ordering::Relaxed);
+        moved.fetch_add(whole as u64, Ordering::Relaxed);
         return Ok(true);
     }
     if down.frames.is_lost() {
         return Ok(false);
     }
     client.write_all(waiting).await?;
-    moved.down.fetch_add(waiting.len() as u64, Ordering::Relaxed);
+    moved.fetch_add(waiting.len() as u64, Ordering::Relaxed);
     let mut buffer = vec![0; CHUNK];
     loop {
         let count = upstream.read(&mut buffer).await?;
@@ -118,7 +120,7 @@ async fn complete(
         let whole = down.frames.follow_to_boundary(&buffer[..count]);
         let sent = &buffer[..whole.unwrap_or(count)];
         client.write_all(sent).await?;
-        moved.down.fetch_add(sent.len() as u64, Ordering::Relaxed);
+        moved.fetch_add(sent.len() as u64, Ordering::Relaxed);
         if whole.is_some() || down.frames.is_lost() {
             return Ok(whole.is_some());
         }
@@ -127,7 +129,7 @@ async fn complete(
 
 /// Reads on until the client has closed too: a connection that ends with unread bytes is reset
 /// (RFC 2525 §2.17), and the farewell lost with it.
-async fn until_closed(client: &mut TcpStream, up: &mut Direction) -> io::Result<()> {
+async fn until_closed(client: &mut Stream, up: &mut Direction) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK];
     while !up.frames.is_closed() {
         let count = client.read(&mut buffer).await?;

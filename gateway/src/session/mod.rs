@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod client;
+mod direction;
 pub mod echo;
 pub mod farewell;
 pub mod frames;
@@ -14,6 +15,7 @@ pub mod rates;
 pub mod relay;
 pub mod request;
 pub mod socket;
+pub mod stream;
 pub mod upstream;
 
 #[cfg(test)]
