@@ -3,18 +3,24 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use proptest::prelude::*;
+
 use super::scene::{Scene, accepted, request};
-use crate::audit::Entry;
-use crate::auth::sources::Source;
-use crate::config::{SUBPROTOCOL_PREFIX, TokenSources};
+use crate::audit::{Entry, HandshakeId};
+use crate::auth::Identity;
+use crate::auth::sources::{Source, take};
+use crate::config::{self, SUBPROTOCOL_PREFIX, TokenSources};
+use crate::edge::head::Head;
+use crate::edge::opening::Opening;
+use crate::session::request::request as upstream_request;
+
+fn sources() -> TokenSources {
+    TokenSources { cookie: Some("token".to_owned()), query: true, ..TokenSources::default() }
+}
 
 async fn scene() -> Scene {
     let mut scene = Scene::new().await;
-    scene.take_tokens_from(&TokenSources {
-        cookie: Some("token".to_owned()),
-        query: true,
-        ..TokenSources::default()
-    });
+    scene.take_tokens_from(&sources());
     scene
 }
 
@@ -137,4 +143,63 @@ async fn a_parameter_that_the_route_does_not_take_is_the_upstreams_business() {
     let (answer, _) = scene.rejects(&request(path, &[]), 401, "credentials/missing").await;
     let detail = answer.problem().detail;
     assert!(detail.contains("the Authorization header or Sec-WebSocket-Protocol"), "{detail}");
+}
+
+/// What the upstream gets of `text` once its token is taken out, and where that stood.
+fn sent_on(text: &str) -> (Vec<u8>, Option<Source>) {
+    let head = Head::parse(text.as_bytes().to_vec()).expect("a whole head");
+    let mut opening = Opening::judge(head, 100).expect("a valid handshake");
+    let found = take(opening.carriers(), &sources()).expect("one token at most");
+    let identity = Identity {
+        issuer: "main".to_owned(),
+        subject: "alice".to_owned(),
+        scopes: Vec::new(),
+        expires: 0,
+        accepted_until: 0,
+        token_id: None,
+    };
+    let upstream = config::Upstream { host: "127.0.0.1".to_owned(), port: 9, path: None };
+    let client = ([192, 0, 2, 7], 4711).into();
+    let bytes = upstream_request(&upstream, &opening, &identity, client, HandshakeId::new([1; 10]));
+    (bytes, found.map(|(source, _)| source))
+}
+
+proptest! {
+    #[test]
+    fn the_upstream_gets_the_bytes_of_a_request_that_never_had_a_token(
+        place in 0_usize..4,
+        token in "[a-zA-Z0-9._~+/-]{12,60}={0,2}",
+        pairs in prop::collection::vec("[a-z]{1,3}=[!-%\'-+.-:<-~]{0,9}", 0..4),
+        at in any::<prop::sample::Index>(),
+    ) {
+        let place = [Source::Authorization, Source::Subprotocol, Source::Cookie, Source::Query][place];
+        let text = |with: Option<Source>| {
+            let put = |own: Source, entry: String, separator: &str, mut all: Vec<String>| {
+                if with == Some(own) {
+                    all.insert(at.index(all.len() + 1), entry);
+                }
+                all.join(separator)
+            };
+            let safe: Vec<String> = pairs.iter().map(|pair| pair.replace('#', "")).collect();
+            let query = put(Source::Query, format!("access_token={token}"), "&", safe.clone());
+            let cookie = put(Source::Cookie, format!("token={token}"), "; ", safe);
+            let offers = put(Source::Subprotocol, entry(&token), ", ", vec!["v2".to_owned(), "v1".to_owned()]);
+            let path = if query.is_empty() { "/chat".to_owned() } else { format!("/chat?{query}") };
+            let authorization = format!("Authorization: Bearer {token}");
+            let offers = format!("Sec-WebSocket-Protocol: {offers}");
+            let cookie = format!("Cookie: {cookie}");
+            let mut more = vec!["Origin: https://app.test", offers.as_str()];
+            if cookie != "Cookie: " {
+                more.push(&cookie);
+            }
+            if with == Some(Source::Authorization) {
+                more.insert(at.index(more.len() + 1), &authorization);
+            }
+            request(&path, &more)
+        };
+        let (bytes, found) = sent_on(&text(Some(place)));
+        let (plain, none) = sent_on(&text(None));
+        prop_assert_eq!((found, none), (Some(place), None));
+        prop_assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(&plain));
+    }
 }
