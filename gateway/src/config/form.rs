@@ -120,7 +120,8 @@ pub(super) struct Issuer {
 #[serde(deny_unknown_fields)]
 pub(super) struct Route {
     pub(super) path: Spanned<String>,
-    pub(super) upstream: Spanned<String>,
+    pub(super) upstream: Spanned<Value>,
+    pub(super) upstream_ca: Option<Spanned<String>>,
     pub(super) issuers: Spanned<Strings>,
     pub(super) scopes: Option<Spanned<Value>>,
     pub(super) origins: Option<Spanned<Strings>>,
@@ -149,6 +150,7 @@ pub(super) struct Limits {
     pub(super) first_message_timeout: Option<Spanned<String>>,
     pub(super) first_message_size: Option<Spanned<u64>>,
     pub(super) upstream_timeout: Option<Spanned<String>>,
+    pub(super) health_interval: Option<Spanned<String>>,
     pub(super) list_size: Option<Spanned<u64>>,
     pub(super) remote_connect_timeout: Option<Spanned<String>>,
     pub(super) remote_idle_timeout: Option<Spanned<String>>,

@@ -404,6 +404,7 @@ impl<'a> Checker<'a> {
             (&form.handshake_timeout, &mut limits.handshake_timeout, Duration::from_millis(1)),
             (&form.first_message_timeout, &mut limits.first_message_timeout, Duration::from_millis(1)),
             (&form.upstream_timeout, &mut limits.upstream_timeout, Duration::from_millis(1)),
+            (&form.health_interval, &mut limits.health_interval, Duration::from_millis(100)),
             (&form.remote_connect_timeout, &mut limits.remote_connect_timeout, Duration::from_millis(1)),
             (&form.remote_idle_timeout, &mut limits.remote_idle_timeout, Duration::from_millis(1)),
             (&form.remote_timeout, &mut limits.remote_timeout, Duration::from_millis(1)),

@@ -231,9 +231,10 @@ async fn judge(
     };
     let Authorized { mut opening, route, identity, source, session, greetings } = authorized;
     let deadline = gate.limits().upstream_timeout;
-    let opened = timeout(deadline, upstream::open(&route.upstream, &opening, &identity, client, id)).await;
+    let opened =
+        timeout(deadline, upstream::open(&route.upstreams, deadline, &opening, &identity, client, id)).await;
     let upstream =
-        opened.unwrap_or_else(|_| Err(upstream::timed_out(&route.upstream))).map_err(|mut rejection| {
+        opened.unwrap_or_else(|_| Err(upstream::timed_out(&route.upstreams))).map_err(|mut rejection| {
             rejection.issuer = Some(identity.issuer.clone());
             rejection.subject = Some(identity.subject.clone());
             if rejection.reason.retryable() {

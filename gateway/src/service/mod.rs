@@ -8,6 +8,7 @@ mod daemon;
 mod files;
 mod firewall;
 mod generations;
+mod health;
 mod keys;
 mod lists;
 mod offline;

@@ -11,11 +11,13 @@ pub mod headers;
 pub mod life;
 pub mod limits;
 pub mod messages;
+pub mod pool;
 pub mod rates;
 pub mod relay;
 pub mod request;
 pub mod socket;
 pub mod stream;
+pub mod tls;
 pub mod upstream;
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ pub async fn run(
     cut: &CancellationToken,
 ) -> Ending {
     let Session { mut client, upstream, greetings, patience } = session;
-    let Upstream { stream, rest, .. } = upstream;
+    let Upstream { stream, rest, seat: _seat, .. } = upstream;
     let Greetings { to_client, to_upstream } = greetings;
     let greeted = tokio::select! {
         greeted = client.write_all(&to_client) => greeted.map_err(|error| Why::Side(Side::Client.broke(&error))),

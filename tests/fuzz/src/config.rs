@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use gateway::config::{Config, Diagnostic, ListFiles, Ports, ScopeRule, may_be_asked, parse};
+use gateway::config::{Config, Diagnostic, ListFiles, Place, Ports, ScopeRule, may_be_asked, parse};
 
 pub(crate) fn run(input: &[u8]) {
     // `load` refuses other files before it parses them.
@@ -50,9 +50,16 @@ fn is_valid(config: &Config) {
             "{route:?}"
         );
         assert!(sources.subprotocol_prefix.as_ref().is_none_or(|prefix| !prefix.is_empty()), "{route:?}");
-        let host = &route.upstream.host;
-        assert!(!host.is_empty() && !host.contains(char::is_whitespace), "{route:?}");
-        assert!(route.upstream.path.as_ref().is_none_or(|path| path.starts_with('/')), "{route:?}");
+        assert!(!route.upstreams.is_empty(), "{route:?}");
+        for upstream in &route.upstreams {
+            match &upstream.place {
+                Place::Tcp { host, .. } => {
+                    assert!(!host.is_empty() && !host.contains(char::is_whitespace), "{route:?}");
+                }
+                Place::Unix(path) => assert!(path.is_absolute(), "{route:?}"),
+            }
+            assert!(upstream.path.as_ref().is_none_or(|path| path.starts_with('/')), "{route:?}");
+        }
     }
     for issuer in &config.issuers {
         assert!(!issuer.algorithms.is_empty() && !issuer.audience.is_empty(), "{issuer:?}");

@@ -5,6 +5,7 @@ mod answers;
 mod first_message;
 mod handshake;
 mod limits;
+mod pool;
 mod relay;
 mod scene;
 mod sources;

@@ -79,6 +79,12 @@ fn random() -> [u8; 10] {
     id
 }
 
+/// An upstream on this host.
+pub(super) fn upstream_on(port: u16, at: Option<&str>) -> config::Upstream {
+    let place = config::Place::Tcp { host: "127.0.0.1".to_owned(), port };
+    config::Upstream { place, tls: None, path: at.map(str::to_owned) }
+}
+
 fn issuer() -> config::Issuer {
     config::Issuer {
         name: "main".to_owned(),
@@ -123,7 +129,7 @@ impl Scene {
         let port = upstream.local_addr().unwrap().port();
         let route = |path: &str, port, at: Option<&str>, origins: Option<&[&str]>| config::Route {
             path: path.to_owned(),
-            upstream: config::Upstream { host: "127.0.0.1".to_owned(), port, path: at.map(str::to_owned) },
+            upstreams: vec![upstream_on(port, at)],
             issuers: vec!["main".to_owned()],
             scopes: ScopeRule::All(vec!["chat:read".to_owned()]),
             origins: origins.map(|all| all.iter().map(|one| (*one).to_owned()).collect()),

@@ -158,7 +158,7 @@ fn sent_on(text: &str) -> (Vec<u8>, Option<Source>) {
         accepted_until: 0,
         token_id: None,
     };
-    let upstream = config::Upstream { host: "127.0.0.1".to_owned(), port: 9, path: None };
+    let upstream = config::Upstream { place: config::Place::Unix("/unused".into()), path: None, tls: None };
     let client = ([192, 0, 2, 7], 4711).into();
     let bytes = upstream_request(&upstream, &opening, &identity, client, HandshakeId::new([1; 10]));
     (bytes, found.map(|(source, _)| source))
