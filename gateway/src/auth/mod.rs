@@ -20,6 +20,7 @@ mod provider;
 mod rules;
 mod scopes;
 pub mod sign;
+pub mod sources;
 mod standing;
 mod token;
 mod trace;

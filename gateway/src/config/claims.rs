@@ -73,7 +73,7 @@ fn table(form: &toml::Table) -> Option<Vec<ClaimTest>> {
             value => vec![one(value)?],
         };
         let whole = names.iter().all(|name| !name.is_empty()) && !values.is_empty();
-        whole.then(|| ClaimTest { claim: ClaimPath(names), values })
+        whole.then_some(ClaimTest { claim: ClaimPath(names), values })
     };
     let tests: Option<Vec<_>> = form.iter().map(test).collect();
     tests.filter(|tests| !tests.is_empty())

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 
 use super::remote::RemoteList;
+use super::token_sources::TokenSources;
 use crate::policy::{Tier, Verdict};
 
 /// Everything in the configuration file.
@@ -267,6 +268,8 @@ pub struct Route {
     /// Origins of pages that may connect; `None`: any. Requests without an Origin header are not
     /// from pages and pass.
     pub origins: Option<Vec<String>>,
+    /// Where clients put their tokens.
+    pub sources: TokenSources,
     /// How much it carries.
     pub limits: RouteLimits,
 }
@@ -416,6 +419,10 @@ pub struct Limits {
     pub request_headers: usize,
     /// From accepted connection to complete request head.
     pub handshake_timeout: Duration,
+    /// From the open session to the message with its token, where a route has `first_message`.
+    pub first_message_timeout: Duration,
+    /// Bytes of that message.
+    pub first_message_size: usize,
     /// From dialling the upstream to its complete answer.
     pub upstream_timeout: Duration,
     /// Between two looks whether an upstream can be reached, where a route has several.
@@ -458,6 +465,8 @@ impl Default for Limits {
             request_head: 16 * 1024,
             request_headers: 100,
             handshake_timeout: Duration::from_secs(10),
+            first_message_timeout: Duration::from_secs(5),
+            first_message_size: 16 * 1024,
             upstream_timeout: Duration::from_secs(10),
             health_interval: Duration::from_secs(5),
             list_size: 256 * 1024 * 1024,

@@ -8,6 +8,7 @@ use toml::{Spanned, Value};
 use super::claims;
 use super::form::{self, Strings};
 use super::model::{Issuer, Place, Route, RouteLimits, Upstream, UpstreamTls};
+use super::token_sources;
 use super::validate::Checker;
 
 pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers: &[Issuer]) -> Vec<Route> {
@@ -21,6 +22,7 @@ pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers:
         let scopes = claims::scopes(checker, form.scopes.as_ref());
         let rule = claims::rule(checker, form.claims.as_ref());
         let max_age = claims::span(checker, form.max_age.as_ref());
+        let sources = token_sources::check(checker, &form);
         let limits = limits(checker, form.sessions.as_ref(), form.handshake_rate.as_ref());
         let origins = form.origins.map(|origins| self::origins(checker, &origins));
         let Some(scopes) = scopes.filter(|_| !upstreams.is_empty()) else {
@@ -34,6 +36,7 @@ pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers:
             claims: rule,
             max_age,
             origins,
+            sources,
             limits,
         });
     }

@@ -28,6 +28,8 @@ pub struct Route {
     pub upstreams: Vec<Arc<Node>>,
     /// What a token must be.
     pub requirement: Requirement,
+    /// Where its clients put their tokens.
+    pub sources: config::TokenSources,
     /// How much it carries.
     pub limits: config::RouteLimits,
     origins: Option<Vec<String>>,
@@ -51,6 +53,7 @@ impl Snapshot {
                     .map(|upstream| nodes.entry(upstream).or_insert_with(|| node(upstream)).clone())
                     .collect(),
                 requirement: authenticator.requirement(route),
+                sources: route.sources.clone(),
                 limits: route.limits,
                 origins: route.origins.clone(),
             };

@@ -33,6 +33,8 @@ pub struct Rejection {
     pub max_age: Option<Duration>,
     /// The configured name of the issuer that the token claims, once it is known.
     pub issuer: Option<String>,
+    /// Where the token stood, for the journal.
+    pub source: Option<crate::auth::sources::Source>,
     /// The token's subject, only when its signature was verified.
     pub subject: Option<String>,
     /// The address rule that decided, for the layer `firewall`.
@@ -52,6 +54,7 @@ impl Rejection {
             scope: None,
             max_age: None,
             issuer: None,
+            source: None,
             subject: None,
             rule: None,
             upstream_status: None,

@@ -10,6 +10,7 @@ pub mod frames;
 pub mod headers;
 pub mod life;
 pub mod limits;
+pub mod messages;
 pub mod pool;
 pub mod rates;
 pub mod relay;

@@ -134,6 +134,9 @@ async fn ask(
     let offer =
         Offer { key: opening.key(), protocols: opening.protocols(), extensions: opening.extensions() };
     answer.check(offer).map_err(|error| bad(upstream, &error))?;
+    if opening.is_settled() && !opening.protocols().is_empty() && answer.protocol().is_none() {
+        return Err(bad(upstream, &AnswerError::NotSelected));
+    }
     Ok(Upstream { stream, answer, rest, seat })
 }
 

@@ -39,10 +39,17 @@ fn is_valid(config: &Config) {
         assert_eq!(config.routes.iter().filter(|other| other.path == route.path).count(), 1);
         let known = |name: &String| config.issuers.iter().any(|issuer| &issuer.name == name);
         assert!(route.issuers.iter().all(known), "{route:?}");
-        let (ScopeRule::All(scopes) | ScopeRule::Any(scopes)) = &route.scopes;
-        assert!(!(scopes.is_empty() && matches!(route.scopes, ScopeRule::Any(_))));
+        let ScopeRule { all, any, none } = &route.scopes;
+        let mut scopes = all.iter().chain(any).chain(none);
         // A `scope-token` of RFC 6749 §3.3 has no blank, which would make it two.
-        assert!(scopes.iter().all(|scope| !scope.is_empty() && !scope.contains(' ')), "{route:?}");
+        assert!(scopes.all(|scope| !scope.is_empty() && !scope.contains(' ')), "{route:?}");
+        let sources = &route.sources;
+        // A page could otherwise act for whoever looks at it.
+        assert!(
+            sources.cookie.is_none() || route.origins.as_ref().is_some_and(|all| !all.is_empty()),
+            "{route:?}"
+        );
+        assert!(sources.subprotocol_prefix.as_ref().is_none_or(|prefix| !prefix.is_empty()), "{route:?}");
         assert!(!route.upstreams.is_empty(), "{route:?}");
         for upstream in &route.upstreams {
             match &upstream.place {
@@ -69,6 +76,7 @@ fn is_valid(config: &Config) {
     assert!(limits.sessions > 0 && limits.request_head > 0);
     // This much is reserved at once.
     assert!((1..=4096).contains(&limits.request_headers) && (1..=1 << 20).contains(&limits.audit_queue));
+    assert!((64..=1 << 20).contains(&limits.first_message_size) && !limits.first_message_timeout.is_zero());
     assert!(!limits.handshake_timeout.is_zero() && !limits.upstream_timeout.is_zero());
 }
 

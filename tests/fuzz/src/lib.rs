@@ -8,6 +8,7 @@
 mod answer;
 mod captures;
 mod config;
+mod first_message;
 mod frames;
 mod handshake;
 mod keys;
@@ -15,6 +16,7 @@ mod lists;
 mod naive;
 mod packets;
 mod policy;
+mod sources;
 mod token;
 mod unpack;
 
@@ -30,7 +32,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "lists", corpus: "lists", run: lists::run },
     Target { name: "policy", corpus: "lists", run: policy::run },
     Target { name: "unpack", corpus: "archives", run: unpack::run },
@@ -40,6 +42,8 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "handshake", corpus: "handshake", run: handshake::run },
     Target { name: "token", corpus: "token", run: token::run },
     Target { name: "keys", corpus: "keys", run: keys::run },
+    Target { name: "sources", corpus: "handshake", run: sources::run },
+    Target { name: "first_message", corpus: "first_message", run: first_message::run },
     Target { name: "answer", corpus: "answer", run: answer::run },
     Target { name: "frames", corpus: "frames", run: frames::run },
 ];

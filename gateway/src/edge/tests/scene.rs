@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::{AuditSink, Entry};
 use crate::auth::sign::{Claims, SigningKey};
 use crate::auth::{Authenticator, Issuer, KeySet};
-use crate::config::{self, KeySource, Limits, ScopeRule};
+use crate::config::{self, KeySource, Limits, ScopeRule, TokenSources};
 use crate::edge::{Gate, Snapshot, Sources, serve};
 use crate::policy::{self, Generation, ListEntry, PolicyInput, SourceTable, Tier, Verdict};
 use crate::rejection::Rejection;
@@ -138,6 +138,7 @@ impl Scene {
             claims: config::ClaimRule::default(),
             max_age: None,
             origins: origins.map(|all| all.iter().map(|one| (*one).to_owned()).collect()),
+            sources: TokenSources::default(),
             limits: config::RouteLimits::default(),
         };
         let routes = vec![
@@ -176,6 +177,11 @@ impl Scene {
     /// Puts another address policy in force.
     pub(super) fn swap(&self, policy: Option<Generation>) {
         self.snapshot(Arc::clone(&self.keys), policy);
+    }
+
+    /// Takes tokens from these places on all routes.
+    pub(super) fn take_tokens_from(&mut self, sources: &TokenSources) {
+        self.reroute(|routes| routes.iter_mut().for_each(|route| route.sources = sources.clone()));
     }
 
     /// Changes the routes.
