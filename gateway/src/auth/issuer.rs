@@ -19,6 +19,17 @@ impl Issuer {
         Self { rules, keys }
     }
 
+    /// The `iss` of its tokens.
+    pub fn identifier(&self) -> &str {
+        &self.rules.issuer
+    }
+
+    /// Its public keys as JWKs, where it serves them; they are its own.
+    pub fn published(&self) -> impl Iterator<Item = &serde_json::Value> {
+        let keys = self.rules.serve_keys.then(|| self.keys.published());
+        keys.into_iter().flatten()
+    }
+
     /// The name in the configuration.
     pub fn name(&self) -> &str {
         &self.rules.name

@@ -53,6 +53,11 @@ fn one(checker: &mut Checker<'_>, form: form::Issuer) -> Option<Issuer> {
     }
     let keys = keys(checker, &form);
     let algorithms = algorithms(checker, form.algorithms.as_ref(), keys.as_ref());
+    let serve_keys = form.serve_keys.as_ref().is_some_and(|serve| *serve.get_ref());
+    if let (Some(serve), None) = (&form.serve_keys, &form.signing_key) {
+        checker
+            .fault(&serve.span(), "serve_keys goes with signing_key: other keys are their issuer's to serve");
+    }
     let profile = profile(checker, form.profile.as_ref());
     let typ = typ(checker, form.typ.as_ref(), profile);
     let scope_claim = form.scope_claim.as_ref().and_then(|form| claims::path(checker, form));
@@ -74,6 +79,7 @@ fn one(checker: &mut Checker<'_>, form: form::Issuer) -> Option<Issuer> {
         typ,
         leeway: leeway?,
         scope_claim,
+        serve_keys,
         profile,
         require,
         max_lifetime,

@@ -25,6 +25,8 @@ pub struct Config {
     pub issuers: Vec<Issuer>,
     /// What is guarded.
     pub routes: Vec<Route>,
+    /// How clients know the gate: scheme and authority, without a path; `None`: nobody is told.
+    pub public_url: Option<String>,
     /// Every limit.
     pub limits: Limits,
     /// Where the built-in echo upstream listens, when there is one.
@@ -228,6 +230,8 @@ pub struct Issuer {
     pub leeway: Duration,
     /// The claim that holds the scopes; `None`: `scope`, then `scp`.
     pub scope_claim: Option<ClaimPath>,
+    /// Whether the gate serves the public keys, for others to verify tokens of ours.
+    pub serve_keys: bool,
     /// Which claims have to be there.
     pub profile: Profile,
     /// What claims have to be.
@@ -419,6 +423,12 @@ pub struct Limits {
     pub request_headers: usize,
     /// From accepted connection to complete request head.
     pub handshake_timeout: Duration,
+    /// Tickets that are not used yet.
+    pub tickets: usize,
+    /// The same, of one address.
+    pub tickets_per_address: usize,
+    /// How long a ticket can be used.
+    pub ticket_ttl: Duration,
     /// From the open session to the message with its token, where a route has `first_message`.
     pub first_message_timeout: Duration,
     /// Bytes of that message.
@@ -465,6 +475,9 @@ impl Default for Limits {
             request_head: 16 * 1024,
             request_headers: 100,
             handshake_timeout: Duration::from_secs(10),
+            tickets: 10_000,
+            tickets_per_address: 100,
+            ticket_ttl: Duration::from_secs(30),
             first_message_timeout: Duration::from_secs(5),
             first_message_size: 16 * 1024,
             upstream_timeout: Duration::from_secs(10),

@@ -14,8 +14,14 @@ use super::validate::Checker;
 pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers: &[Issuer]) -> Vec<Route> {
     let mut paths = HashSet::new();
     let mut routes = Vec::new();
+    let tickets = forms.iter().any(|form| form.tickets.as_ref().is_some_and(|tickets| *tickets.get_ref()));
     for form in forms {
         checker.unique(&mut paths, &form.path, "the path");
+        if form.path.get_ref().starts_with("/.well-known/") || tickets && form.path.get_ref() == "/tickets" {
+            let message =
+                format!("`{}` is answered by the gate itself: choose another path", form.path.get_ref());
+            checker.fault(&form.path.span(), message);
+        }
         path(checker, &form.path);
         issuer_names(checker, &form.issuers, issuers);
         let upstreams = upstreams(checker, &form.upstream, form.upstream_ca.as_ref());

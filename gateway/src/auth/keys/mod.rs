@@ -12,6 +12,7 @@ mod tests;
 use std::path::Path;
 
 use jsonwebtoken::Algorithm;
+use serde_json::Value;
 
 use super::sign::SigningKey;
 use crate::config::{Diagnostic, KeySource};
@@ -30,6 +31,8 @@ pub(super) const TRIES: usize = 16;
 #[derive(Debug, Default)]
 pub struct KeySet {
     keys: Vec<Key>,
+    /// The public halves of our own keys, as JWKs (RFC 7517 §4).
+    published: Vec<Value>,
 }
 
 /// A key set, and what is odd about its source.
@@ -77,13 +80,19 @@ impl KeySet {
             KeySource::JwkSet(path) => jwk::parse(path, &text(path, bytes)?),
             KeySource::Pem(path) => pem::parse(path, &text(path, bytes)?),
             KeySource::Secret(path) => Self::of_one(path, secret(&bytes)),
-            KeySource::SigningKey(path) => Self::of_one(path, signing_key(&bytes)),
+            KeySource::SigningKey(path) => {
+                let key = SigningKey::parse(&bytes).ok_or(Fault::NotSigningKey);
+                let published = key.as_ref().map_or(Value::Null, |key| key.jwk());
+                let mut loaded = Self::of_one(path, key.and_then(|key| signing_key(&key)))?;
+                loaded.keys.published.push(published);
+                Ok(loaded)
+            }
         }
     }
 
     fn of_one(path: &Path, key: Result<Key, Fault>) -> Result<Loaded, Diagnostic> {
         let key = key.map_err(|fault| Diagnostic::of_file(path, fault.to_string()))?;
-        Ok(Loaded { keys: Self { keys: vec![key] }, warnings: Vec::new() })
+        Ok(Loaded { keys: Self { keys: vec![key], published: Vec::new() }, warnings: Vec::new() })
     }
 
     /// The same, but a signing key that does not exist is made (see [`SigningKey::create`]).
@@ -98,6 +107,11 @@ impl KeySet {
             SigningKey::create(path)?;
         }
         Self::load(source, limit)
+    }
+
+    /// The public halves of our own keys, as JWKs; of others' keys nothing.
+    pub fn published(&self) -> impl Iterator<Item = &Value> {
+        self.published.iter()
     }
 
     /// Whether there is no key.
@@ -152,8 +166,7 @@ fn secret(bytes: &[u8]) -> Result<Key, Fault> {
 }
 
 /// The public half of a key that signs.
-fn signing_key(bytes: &[u8]) -> Result<Key, Fault> {
-    let key = SigningKey::parse(bytes).ok_or(Fault::NotSigningKey)?;
+fn signing_key(key: &SigningKey) -> Result<Key, Fault> {
     Ok(Key::ed25519(key.public())?.with_id(Some(key.id().to_owned())))
 }
 
