@@ -11,6 +11,9 @@ mod generations;
 mod keys;
 mod lists;
 mod offline;
+// Key sets and introspection ask on these terms, too.
+#[allow(dead_code)]
+mod outgoing;
 mod protected;
 mod recent;
 mod reload;
