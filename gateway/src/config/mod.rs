@@ -4,6 +4,7 @@
 mod bounds;
 mod change;
 mod diagnostic;
+mod fetched;
 mod form;
 mod issuer;
 mod list;
@@ -16,6 +17,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use fetched::{FetchedKeys, KeysPlace};
 pub use model::*;
 pub use remote::{RemoteList, SecretUrl, may_be_asked};
 

@@ -349,6 +349,7 @@ impl<'a> Checker<'a> {
             (&form.policy_memory, &mut limits.policy_memory, 2 << 20..=256 << 30),
             (&form.audit_queue, &mut limits.audit_queue, 16..=1 << 20),
             (&form.key_file, &mut limits.key_file, 64..=1 << 30),
+            (&form.issuer_waiters, &mut limits.issuer_waiters, 1..=1 << 20),
         ];
         for (given, limit, range) in counts {
             if let Some(value) = given {
@@ -359,6 +360,12 @@ impl<'a> Checker<'a> {
                 *limit = size(*value.get_ref());
             }
         }
+        if let Some(value) = &form.issuer_answer {
+            if !(1024..=64 << 20).contains(value.get_ref()) {
+                self.fault(&value.span(), "an answer of an issuer has from 1024 to 67108864 bytes");
+            }
+            limits.issuer_answer = *value.get_ref();
+        }
         if let Some(value) = &form.list_size {
             limits.list_size = *value.get_ref();
         }
@@ -368,6 +375,7 @@ impl<'a> Checker<'a> {
             (&form.remote_connect_timeout, &mut limits.remote_connect_timeout, Duration::from_millis(1)),
             (&form.remote_idle_timeout, &mut limits.remote_idle_timeout, Duration::from_millis(1)),
             (&form.remote_timeout, &mut limits.remote_timeout, Duration::from_millis(1)),
+            (&form.issuer_timeout, &mut limits.issuer_timeout, Duration::from_millis(1)),
             (&form.drain_timeout, &mut limits.drain_timeout, Duration::ZERO),
         ] {
             let Some(text) = given else { continue };

@@ -14,6 +14,7 @@ use super::accept::AcceptHandle;
 use super::apply::ApplyHandle;
 use super::card::{CardHandle, CardTask, Guard};
 use super::generations::Generations;
+use super::issuers::Issuers;
 use super::keys::Missing;
 use super::recent::Recent;
 use super::reload::{Publication, Reloader};
@@ -22,12 +23,13 @@ use super::state::{State, StateError};
 use super::{files, firewall, state_folder};
 use crate::admin::apply::Outcome;
 use crate::admin::control::{ControlError, ControlSocket, Request};
-use crate::admin::explain::{self, Hits};
+use crate::admin::explain::{self, Hits, Query};
 use crate::admin::lists::ListsReport;
 use crate::admin::status::{InterfaceStatus, NOT_ATTACHED, Packets, Status};
 use crate::audit::{Destination, Trail};
+use crate::auth::Token;
 use crate::config::{Config, Diagnostic, Limits, Mode};
-use crate::edge::{self, Gate, Sources};
+use crate::edge::{self, Gate, Snapshot, Sources};
 use crate::nic::{Counters, NicError, Pins};
 use crate::session::echo::echo;
 
@@ -161,6 +163,7 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     for listener in listeners {
         tasks.spawn(edge::serve(listener, Arc::clone(&gate), stop.child_token()));
     }
+    let issuers = Issuers::start(&config, state.keys().fetched(&config), random, &tasks, &stop);
     // Before the reloader: it watches the folder into which they are fetched.
     let remotes = Remotes::start(&config, random, &tasks, &stop)?;
     let publication = Publication { card: card.clone(), generations: Arc::clone(&generations) };
@@ -179,6 +182,7 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
             accept,
             health,
             remotes,
+            issuers,
             trail,
             started: Instant::now(),
         });
@@ -260,6 +264,7 @@ struct Live {
     health: super::reload::Health,
     accept: AcceptHandle,
     remotes: Remotes,
+    issuers: Issuers,
     trail: Trail,
     started: Instant,
 }
@@ -271,6 +276,7 @@ async fn answer(live: Arc<Live>, request: Request) -> Result<serde_json::Value, 
         Request::AcceptList { list } => serde_json::to_value(live.accept.accept(list).await?),
         Request::Explain(query) => {
             let snapshot = live.gate.snapshot();
+            ask_outside(&snapshot, &query).await;
             let mut report = explain::report(&snapshot, &query, SystemTime::now());
             report.live = true;
             if let (Some(address), Some(policy)) = (query.address, snapshot.policy()) {
@@ -296,6 +302,15 @@ async fn answer(live: Arc<Live>, request: Request) -> Result<serde_json::Value, 
         }
     };
     value.map_err(|error| error.to_string())
+}
+
+/// Lets the token of `query` ask its issuer for a key that is not here, as that of a handshake would.
+async fn ask_outside(snapshot: &Snapshot, query: &Query) {
+    let token = query.token.as_ref().and_then(|token| Token::parse(token.as_bytes()).ok());
+    if let Some(token) = token {
+        // What comes of it is judged, and told, by the explanation.
+        let _ = snapshot.any_route().authenticate(&token, SystemTime::now).await;
+    }
 }
 
 async fn lists(live: &Live) -> Result<ListsReport, String> {
@@ -329,6 +344,8 @@ async fn status(live: &Live) -> Status {
     for list in policy.iter_mut().flat_map(|policy| &mut policy.lists) {
         list.remote = live.remotes.status(&list.list);
     }
+    let mut issuers = health.issuers();
+    live.issuers.add_to(&mut issuers, SystemTime::now());
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -346,7 +363,7 @@ async fn status(live: &Live) -> Status {
             dropped: counters.dropped,
             malformed: counters.malformed,
         }),
-        issuers: health.issuers(),
+        issuers,
         audit_lost: live.trail.lost(),
     }
 }

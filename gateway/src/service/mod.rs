@@ -8,11 +8,10 @@ mod daemon;
 mod files;
 mod firewall;
 mod generations;
+mod issuers;
 mod keys;
 mod lists;
 mod offline;
-// Key sets and introspection ask on these terms, too.
-#[allow(dead_code)]
 mod outgoing;
 mod protected;
 mod recent;

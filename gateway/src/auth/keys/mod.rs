@@ -3,6 +3,7 @@
 mod fault;
 mod file;
 mod jwk;
+mod live;
 mod pem;
 mod verifier;
 
@@ -17,6 +18,8 @@ use super::sign::SigningKey;
 use crate::config::{Diagnostic, KeySource};
 pub(super) use fault::Fault;
 pub(super) use file::read;
+pub(super) use live::Lack;
+pub use live::{LiveKeys, Refresh, Refreshed};
 pub(super) use verifier::Key;
 
 /// Keys that were tried for one token without a `kid`, at most. Each try costs a signature check,
@@ -58,6 +61,7 @@ impl KeySet {
                 })
             }
             KeySource::JwkSet(path) | KeySource::Pem(path) => Self::parse(source, read(path, limit)?.bytes),
+            KeySource::Fetched(_) => Ok(Loaded { keys: Self::default(), warnings: Vec::new() }),
             KeySource::Secret(path) | KeySource::SigningKey(path) => {
                 let (bytes, mut warnings) = read(path, limit)?.private(path);
                 let loaded = Self::parse(source, bytes)?;
@@ -75,10 +79,41 @@ impl KeySet {
     pub fn parse(source: &KeySource, bytes: Vec<u8>) -> Result<Loaded, Diagnostic> {
         match source {
             KeySource::JwkSet(path) => jwk::parse(path, &text(path, bytes)?),
+            KeySource::Fetched(fetched) => Self::published(&fetched.place.shown(), bytes),
             KeySource::Pem(path) => pem::parse(path, &text(path, bytes)?),
             KeySource::Secret(path) => Self::of_one(path, secret(&bytes)),
             KeySource::SigningKey(path) => Self::of_one(path, signing_key(&bytes)),
         }
+    }
+
+    /// The keys in `bytes`, a JWK set that everybody can fetch from `place`: no secret is among them,
+    /// and no private key.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load), with `place` for the file.
+    pub fn published(place: &str, bytes: Vec<u8>) -> Result<Loaded, Diagnostic> {
+        let place = Path::new(place);
+        let text = text(place, bytes)?;
+        jwk::refuse_secrets(place, &text)?;
+        jwk::parse(place, &text)
+    }
+
+    /// These keys and those of `others`.
+    #[must_use]
+    pub fn plus(&self, others: &Self) -> Self {
+        let more = others.keys.iter().filter(|key| !self.has(key));
+        Self { keys: self.keys.iter().chain(more).cloned().collect() }
+    }
+
+    /// These keys without those of `others`.
+    #[must_use]
+    pub fn minus(&self, others: &Self) -> Self {
+        Self { keys: self.keys.iter().filter(|key| !others.has(key)).cloned().collect() }
+    }
+
+    fn has(&self, key: &Key) -> bool {
+        self.keys.iter().any(|own| own.is_same(key))
     }
 
     fn of_one(path: &Path, key: Result<Key, Fault>) -> Result<Loaded, Diagnostic> {

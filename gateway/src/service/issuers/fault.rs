@@ -1,0 +1,54 @@
+//! Why an issuer's keys could not be fetched.
+
+use std::time::Duration;
+
+use crate::auth::metadata::MetadataError;
+use crate::config::{Diagnostic, Limits};
+use crate::service::outgoing::OutgoingError;
+
+/// One line, without the query of a URL.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("it took longer than [limits] issuer_timeout, {0}: check the issuer, or raise the limit")]
+    Timeout(String),
+    #[error("the answer is larger than [limits] issuer_answer, {0} bytes: is it a JWK set?")]
+    TooLarge(u64),
+    #[error("{0}")]
+    Outgoing(OutgoingError),
+    #[error("{url} answered with status {status}: check the issuer, and whether its keys have moved")]
+    Status { url: String, status: u16 },
+    #[error("the metadata at {url} cannot be used: {error}")]
+    Metadata { url: String, error: MetadataError },
+    #[error("{0}")]
+    NotASet(Diagnostic),
+    #[error("the set at {url} holds no key for {algorithms}: correct the issuer's algorithms, or its keys")]
+    NoKey { url: String, algorithms: String },
+    #[error("the daemon is stopping")]
+    Stopping,
+}
+
+/// A fault, and the wait that the server asks for.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub fault: Fault,
+    pub retry_after: Option<Duration>,
+}
+
+impl Fault {
+    /// What `error` means for an issuer, and which limit can be raised.
+    pub(super) fn of(error: OutgoingError, limits: &Limits) -> Self {
+        match error {
+            OutgoingError::Timeout => {
+                Self::Timeout(humantime::format_duration(limits.issuer_timeout).to_string())
+            }
+            OutgoingError::TooLarge(size) => Self::TooLarge(size),
+            other => Self::Outgoing(other),
+        }
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self { fault, retry_after: None }
+    }
+}

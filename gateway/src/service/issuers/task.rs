@@ -1,0 +1,259 @@
+//! The life of one issuer's keys: wait, ask, look at the answer, put it in force or say why not.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::adoption::Adoption;
+use super::copy::{Copy, Kept};
+use super::fault::{Failure, Fault};
+use super::fetch::{Fetcher, Set};
+use super::line::Line;
+use super::{Health, freshness, seconds};
+use crate::auth::{Issuer, KeySet, LiveKeys};
+use crate::config::{self, Diagnostic, FetchedKeys, Limits};
+
+/// Keeps the keys of one issuer at what it has.
+#[derive(Debug)]
+pub(super) struct Task {
+    rules: config::Issuer,
+    keys: FetchedKeys,
+    live: Arc<LiveKeys>,
+    line: Line,
+    health: Health,
+    copy: Option<Copy>,
+    random: fn() -> u64,
+    fetcher: Fetcher,
+    adoption: Adoption,
+    /// The last set that was taken, for the copy.
+    taken: Option<String>,
+    warnings: Vec<Diagnostic>,
+    fault: Option<Fault>,
+    failures: u32,
+}
+
+impl Task {
+    /// For `rules`, whose `keys` go into `live`. What was kept in `copy` is in force when this returns,
+    /// unless it is too old.
+    pub(super) fn new(
+        rules: &config::Issuer,
+        keys: &FetchedKeys,
+        limits: &Limits,
+        live: Arc<LiveKeys>,
+        line: Line,
+        health: Health,
+        copy: Option<Copy>,
+    ) -> Self {
+        let (rules, keys) = (rules.clone(), keys.clone());
+        if let Some(copy) = &copy {
+            restore(copy, &rules, &keys, limits, &live);
+        }
+        Self {
+            fetcher: Fetcher::new(&rules.issuer, &keys, limits),
+            adoption: Adoption::new(live.last(), keys.cooldown, keys.min_interval),
+            rules,
+            keys,
+            live,
+            line,
+            health,
+            copy,
+            random: || 0,
+            taken: None,
+            warnings: Vec::new(),
+            fault: None,
+            failures: 0,
+        }
+    }
+
+    /// The same, with `random` for the time of the next request.
+    pub(super) fn with_randomness(self, random: fn() -> u64) -> Self {
+        Self { random, ..self }
+    }
+
+    /// Runs for ever.
+    pub(super) async fn run(mut self) {
+        let mut due = Instant::now();
+        loop {
+            self.line.idle(due).await;
+            self.line.start();
+            self.health.change(|health| health.last_attempt = Some(seconds(SystemTime::now())));
+            let attempted = self.attempt().await;
+            let answered = attempted.is_ok();
+            let wait = match attempted {
+                Ok(fresh) => self.succeeded(fresh),
+                Err(failure) => self.failed(failure),
+            };
+            due = Instant::now() + wait;
+            let next = seconds(SystemTime::now()).saturating_add(wait.as_secs());
+            self.live.expect_next(next);
+            self.health.change(|health| health.next_attempt = Some(next));
+            self.line.land(answered);
+        }
+    }
+
+    /// Asks once, and puts what came in force if it can be believed. For how long it is fresh.
+    async fn attempt(&mut self) -> Result<Option<Duration>, Failure> {
+        // The answer is as old as the moment at which it was asked for, at most.
+        let confirmed = seconds(SystemTime::now());
+        let fetched = self.fetcher.fetch().await?;
+        let (before, now) = (self.adoption.in_force(), Instant::now());
+        match fetched.set {
+            Some(set) => {
+                let (validators, loaded, text) = read(&self.rules, set).await?;
+                self.warn(loaded.warnings);
+                self.adoption.offer(&loaded.keys, now);
+                self.fetcher.taken(validators);
+                self.taken = Some(text);
+            }
+            None => self.adoption.repeat(now),
+        }
+        self.live.put(self.adoption.in_force(), confirmed);
+        self.tell(&before);
+        self.keep(confirmed).await;
+        Ok(fetched.fresh)
+    }
+
+    /// What follows from a good answer: when to ask next.
+    fn succeeded(&mut self, fresh: Option<Duration>) -> Duration {
+        self.failures = 0;
+        self.health.change(|health| health.error = None);
+        if self.fault.take().is_some() {
+            log::info!("the keys of issuer {} are fetched again", self.rules.name);
+        }
+        let wait = freshness::after_success(&self.keys, fresh, (self.random)());
+        if self.adoption.going() > 0 { wait.min(self.keys.cooldown) } else { wait }
+    }
+
+    /// The same from a failure.
+    fn failed(&mut self, Failure { fault, retry_after }: Failure) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        let before = self.adoption.in_force();
+        self.adoption.miss(Instant::now());
+        if let Some(confirmed) = self.live.confirmed() {
+            self.live.put(self.adoption.in_force(), confirmed);
+        }
+        self.tell(&before);
+        self.health.change(|health| health.error = Some(fault.to_string()));
+        // Said once, not at every attempt.
+        if self.fault.as_ref() != Some(&fault) {
+            log::error!(
+                "the keys of issuer {} could not be fetched, {}: {fault}",
+                self.rules.name,
+                self.left(seconds(SystemTime::now()))
+            );
+        }
+        self.fault = Some(fault);
+        freshness::after_failure(&self.keys, self.failures, retry_after, (self.random)())
+    }
+
+    /// What is in force meanwhile.
+    fn left(&self, now: u64) -> String {
+        match self.live.confirmed().filter(|_| !self.live.last().is_empty()) {
+            None => "and there are none: its tokens get 503".to_owned(),
+            Some(_) if self.live.is_stale(now) => {
+                "and the last good ones are older than max_stale: its tokens get 503".to_owned()
+            }
+            Some(confirmed) => {
+                let left = self.keys.max_stale.as_secs().saturating_sub(now.saturating_sub(confirmed));
+                let left = humantime::format_duration(Duration::from_secs(left));
+                format!("the last good ones serve for another {left}")
+            }
+        }
+    }
+
+    /// Tells what has changed since `before`.
+    fn tell(&self, before: &Arc<KeySet>) {
+        let (name, now, going) = (&self.rules.name, self.adoption.in_force(), self.adoption.going());
+        let told = self.health.read().going;
+        self.health.change(|health| health.going = going);
+        let (new, gone) = (now.minus(before).len(), before.minus(&now).len());
+        if new + gone > 0 {
+            log::info!("issuer {name} has {} keys now: {new} new, {gone} gone", now.len());
+        }
+        if going > told {
+            log::warn!(
+                "issuer {name} no longer has {going} of its keys: they go when it says so again, in {} at the \
+                 earliest, or when it cannot be asked for {}",
+                humantime::format_duration(self.keys.cooldown),
+                humantime::format_duration(self.keys.min_interval.max(self.keys.cooldown))
+            );
+        }
+    }
+
+    /// Says what is odd about the keys, once.
+    fn warn(&mut self, warnings: Vec<Diagnostic>) {
+        if self.warnings != warnings {
+            crate::service::say(&warnings);
+            self.warnings = warnings;
+        }
+    }
+
+    /// Keeps the keys on disk, as the issuer said at `confirmed`.
+    async fn keep(&self, confirmed: u64) {
+        let (Some(copy), Some(set)) = (self.copy.clone(), self.taken.clone()) else { return };
+        let written =
+            tokio::task::spawn_blocking(move || copy.write(&Kept { confirmed, set })).await.unwrap_or(Ok(()));
+        if let Err(error) = written {
+            log::error!(
+                "the keys of issuer {} cannot be kept ({error}): check the folder of [state] and the space on its disk",
+                self.rules.name
+            );
+        }
+    }
+}
+
+/// Puts what was kept in `copy` in force in `live`.
+fn restore(
+    copy: &Copy,
+    rules: &config::Issuer,
+    keys: &FetchedKeys,
+    limits: &Limits,
+    live: &LiveKeys,
+) -> Option<()> {
+    let Kept { confirmed, set } = copy.read(limits.issuer_answer)?;
+    let now = seconds(SystemTime::now());
+    // A copy from the future was made by a clock that stood wrong: nobody knows how old it is.
+    if confirmed > now || now - confirmed > keys.max_stale.as_secs() {
+        return None;
+    }
+    let loaded = KeySet::published("the kept copy", set.into_bytes()).ok()?;
+    is_usable(rules, &loaded.keys).then(|| {
+        log::info!(
+            "issuer {} has {} keys that were kept, fetched {} ago",
+            rules.name,
+            loaded.keys.len(),
+            humantime::format_duration(Duration::from_secs(now - confirmed))
+        );
+        live.put(Arc::new(loaded.keys), confirmed);
+    })
+}
+
+/// The keys in `set`, if some of them can be used by `rules`; its text besides.
+async fn read(
+    rules: &config::Issuer,
+    Set { place, body, validators }: Set,
+) -> Result<(super::fetch::Validators, crate::auth::Loaded, String), Failure> {
+    let url = place.clone();
+    let text = String::from_utf8_lossy(&body).into_owned();
+    // Checking a thousand keys takes its time.
+    let loaded = tokio::task::spawn_blocking(move || KeySet::published(&place, body)).await;
+    let mut loaded = loaded.map_err(|_| Fault::Stopping)?.map_err(Fault::NotASet)?;
+    if !is_usable(rules, &loaded.keys) {
+        let names: Vec<String> = rules.algorithms.iter().map(|algorithm| format!("{algorithm:?}")).collect();
+        return Err(Fault::NoKey { url, algorithms: names.join(", ") }.into());
+    }
+    loaded.warnings.extend(crowd(rules, &loaded.keys, &url));
+    Ok((validators, loaded, text))
+}
+
+fn is_usable(rules: &config::Issuer, keys: &KeySet) -> bool {
+    rules.algorithms.iter().any(|algorithm| keys.fits(*algorithm))
+}
+
+/// What may keep some tokens out although their key is there.
+fn crowd(rules: &config::Issuer, keys: &KeySet, place: &str) -> Option<Diagnostic> {
+    let issuer = Issuer::new(rules.clone(), Arc::new(keys.plus(&KeySet::default())));
+    let message = issuer.crowd()?;
+    Some(Diagnostic::of_file(std::path::Path::new(place), message).warning())
+}
