@@ -31,6 +31,8 @@ pub(super) struct Task {
     warnings: Vec<Diagnostic>,
     fault: Option<Fault>,
     failures: u32,
+    /// Whether it was said that the keys are too old.
+    said_stale: bool,
 }
 
 impl Task {
@@ -63,6 +65,7 @@ impl Task {
             warnings: Vec::new(),
             fault: None,
             failures: 0,
+            said_stale: false,
         }
     }
 
@@ -116,7 +119,7 @@ impl Task {
 
     /// What follows from a good answer: when to ask next.
     fn succeeded(&mut self, fresh: Option<Duration>) -> Duration {
-        self.failures = 0;
+        (self.failures, self.said_stale) = (0, false);
         self.health.change(|health| health.error = None);
         if self.fault.take().is_some() {
             log::info!("the keys of issuer {} are fetched again", self.rules.name);
@@ -135,14 +138,17 @@ impl Task {
         }
         self.tell(&before);
         self.health.change(|health| health.error = Some(fault.to_string()));
+        let now = seconds(SystemTime::now());
+        let stale = self.live.is_stale(now);
         // Said once, not at every attempt.
-        if self.fault.as_ref() != Some(&fault) {
+        if self.fault.as_ref() != Some(&fault) || (stale && !self.said_stale) {
             log::error!(
                 "the keys of issuer {} could not be fetched, {}: {fault}",
                 self.rules.name,
-                self.left(seconds(SystemTime::now()))
+                self.left(now)
             );
         }
+        self.said_stale = stale;
         self.fault = Some(fault);
         freshness::after_failure(&self.keys, self.failures, retry_after, (self.random)())
     }
