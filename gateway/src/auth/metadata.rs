@@ -42,7 +42,9 @@ struct Metadata {
 ///
 /// See [`MetadataError`].
 pub fn jwks_uri(body: &[u8], issuer: &str) -> Result<Url, MetadataError> {
-    let metadata: Metadata = serde_json::from_slice(body).map_err(|_| MetadataError::NotMetadata)?;
+    // What is skipped would not be looked at: it is text all the same (RFC 8259 §8.1).
+    let text = std::str::from_utf8(body).map_err(|_| MetadataError::NotMetadata)?;
+    let metadata: Metadata = serde_json::from_str(text).map_err(|_| MetadataError::NotMetadata)?;
     if metadata.issuer != issuer {
         return Err(MetadataError::OtherIssuer {
             expected: issuer.to_owned(),

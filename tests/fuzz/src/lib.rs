@@ -11,6 +11,7 @@ mod config;
 mod handshake;
 mod keys;
 mod lists;
+mod metadata;
 mod naive;
 mod packets;
 mod policy;
@@ -29,7 +30,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "lists", corpus: "lists", run: lists::run },
     Target { name: "policy", corpus: "lists", run: policy::run },
     Target { name: "unpack", corpus: "archives", run: unpack::run },
@@ -39,6 +40,7 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "handshake", corpus: "handshake", run: handshake::run },
     Target { name: "token", corpus: "token", run: token::run },
     Target { name: "keys", corpus: "keys", run: keys::run },
+    Target { name: "metadata", corpus: "metadata", run: metadata::run },
     Target { name: "answer", corpus: "answer", run: answer::run },
 ];
 

@@ -1,6 +1,7 @@
 //! Tokens forged and judged.
 
 mod attacks;
+mod fetched;
 mod forge;
 mod properties;
 mod reasons;
