@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::outgoing::check_certificates;
 use super::stamp::Stamp;
 use crate::admin::status::IssuerStatus;
 use crate::auth::{Authenticator, Issuer, KeySet, LiveKeys};
@@ -50,6 +51,7 @@ impl Keys {
         let mut diagnostics = Vec::new();
         for issuer in &config.issuers {
             if let KeySource::Fetched(fetched) = &issuer.keys {
+                diagnostics.extend(fetched.ca.iter().filter_map(|ca| check_certificates(ca).err()));
                 let live = Some(Arc::new(LiveKeys::new(fetched.max_stale)));
                 all.push(Known { keys: Arc::default(), error: None, stamp: None, live });
                 continue;
@@ -244,6 +246,21 @@ mod tests {
         assert!(Keys::load(&Folder::new(&set(16)).config, Missing::Leave).1.is_empty());
         let warnings = Keys::load(&Folder::new(&set(17)).config, Missing::Leave).1;
         assert!(warnings.len() == 1 && warnings[0].message.starts_with("17 keys"), "{warnings:?}");
+    }
+
+    #[test]
+    fn certificates_to_trust_that_are_none_are_a_fault_at_the_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = "[[issuer]]\nname = \"main\"\nissuer = \"i\"\naudience = [\"a\"]\n\
+                    keys = \"https://idp.example/jwks\"\nca = \"ca.pem\"\n";
+        let config = config::parse(&folder.path().join("g.toml"), text).expect("valid").0;
+        for content in [None, Some("no certificate"), Some("")] {
+            if let Some(content) = content {
+                std::fs::write(folder.path().join("ca.pem"), content).expect("written");
+            }
+            let faults = Keys::load(&config, Missing::Leave).1;
+            assert!(faults.len() == 1 && faults[0].to_string().contains("ca.pem: "), "{faults:?}");
+        }
     }
 
     #[test]

@@ -73,6 +73,11 @@ impl Adoption {
         }
     }
 
+    /// When the keys that the issuer no longer has go, even if it cannot be asked again.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.going.as_ref().map(|going| going.since + self.patience)
+    }
+
     fn drop_going(&mut self) {
         if let Some(going) = self.going.take() {
             self.put(self.in_force.minus(&going.keys));
@@ -154,10 +159,12 @@ mod tests {
     fn a_key_that_is_gone_does_not_stay_because_the_issuer_went_too() {
         let (mut adoption, now) = adoption(&["a", "b"]);
         adoption.offer(&set(&["b"]), now);
+        assert_eq!(adoption.deadline(), Some(now + PATIENCE));
         adoption.miss(now + PATIENCE - Duration::from_secs(1));
         holds(&adoption, &["a", "b"]);
         adoption.miss(now + PATIENCE);
         holds(&adoption, &["b"]);
+        assert_eq!(adoption.deadline(), None);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(super) struct Desk {
     last: Option<(bool, bool)>,
     /// The keys that are waited for.
     waiting: Vec<u64>,
+    /// Those of them that were there before the flight started: of the others it knows nothing.
+    asked: Vec<u64>,
     absent: Absent,
 }
 
@@ -56,6 +58,7 @@ impl Desk {
             caused: None,
             last: None,
             waiting: Vec::new(),
+            asked: Vec::new(),
             absent: Absent::new(cooldown.saturating_mul(ABSENT), most.saturating_mul(4)),
         }
     }
@@ -111,6 +114,7 @@ impl Desk {
         let caused = std::mem::take(&mut self.wanted);
         if caused {
             self.caused = Some(now);
+            self.asked.clone_from(&self.waiting);
         }
         self.flight = Some(caused);
     }
@@ -119,10 +123,10 @@ impl Desk {
     pub(super) fn land(&mut self, answered: bool, now: Instant) -> u64 {
         let caused = self.flight.take().unwrap_or(false);
         self.last = Some((answered, caused));
-        if answered && caused {
+        for key in std::mem::take(&mut self.asked) {
             // Those that the issuer has after all are found before anybody looks here.
-            for key in &self.waiting {
-                self.absent.insert(*key, now);
+            if answered {
+                self.absent.insert(key, now);
             }
         }
         self.landed += 1;
@@ -204,6 +208,20 @@ mod tests {
         assert_eq!(desk.outcome(now), Refreshed::Earlier);
         desk.leave(1);
         assert_eq!(desk.ask(1, now), Step::Wait { landed: 2, start: true });
+    }
+
+    #[test]
+    fn a_key_that_came_up_during_a_flight_is_not_known_to_be_absent() {
+        let (mut desk, now) = desk();
+        desk.ask(1, now);
+        desk.start(now);
+        desk.ask(2, now);
+        desk.land(true, now);
+        desk.leave(1);
+        desk.leave(2);
+        let later = now + COOLDOWN;
+        assert_eq!(desk.ask(1, later), Step::Answer(Refreshed::Current));
+        assert!(matches!(desk.ask(2, later), Step::Wait { start: true, .. }));
     }
 
     #[test]

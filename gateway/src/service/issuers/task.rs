@@ -150,7 +150,10 @@ impl Task {
         }
         self.said_stale = stale;
         self.fault = Some(fault);
-        freshness::after_failure(&self.keys, self.failures, retry_after, (self.random)())
+        let wait = freshness::after_failure(&self.keys, self.failures, retry_after, (self.random)());
+        // What the issuer took away goes in time, whatever it asks for.
+        let left = self.adoption.deadline().map(|at| at.saturating_duration_since(Instant::now()));
+        left.map_or(wait, |left| wait.min(left))
     }
 
     /// What is in force meanwhile.

@@ -15,7 +15,7 @@ use reqwest::Certificate;
 use reqwest::redirect::{Attempt, Policy};
 use url::Url;
 
-use crate::config::may_be_asked;
+use crate::config::{Diagnostic, may_be_asked};
 
 pub(super) use retry::retry_after;
 
@@ -192,6 +192,14 @@ fn cause(error: &reqwest::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// What is wrong with the certificates in the file `ca`, before anybody is asked.
+pub(super) fn check_certificates(ca: &Path) -> Result<(), Diagnostic> {
+    certificates(ca).map(drop).map_err(|reason| {
+        let message = format!("cannot be used as certificates to trust ({reason}): it must hold them in PEM");
+        Diagnostic::of_file(ca, message)
+    })
 }
 
 fn certificates(ca: &Path) -> Result<Vec<Certificate>, String> {
