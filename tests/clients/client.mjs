@@ -1,6 +1,7 @@
 // Opens one WebSocket with the npm package `ws` and prints how that went as one line of JSON.
 //
-// Arguments: one JSON object with url, source, headers (pairs) and timeout (seconds).
+// Arguments: one JSON object with url, source, headers (pairs), timeout (seconds), and stay: whether
+// to wait until the other side ends the session.
 
 import { createRequire } from "node:module";
 
@@ -8,7 +9,7 @@ import { createRequire } from "node:module";
 const WebSocket = createRequire(`${process.cwd()}/`)("ws");
 
 const TEXT = "hello from node";
-const { url, source, headers, timeout } = JSON.parse(process.argv[2]);
+const { url, source, headers, timeout, stay } = JSON.parse(process.argv[2]);
 
 function finish(outcome) {
   process.stdout.write(`${JSON.stringify(outcome)}\n`, () => process.exit(0));
@@ -29,7 +30,9 @@ setTimeout(() => {
 }, timeout * 1000 + 5000).unref();
 
 socket.on("open", () => socket.send(TEXT));
+socket.on("close", (code, reason) => finish({ outcome: "closed", code, reason: reason.toString() }));
 socket.on("message", (data) => {
+  if (stay) return;
   socket.close();
   finish({ outcome: "admitted", sent: TEXT, echo: data.toString() });
 });

@@ -1,6 +1,7 @@
 """Opens one WebSocket with the `websockets` package and prints how that went as one line of JSON.
 
-Arguments: one JSON object with url, source, headers (pairs) and timeout (seconds).
+Arguments: one JSON object with url, source, headers (pairs), timeout (seconds), and stay: whether to
+wait until the other side ends the session.
 """
 
 import asyncio
@@ -8,12 +9,12 @@ import json
 import sys
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 TEXT = "hello from python"
 
 
-async def session(url, source, headers, timeout):
+async def session(url, source, headers, timeout, stay):
     async with connect(
         url,
         additional_headers=headers,
@@ -22,7 +23,13 @@ async def session(url, source, headers, timeout):
         proxy=None,
     ) as socket:
         await socket.send(TEXT)
-        return {"outcome": "admitted", "sent": TEXT, "echo": await socket.recv()}
+        echo = await socket.recv()
+        if not stay:
+            return {"outcome": "admitted", "sent": TEXT, "echo": echo}
+        try:
+            raise RuntimeError(f"unexpected: {await socket.recv()!r}")
+        except ConnectionClosed:
+            return {"outcome": "closed", "code": socket.close_code, "reason": socket.close_reason}
 
 
 async def attempt(timeout, **how):

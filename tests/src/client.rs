@@ -41,6 +41,8 @@ pub struct Attempt {
     pub headers: Vec<(String, String)>,
     /// How long the client waits for an answer.
     pub timeout: Duration,
+    /// Whether it waits until the other side ends the session.
+    pub stay: bool,
 }
 
 /// How it went.
@@ -58,6 +60,13 @@ pub enum Outcome {
     Rejected(Answer),
     /// There was no answer at all.
     Unanswered,
+    /// The session opened, and the other side ended it.
+    Closed {
+        /// The close code.
+        code: u16,
+        /// The reason.
+        reason: String,
+    },
 }
 
 impl Attempt {
@@ -68,6 +77,7 @@ impl Attempt {
             path: path.to_owned(),
             headers: Vec::new(),
             timeout: Duration::from_secs(10),
+            stay: false,
         }
     }
 
@@ -98,6 +108,13 @@ impl Attempt {
         self
     }
 
+    /// The same by a client that stays until the other side ends the session.
+    #[must_use]
+    pub fn staying(mut self) -> Self {
+        self.stay = true;
+        self
+    }
+
     /// The arguments of the scripts in `clients`.
     pub fn arguments(&self) -> serde_json::Value {
         serde_json::json!({
@@ -116,6 +133,7 @@ impl Attempt {
         };
         let mut arguments = self.arguments();
         arguments["timeout"] = self.timeout.as_secs_f64().into();
+        arguments["stay"] = self.stay.into();
         let line = answer_of(host, command, &arguments)?;
         serde_json::from_str(&line).with_context(|| format!("the {client:?} client printed {line}"))
     }
@@ -138,6 +156,14 @@ impl Outcome {
         match self {
             Self::Rejected(answer) => answer.rejection(),
             other => bail!("the client was not rejected: {other:?}"),
+        }
+    }
+
+    /// The layer and the id that the Close frame named, which ended the session with `code`.
+    pub fn closed(self, code: u16) -> Result<String> {
+        match self {
+            Self::Closed { code: found, reason } if found == code => Ok(reason),
+            other => bail!("the session was not ended with {code}: {other:?}"),
         }
     }
 

@@ -307,6 +307,9 @@ fn faulty(scene: &Scene, expected: &str, known: &Attempt, unknown: &Attempt) -> 
     ensure!(entry.line.contains("the last good ones serve for another 23h"), "{}", entry.line);
     scene.admits(Client::Raw, known)?;
     scene.rejects(Client::Raw, unknown, UNAVAILABLE)?;
+    let token = unknown.headers.iter().find_map(|(_, value)| value.strip_prefix("Bearer "));
+    let report = explain(scene, token.context("no token")?)?;
+    ensure!(report["rejection"]["reason"] == "keys_unavailable", "{report:#}");
     let issuer = status(scene)?;
     ensure!(issuer["fetched"]["error"].as_str().is_some_and(|error| error.contains(expected)), "{issuer:#}");
     ensure!(issuer["keys"] == 1, "{issuer:#}");

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, ensure};
 use gatehouse_tests::client::{Attempt, Client};
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         a_broken_line_keeps_the_last_good_list_and_is_reported_with_its_place,
         explain_answers_with_the_live_lists_of_the_daemon,
         scores_comments_and_blank_lines_are_read_as_lists_have_them,
+        what_nftables_and_ipset_really_print_is_read_as_they_hold_it,
         a_list_cannot_cut_the_host_off_from_its_gateway,
         one_line_of_a_long_list_comes_and_goes_and_every_other_line_is_named_where_it_stands,
     ])
@@ -210,5 +211,93 @@ fn a_list_cannot_cut_the_host_off_from_its_gateway() -> Result<()> {
     scene.host.gate.ip(&routed.replace("add", "del"))?;
     scene.daemon.wait_after(mark, "that it is no gateway any more", PATIENCE, in_force_again)?;
     scene.drops(Client::Raw, &attempt)?;
+    scene.end()
+}
+
+fn what_nftables_and_ipset_really_print_is_read_as_they_hold_it() -> Result<()> {
+    const NFT: &str = "add table inet gate
+add set inet gate blocked { type ipv4_addr; flags interval,timeout; counter; auto-merge; }
+add set inet gate blocked6 { type ipv6_addr; flags interval; }
+add element inet gate blocked { 45.1.0.0/16, 45.3.7.9, 45.4.0.5-45.4.1.77 timeout 1h comment \"a mail host\" }
+add element inet gate blocked6 { 2a01:db8::/33, 2a02::7-2a02::1:3, 2a03::1 }
+";
+    const IPSET: &str = "create nets hash:net family inet counters comment timeout 0
+add nets 45.5.0.0/17 comment \"seen twice\"
+add nets 45.6.0.1 timeout 600
+create nets6 hash:net family inet6
+add nets6 2a04:1::/32
+";
+    // What they hold, and what stands next to it.
+    const HELD: [&str; 16] = [
+        "45.1.0.0",
+        "45.1.255.255",
+        "45.3.7.9",
+        "45.4.0.5",
+        "45.4.1.77",
+        "45.5.0.0",
+        "45.5.127.255",
+        "45.6.0.1",
+        "2a01:db8::",
+        "2a01:db8:7fff:ffff:ffff:ffff:ffff:ffff",
+        "2a02::7",
+        "2a02::1:3",
+        "2a03::1",
+        "2a04:1::",
+        "2a04:1:ffff:ffff:ffff:ffff:ffff:ffff",
+        "45.4.0.255",
+    ];
+    const BESIDE: [&str; 16] = [
+        "45.0.255.255",
+        "45.2.0.0",
+        "45.3.7.8",
+        "45.3.7.10",
+        "45.4.0.4",
+        "45.4.1.78",
+        "45.4.255.255",
+        "45.5.128.0",
+        "45.6.0.0",
+        "45.6.0.2",
+        "2a01:db7:ffff::",
+        "2a01:db8:8000::",
+        "2a02::6",
+        "2a02::1:4",
+        "2a03::2",
+        "2a04:2::",
+    ];
+    let scene = Scene::with(Key::generate("ES256", "key-1")?, |_, mut plan| {
+        plan.firewall = plan.firewall.replace("[\"deny.list\"]", "[\"*.list\"]");
+        Ok(plan)
+    })?;
+    let gate = &scene.host.gate;
+    let print = |program: &str, arguments: &[&str]| -> Result<String> {
+        let output = gate.command(Command::new(program).args(arguments)).output()?;
+        ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let feed = |program: &str, argument: &str, script: &str| -> Result<()> {
+        fs::write(scene.file("script"), script)?;
+        let file = fs::File::open(scene.file("script"))?;
+        let status = gate.command(Command::new(program).arg(argument)).stdin(file).status()?;
+        ensure!(status.success(), "{program} {argument}: {status}");
+        Ok(())
+    };
+    // `-f -` in one argument.
+    feed("nft", "-f-", NFT)?;
+    feed("ipset", "restore", IPSET)?;
+    for (file, dump) in [
+        ("nft.list", print("nft", &["list", "set", "inet", "gate", "blocked"])?),
+        ("nft6.list", print("nft", &["list", "set", "inet", "gate", "blocked6"])?),
+        ("ipset.list", print("ipset", &["save"])?),
+    ] {
+        in_force(&scene, || scene.edit(file, &dump)).context(dump)?;
+    }
+    for (addresses, held) in [(HELD, true), (BESIDE, false)] {
+        for address in addresses {
+            let mut explain = verb("explain", &scene.config())?;
+            let answer = explain.args(["--json", "--address", address]).output()?;
+            let report: serde_json::Value = serde_json::from_slice(&answer.stdout)?;
+            ensure!((report["rejection"]["layer"] == "firewall") == held, "{address}: {report:#}");
+        }
+    }
     scene.end()
 }

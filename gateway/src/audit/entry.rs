@@ -98,12 +98,18 @@ pub enum Entry {
         subject: String,
         /// How it ended, in words.
         why: String,
+        /// The layer that ended it, if one did.
+        rejection: Option<Box<Rejection>>,
         /// How long it lived.
         duration: Duration,
         /// Bytes relayed from the client to the upstream.
         bytes_up: u64,
         /// Bytes relayed from the upstream to the client.
         bytes_down: u64,
+        /// Messages of the client.
+        messages_up: u64,
+        /// Messages of the upstream.
+        messages_down: u64,
     },
     /// A client was dropped at the card.
     Dropped(Dropped),

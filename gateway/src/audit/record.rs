@@ -91,15 +91,34 @@ impl From<&Entry> for Record {
                     .with("GATEHOUSE_ISSUER", issuer)
                     .with("GATEHOUSE_ID", id)
             }
-            Entry::Ended { id, client, route, subject, why, duration, bytes_up, bytes_down } => {
-                Self::new(Level::Info, "ended", format!("session of {client} on {route} ended: {why}"))
-                    .with("GATEHOUSE_CLIENT", client.ip())
+            Entry::Ended {
+                id,
+                client,
+                route,
+                subject,
+                why,
+                rejection,
+                duration,
+                bytes_up,
+                bytes_down,
+                messages_up,
+                messages_down,
+            } => {
+                let message = format!("session of {client} on {route} ended: {why}");
+                let record = Self::new(Level::Info, "ended", message);
+                let record = match rejection {
+                    Some(rejection) => record.rejection(rejection, Point::Gateway, client.ip()),
+                    None => record.with("GATEHOUSE_CLIENT", client.ip()),
+                };
+                record
                     .with("GATEHOUSE_CLIENT_PORT", client.port())
                     .with("GATEHOUSE_ROUTE", route)
                     .with("GATEHOUSE_SUBJECT", subject)
                     .with("GATEHOUSE_DURATION_MS", duration.as_millis())
                     .with("GATEHOUSE_BYTES_UP", bytes_up)
                     .with("GATEHOUSE_BYTES_DOWN", bytes_down)
+                    .with("GATEHOUSE_MESSAGES_UP", messages_up)
+                    .with("GATEHOUSE_MESSAGES_DOWN", messages_down)
                     .with("GATEHOUSE_ID", id)
             }
             Entry::Dropped(dropped) => self::dropped(dropped),

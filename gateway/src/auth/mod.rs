@@ -20,6 +20,7 @@ pub mod metadata;
 mod provider;
 mod scopes;
 pub mod sign;
+mod standing;
 mod token;
 mod trace;
 

@@ -130,6 +130,8 @@ pub(super) struct Route {
     pub(super) issuers: Spanned<Strings>,
     pub(super) scopes: Option<Spanned<Value>>,
     pub(super) origins: Option<Spanned<Strings>>,
+    pub(super) sessions: Option<Spanned<u64>>,
+    pub(super) handshake_rate: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -138,6 +140,9 @@ pub(super) struct Limits {
     pub(super) sessions: Option<Spanned<u64>>,
     pub(super) sessions_per_address: Option<Spanned<u64>>,
     pub(super) sessions_per_subject: Option<Spanned<u64>>,
+    pub(super) handshake_rate: Option<Spanned<u64>>,
+    pub(super) handshake_rate_per_address: Option<Spanned<u64>>,
+    pub(super) handshake_rate_per_subject: Option<Spanned<u64>>,
     pub(super) request_head: Option<Spanned<u64>>,
     pub(super) request_headers: Option<Spanned<u64>>,
     pub(super) handshake_timeout: Option<Spanned<String>>,
@@ -153,6 +158,9 @@ pub(super) struct Limits {
     pub(super) issuer_answer: Option<Spanned<u64>>,
     pub(super) issuer_waiters: Option<Spanned<u64>>,
     pub(super) audit_queue: Option<Spanned<u64>>,
+    pub(super) idle_timeout: Option<Spanned<String>>,
+    pub(super) session_lifetime: Option<Spanned<String>>,
+    pub(super) close_timeout: Option<Spanned<String>>,
     pub(super) drain_timeout: Option<Spanned<String>>,
 }
 

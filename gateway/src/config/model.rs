@@ -260,6 +260,17 @@ pub struct Route {
     /// Origins of pages that may connect; `None`: any. Requests without an Origin header are not
     /// from pages and pass.
     pub origins: Option<Vec<String>>,
+    /// How much it carries.
+    pub limits: RouteLimits,
+}
+
+/// The limits of one route, besides those of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteLimits {
+    /// Open sessions; `None`: as many as there are in all.
+    pub sessions: Option<usize>,
+    /// Handshakes a second; 0: any number.
+    pub handshake_rate: u32,
 }
 
 /// A `ws://` upstream.
@@ -291,6 +302,12 @@ pub struct Limits {
     pub sessions_per_address: usize,
     /// Open sessions of one subject of one issuer.
     pub sessions_per_subject: usize,
+    /// Handshakes a second in all; 0: any number.
+    pub handshake_rate: u32,
+    /// Handshakes a second of one address (IPv6: of one /64); 0: any number.
+    pub handshake_rate_per_address: u32,
+    /// Handshakes a second of one subject of one issuer; 0: any number.
+    pub handshake_rate_per_subject: u32,
     /// Bytes of a request head.
     pub request_head: usize,
     /// Headers of a request.
@@ -322,6 +339,12 @@ pub struct Limits {
     pub issuer_waiters: usize,
     /// Audit entries waiting for the journal; more are counted as lost.
     pub audit_queue: usize,
+    /// The longest time without a byte either way in a session; `None`: any.
+    pub idle_timeout: Option<Duration>,
+    /// The longest session; `None`: as long as its token is good.
+    pub session_lifetime: Option<Duration>,
+    /// From the Close frame of the gate until the connection is cut.
+    pub close_timeout: Duration,
     /// From the order to stop until open sessions are cut.
     pub drain_timeout: Duration,
 }
@@ -332,6 +355,9 @@ impl Default for Limits {
             sessions: 8_192,
             sessions_per_address: 1_024,
             sessions_per_subject: 1_024,
+            handshake_rate: 0,
+            handshake_rate_per_address: 1_000,
+            handshake_rate_per_subject: 0,
             request_head: 16 * 1024,
             request_headers: 100,
             handshake_timeout: Duration::from_secs(10),
@@ -347,6 +373,9 @@ impl Default for Limits {
             issuer_answer: 1024 * 1024,
             issuer_waiters: 1_024,
             audit_queue: 8_192,
+            idle_timeout: None,
+            session_lifetime: None,
+            close_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
         }
     }

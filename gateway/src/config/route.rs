@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use toml::{Spanned, Value};
 
 use super::form::{self, Strings};
-use super::model::{Issuer, Route, ScopeRule, Upstream};
+use super::model::{Issuer, Route, RouteLimits, ScopeRule, Upstream};
 use super::validate::Checker;
 
 pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers: &[Issuer]) -> Vec<Route> {
@@ -17,6 +17,7 @@ pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers:
         issuer_names(checker, &form.issuers, issuers);
         let upstream = upstream(checker, &form.upstream);
         let scopes = scopes(checker, form.scopes.as_ref());
+        let limits = limits(checker, form.sessions.as_ref(), form.handshake_rate.as_ref());
         let origins = form.origins.map(|origins| self::origins(checker, &origins));
         let (Some(upstream), Some(scopes)) = (upstream, scopes) else {
             continue;
@@ -27,9 +28,23 @@ pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers:
             issuers: form.issuers.into_inner().into_iter().map(Spanned::into_inner).collect(),
             scopes,
             origins,
+            limits,
         });
     }
     routes
+}
+
+fn limits(
+    checker: &mut Checker<'_>,
+    sessions: Option<&Spanned<u64>>,
+    rate: Option<&Spanned<u64>>,
+) -> RouteLimits {
+    if let Some(none) = sessions.filter(|sessions| *sessions.get_ref() == 0) {
+        checker
+            .fault(&none.span(), "sessions is 0: no client could be admitted; leave it out for any number");
+    }
+    let sessions = sessions.map(|sessions| usize::try_from(*sessions.get_ref()).unwrap_or(usize::MAX));
+    RouteLimits { sessions, handshake_rate: checker.rate(rate) }
 }
 
 fn path(checker: &mut Checker<'_>, path: &Spanned<String>) {

@@ -335,6 +335,19 @@ impl<'a> Checker<'a> {
         protect
     }
 
+    /// A number a second; 0, which is also that of no number: any.
+    pub(super) fn rate(&mut self, given: Option<&Spanned<u64>>) -> u32 {
+        const MOST: u64 = 10_000_000;
+        let Some(value) = given else { return 0 };
+        if *value.get_ref() > MOST {
+            self.fault(
+                &value.span(),
+                format!("a rate is a number a second up to {MOST}, or 0 for any number"),
+            );
+        }
+        u32::try_from(*value.get_ref()).unwrap_or(0)
+    }
+
     fn limits(&mut self, form: &form::Limits) -> Limits {
         let mut limits = Limits::default();
         let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
@@ -366,6 +379,15 @@ impl<'a> Checker<'a> {
             }
             limits.issuer_answer = *value.get_ref();
         }
+        for (given, limit) in [
+            (&form.handshake_rate, &mut limits.handshake_rate),
+            (&form.handshake_rate_per_address, &mut limits.handshake_rate_per_address),
+            (&form.handshake_rate_per_subject, &mut limits.handshake_rate_per_subject),
+        ] {
+            if given.is_some() {
+                *limit = self.rate(given.as_ref());
+            }
+        }
         if let Some(value) = &form.list_size {
             limits.list_size = *value.get_ref();
         }
@@ -376,6 +398,7 @@ impl<'a> Checker<'a> {
             (&form.remote_idle_timeout, &mut limits.remote_idle_timeout, Duration::from_millis(1)),
             (&form.remote_timeout, &mut limits.remote_timeout, Duration::from_millis(1)),
             (&form.issuer_timeout, &mut limits.issuer_timeout, Duration::from_millis(1)),
+            (&form.close_timeout, &mut limits.close_timeout, Duration::from_millis(1)),
             (&form.drain_timeout, &mut limits.drain_timeout, Duration::ZERO),
         ] {
             let Some(text) = given else { continue };
@@ -384,6 +407,19 @@ impl<'a> Checker<'a> {
                     self.fault(&text.span(), "nobody can be that fast: allow some seconds, such as \"10s\"");
                 }
                 *limit = duration;
+            }
+        }
+        for (given, limit) in [
+            (&form.idle_timeout, &mut limits.idle_timeout),
+            (&form.session_lifetime, &mut limits.session_lifetime),
+        ] {
+            let Some(text) = given else { continue };
+            *limit = self.duration(text);
+            if limit.is_some_and(|limit| limit < Duration::from_secs(1)) {
+                self.fault(
+                    &text.span(),
+                    "every session would end at once: allow a second or more, such as \"1h\"",
+                );
             }
         }
         limits

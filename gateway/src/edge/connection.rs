@@ -8,17 +8,19 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::Ends;
 use super::answer;
 use super::gate::Gate;
 use super::head::{Head, HeadError};
 use super::opening::Opening;
 use super::snapshot::Route;
+use super::tenure::Tenure;
 use crate::audit::{Entry, HandshakeId};
 use crate::auth::{Identity, bearer};
 use crate::rejection::http::RETRY;
 use crate::rejection::{Layer, Reason, Rejection};
-use crate::session::limits::{Place, SessionPlace};
-use crate::session::relay::{self, Ending};
+use crate::session::limits::{Excess, Place, SessionPlace};
+use crate::session::relay::{self, Ending, Moved, Session, Why};
 use crate::session::socket;
 use crate::session::upstream::{self, Upstream};
 
@@ -61,23 +63,25 @@ struct Admitted {
     identity: Identity,
     session: SessionPlace,
     upstream: Upstream,
+    /// The `Origin` of its page.
+    origin: Option<String>,
     /// What it sent before it was admitted.
     early: Vec<u8>,
 }
 
-/// Handles a connection until it ends, or `cut` cuts it.
+/// Handles a connection until it ends, or the gate ends it.
 pub(super) async fn handle(
     mut stream: TcpStream,
     client: SocketAddr,
     mut place: Place,
     gate: Arc<Gate>,
-    cut: CancellationToken,
+    Ends { stopping, cut }: Ends,
 ) {
     let id = gate.id();
     socket::prepare(&stream);
     // Boxed, so that the room it needs is given back before the session begins.
     let judged = tokio::select! {
-        judged = Box::pin(judge(&stream, client, id, &place, &gate)) => judged,
+        judged = Box::pin(judge(&mut stream, client, id, &place, &gate)) => judged,
         () = cut.cancelled() => {
             let rejection = Rejection::new(Reason::LimitCapacity).detail("The gate is stopping.").retry_after(RETRY);
             let rejected = Rejected::new(Box::new(rejection));
@@ -100,14 +104,44 @@ pub(super) async fn handle(
         }
     };
     place.decided();
-    let Admitted { route, identity: Identity { issuer, subject, .. }, session, upstream, early } = admitted;
-    gate.record(Entry::Admitted { id, client, route: route.path.clone(), subject: subject.clone(), issuer });
+    let Admitted { route, identity, session: seat, upstream, origin, early } = admitted;
+    let (path, subject) = (route.path.clone(), identity.subject.clone());
+    // A session must not keep the snapshot of its admission alive.
+    drop(route);
+    let issuer = identity.issuer.clone();
+    gate.record(Entry::Admitted { id, client, route: path.clone(), subject: subject.clone(), issuer });
     let start = Instant::now();
-    let Ending { why, bytes_up, bytes_down } = relay::run(stream, upstream, early, id, &cut).await;
+    let moved = Moved::default();
+    let tenure = Tenure { gate: Arc::clone(&gate), id, client, path: path.clone(), origin, identity };
+    let patience = gate.limits().close_timeout;
+    let session = Session { client: stream.into(), upstream, early, id, patience };
+    let ending = relay::run(session, &moved, tenure.over(&moved, &stopping), &cut).await;
     let duration = start.elapsed();
-    drop((session, place));
-    let route = route.path.clone();
-    gate.record(Entry::Ended { id, client, route, subject, why, duration, bytes_up, bytes_down });
+    drop((seat, place));
+    let Ending { why, bytes_up, bytes_down, messages_up, messages_down } = ending;
+    let (why, rejection) = match why {
+        Why::Side(words) => (words, None),
+        Why::Cut => ("the gate stopped".to_owned(), None),
+        Why::Gate(farewell) => match farewell.rejection {
+            Some(rejection) => {
+                (format!("{}: {}", rejection.reason, rejection.reason.title()), Some(rejection))
+            }
+            None => ("the gate stopped".to_owned(), None),
+        },
+    };
+    gate.record(Entry::Ended {
+        id,
+        client,
+        route: path,
+        subject,
+        why,
+        rejection,
+        duration,
+        bytes_up,
+        bytes_down,
+        messages_up,
+        messages_down,
+    });
 }
 
 /// Turns a connection away that has no place: its address is denied, or a limit is reached.
@@ -165,7 +199,7 @@ async fn reject(
 /// Takes a connection through all layers, in the order of the registry. `None`: the client left
 /// before it had asked for anything.
 async fn judge(
-    stream: &TcpStream,
+    stream: &mut TcpStream,
     client: SocketAddr,
     id: HandshakeId,
     place: &Place,
@@ -186,11 +220,12 @@ async fn judge(
             }
             Rejected::on(&route, rejection)
         })?;
-    Ok(Some(Admitted { route, identity, session, upstream, early: opening.into_early() }))
+    let origin = opening.origin().map(str::to_owned);
+    Ok(Some(Admitted { route, identity, session, upstream, origin, early: opening.into_early() }))
 }
 
 async fn authorize(
-    stream: &TcpStream,
+    stream: &mut TcpStream,
     client: SocketAddr,
     id: HandshakeId,
     place: &Place,
@@ -217,12 +252,15 @@ async fn authorize(
     let opening = Opening::judge(head, limits.request_headers).map_err(unrouted)?;
     let route = snapshot.route_of(&opening).map_err(unrouted)?;
 
+    let excess = |excess: Excess| Rejected::on(&route, Box::new(excess.rejection()));
+    place.ask(&route.path, &route.limits).map_err(excess)?;
+
     let token = bearer(opening.authorization()).map_err(|rejection| Rejected::on(&route, rejection))?;
     let judged = route.requirement.authenticate(&token, || gate.now()).await;
     let identity = judged.map_err(|rejection| Rejected::on(&route, rejection))?;
-    let session = place.session((&identity.issuer, &identity.subject)).map_err(|reason| {
-        debug_assert_eq!(reason.layer(), Layer::Limit);
-        let mut rejection = Rejection::new(reason).retry_after(RETRY);
+    let subject = (identity.issuer.as_str(), identity.subject.as_str());
+    let session = place.session(subject, &route.path, &route.limits).map_err(|excess| {
+        let mut rejection = excess.rejection();
         rejection.issuer = Some(identity.issuer.clone());
         rejection.subject = Some(identity.subject.clone());
         Rejected::on(&route, Box::new(rejection))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::snapshot::Snapshot;
 use crate::audit::{AuditSink, Entry, HandshakeId};
@@ -21,13 +21,15 @@ const OVERFLOW: usize = 256;
 pub struct Sources {
     /// The time of day.
     pub now: fn() -> SystemTime,
-    /// Random bytes that name a handshake.
+    /// Random bytes: they name a handshake, mask a farewell and spread the ends of sessions.
     pub random: fn() -> [u8; 10],
 }
 
 /// What all connections share: the snapshot in force, the limits, the audit trail.
 pub struct Gate {
     snapshot: ArcSwap<Snapshot>,
+    /// Tells open sessions that there is another snapshot.
+    swaps: watch::Sender<()>,
     limits: Limits,
     counts: Arc<Counts>,
     overflow: Arc<Semaphore>,
@@ -47,6 +49,7 @@ impl Gate {
         let counts = Arc::new(Counts::new(&limits));
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
+            swaps: watch::Sender::new(()),
             limits,
             counts,
             overflow: Arc::new(Semaphore::new(OVERFLOW)),
@@ -55,9 +58,15 @@ impl Gate {
         }
     }
 
-    /// Judges all handshakes from now on by `snapshot`.
+    /// Judges all handshakes from now on by `snapshot`, and every open session once more.
     pub fn swap(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
+        self.swaps.send_replace(());
+    }
+
+    /// Tells of every snapshot from now on.
+    pub(super) fn swaps(&self) -> watch::Receiver<()> {
+        self.swaps.subscribe()
     }
 
     /// The snapshot in force.
@@ -90,6 +99,10 @@ impl Gate {
 
     pub(super) fn id(&self) -> HandshakeId {
         HandshakeId::new((self.sources.random)())
+    }
+
+    pub(super) fn random(&self) -> [u8; 10] {
+        (self.sources.random)()
     }
 
     pub(super) fn record(&self, entry: Entry) {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::rejection::{Reason, Rejection};
 
@@ -47,7 +47,7 @@ impl Head {
     /// # Errors
     ///
     /// See [`HeadError`].
-    pub async fn read(stream: &TcpStream, limit: usize) -> Result<Self, HeadError> {
+    pub async fn read(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> Result<Self, HeadError> {
         Self::read_after(Vec::new(), stream, limit).await
     }
 
@@ -56,7 +56,11 @@ impl Head {
     /// # Errors
     ///
     /// See [`HeadError`].
-    pub async fn read_after(mut bytes: Vec<u8>, stream: &TcpStream, limit: usize) -> Result<Self, HeadError> {
+    pub async fn read_after(
+        mut bytes: Vec<u8>,
+        stream: &mut (impl AsyncRead + Unpin),
+        limit: usize,
+    ) -> Result<Self, HeadError> {
         let mut seen = 0;
         loop {
             match end(&bytes, &mut seen) {
@@ -65,14 +69,12 @@ impl Head {
                 Scan::More if bytes.len() < limit => {}
                 Scan::End(_) | Scan::More => return Err(HeadError::TooLarge(limit)),
             }
-            stream.readable().await.map_err(|error| HeadError::Closed(Some(error)))?;
             // Room for a common head at once; growth is bounded by the limit and what is read.
             bytes.reserve(1024);
-            match stream.try_read_buf(&mut bytes) {
+            match stream.read_buf(&mut bytes).await {
                 Ok(0) if bytes.is_empty() => return Err(HeadError::Closed(None)),
                 Ok(0) => return Err(HeadError::Cut),
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if bytes.is_empty() => return Err(HeadError::Closed(Some(error))),
                 // Who has begun to speak is not forgotten when the connection breaks.
                 Err(_) => return Err(HeadError::Cut),

@@ -10,6 +10,7 @@ mod gate;
 pub mod head;
 pub mod opening;
 mod snapshot;
+mod tenure;
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,23 +21,30 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::rejection::Rejection;
-use crate::rejection::http::RETRY;
-
 pub use gate::{Gate, Sources};
 pub use snapshot::{Route, Snapshot};
 
 /// Before the next attempt to accept, after one that failed for want of something.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `listener` until `stop`. Then nobody is accepted any more, open sessions get the drain
-/// timeout, and are cut.
+/// How a connection hears that the gate ends.
+#[derive(Clone, Debug)]
+struct Ends {
+    /// Nobody is accepted any more.
+    stopping: CancellationToken,
+    /// The drain timeout is over.
+    cut: CancellationToken,
+}
+
+/// Serves `listener` until `stop`. Then nobody is accepted any more, open sessions are
+/// told one by one, and what is left of them at the drain timeout is cut.
 ///
 /// Connections count against `[limits] sessions` from the moment they are accepted: handshakes that
 /// are not decided yet are part of it.
 pub async fn serve(listener: TcpListener, gate: Arc<Gate>, stop: CancellationToken) {
     let connections = TaskTracker::new();
-    let cut = CancellationToken::new();
+    // Sessions end with the gate, each in its moment; what is left of them is cut.
+    let ends = Ends { stopping: stop.clone(), cut: CancellationToken::new() };
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
@@ -53,21 +61,27 @@ pub async fn serve(listener: TcpListener, gate: Arc<Gate>, stop: CancellationTok
                 let client = SocketAddr::new(client.ip().to_canonical(), client.port());
                 // The firewall comes before every limit: a denied client takes nobody's place.
                 if let Err(rejection) = gate.snapshot().admit(client.ip()) {
-                    connections.spawn(connection::turn_away(stream, client, rejection, gate, cut.clone()));
+                    connections.spawn(connection::turn_away(
+                        stream,
+                        client,
+                        rejection,
+                        gate,
+                        ends.cut.clone(),
+                    ));
                     continue;
                 }
                 match gate.counts().place(client.ip()) {
                     Ok(place) => {
-                        connections.spawn(connection::handle(stream, client, place, gate, cut.clone()));
+                        connections.spawn(connection::handle(stream, client, place, gate, ends.clone()));
                     }
-                    Err(reason) => {
-                        let rejection = Box::new(Rejection::new(reason).retry_after(RETRY));
+                    Err(excess) => {
+                        let rejection = Box::new(excess.rejection());
                         connections.spawn(connection::turn_away(
                             stream,
                             client,
                             rejection,
                             gate,
-                            cut.clone(),
+                            ends.cut.clone(),
                         ));
                     }
                 }
@@ -91,7 +105,7 @@ pub async fn serve(listener: TcpListener, gate: Arc<Gate>, stop: CancellationTok
     drop(listener);
     connections.close();
     if tokio::time::timeout(gate.limits().drain_timeout, connections.wait()).await.is_err() {
-        cut.cancel();
+        ends.cut.cancel();
         connections.wait().await;
     }
 }

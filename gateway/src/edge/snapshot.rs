@@ -27,6 +27,8 @@ pub struct Route {
     pub upstream: config::Upstream,
     /// What a token must be.
     pub requirement: Requirement,
+    /// How much it carries.
+    pub limits: config::RouteLimits,
     origins: Option<Vec<String>>,
 }
 
@@ -42,6 +44,7 @@ impl Snapshot {
                 path: route.path.clone(),
                 upstream: route.upstream.clone(),
                 requirement: authenticator.requirement(route),
+                limits: route.limits,
                 origins: route.origins.clone(),
             };
             (route.path.clone(), Arc::new(ready))

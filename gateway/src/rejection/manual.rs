@@ -10,8 +10,8 @@ pub fn manual() -> String {
         "# Why was I rejected?\n\n\
          Every client that Gatehouse turns away is told the layer that rejected it and the reason. \
          This page lists them all, in the order of the checks. It is printed by `gatehouse reasons`.\n\n\
-         Close codes are reserved for sessions that the gate ends. It ends none by itself so far: a \
-         session that was admitted outlives its token.\n",
+         A session that the gate ends gets a Close frame with the close code of the layer, and a reason \
+         with the members of the header `Gatehouse-Rejection`: `layer`, `reason`, `id`.\n",
     );
     for layer in Layer::ALL {
         // Writing to a string does not fail.

@@ -1,5 +1,6 @@
 //! Rejections: the registry of layers and reasons, and its renderings.
 
+pub mod close;
 pub mod http;
 mod manual;
 mod message_id;

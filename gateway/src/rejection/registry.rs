@@ -250,6 +250,10 @@ registry! {
         "The token has expired",
         client: "Renew the token, then connect again.",
         operator: "Nothing to do unless the client cannot renew, or the clocks differ.";
+    ExpirySessionExpired = Expiry / "session_expired", 401, false,
+        "The token expired during the session",
+        client: "Renew the token before it expires, then connect again.",
+        operator: "Nothing to do unless sessions should last longer: let the issuer give tokens a longer life.";
 
     ScopeInsufficient = Scope / "insufficient_scope", 403, false,
         "The token does not have the scope that this route needs",
@@ -274,6 +278,34 @@ registry! {
         "Too many sessions of this subject",
         client: "Close sessions that you no longer need, then connect again.",
         operator: "Raise [limits] sessions_per_subject if the load is legitimate.";
+    LimitRouteSessions = Limit / "route_sessions", 429, true,
+        "Too many sessions on this route",
+        client: "Wait and try again; nothing needs to change on your side.",
+        operator: "Raise the route's sessions if it can carry more.";
+    LimitAddressRate = Limit / "address_rate", 429, true,
+        "Too many handshakes a second from this address",
+        client: "Wait as long as Retry-After says, and connect less often, with growing and random pauses.",
+        operator: "Raise [limits] handshake_rate_per_address if the load is legitimate, such as that of many clients behind one address.";
+    LimitSubjectRate = Limit / "subject_rate", 429, true,
+        "Too many handshakes a second of this subject",
+        client: "Wait as long as Retry-After says, and connect less often, with growing and random pauses.",
+        operator: "Raise [limits] handshake_rate_per_subject if the load is legitimate.";
+    LimitRouteRate = Limit / "route_rate", 429, true,
+        "Too many handshakes a second on this route",
+        client: "Wait as long as Retry-After says, then try again; nothing needs to change on your side.",
+        operator: "Raise the route's handshake_rate if it can carry more.";
+    LimitRate = Limit / "rate", 503, true,
+        "Too many handshakes a second in all",
+        client: "Wait as long as Retry-After says, then try again; nothing needs to change on your side.",
+        operator: "Raise [limits] handshake_rate if this host can carry more.";
+    LimitSessionIdle = Limit / "session_idle", 429, true,
+        "Nothing was sent in the session for too long",
+        client: "Connect again when there is something to say, or send pings.",
+        operator: "Raise [limits] idle_timeout if silence is legitimate.";
+    LimitSessionLifetime = Limit / "session_lifetime", 429, true,
+        "The session has lasted as long as it may",
+        client: "Connect again.",
+        operator: "Raise [limits] session_lifetime if longer sessions are legitimate.";
     LimitCapacity = Limit / "capacity", 503, true,
         "The gate is full",
         client: "Wait and try again; nothing needs to change on your side.",

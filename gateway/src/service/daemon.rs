@@ -23,13 +23,12 @@ use super::state::{State, StateError};
 use super::{files, firewall, state_folder};
 use crate::admin::apply::Outcome;
 use crate::admin::control::{ControlError, ControlSocket, Request};
-use crate::admin::explain::{self, Hits, Query};
+use crate::admin::explain::{self, Hits};
 use crate::admin::lists::ListsReport;
 use crate::admin::status::{InterfaceStatus, NOT_ATTACHED, Packets, Status};
 use crate::audit::{Destination, Trail};
-use crate::auth::Token;
 use crate::config::{Config, Diagnostic, Limits, Mode};
-use crate::edge::{self, Gate, Snapshot, Sources};
+use crate::edge::{self, Gate, Sources};
 use crate::nic::{Counters, NicError, Pins};
 use crate::session::echo::echo;
 
@@ -276,9 +275,7 @@ async fn answer(live: Arc<Live>, request: Request) -> Result<serde_json::Value, 
         Request::AcceptList { list } => serde_json::to_value(live.accept.accept(list).await?),
         Request::Explain(query) => {
             let snapshot = live.gate.snapshot();
-            ask_outside(&snapshot, &query).await;
-            let mut report = explain::report(&snapshot, &query, SystemTime::now());
-            report.live = true;
+            let mut report = explain::live(&snapshot, &query, SystemTime::now).await;
             if let (Some(address), Some(policy)) = (query.address, snapshot.policy()) {
                 let source = usize::from(policy.decide(address).source());
                 let counters = counters(&live).await;
@@ -302,15 +299,6 @@ async fn answer(live: Arc<Live>, request: Request) -> Result<serde_json::Value, 
         }
     };
     value.map_err(|error| error.to_string())
-}
-
-/// Lets the token of `query` ask its issuer for a key that is not here, as that of a handshake would.
-async fn ask_outside(snapshot: &Snapshot, query: &Query) {
-    let token = query.token.as_ref().and_then(|token| Token::parse(token.as_bytes()).ok());
-    if let Some(token) = token {
-        // What comes of it is judged, and told, by the explanation.
-        let _ = snapshot.any_route().authenticate(&token, SystemTime::now).await;
-    }
 }
 
 async fn lists(live: &Live) -> Result<ListsReport, String> {

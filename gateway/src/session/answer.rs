@@ -1,6 +1,6 @@
 //! The answer to an opening handshake, read and judged as a client must (RFC 6455 §4.1).
 
-use tokio::net::TcpStream;
+use tokio::io::AsyncRead;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::headers::{Headers, crossing, has_token, push, values};
@@ -75,7 +75,7 @@ impl Answer {
     /// # Errors
     ///
     /// There is no answer, or it is not HTTP.
-    pub async fn read(stream: &TcpStream) -> Result<(Self, Vec<u8>), AnswerError> {
+    pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<(Self, Vec<u8>), AnswerError> {
         let mut bytes = Vec::new();
         for _ in 0..=MAX_INTERIM {
             let head = Head::read_after(bytes, stream, MAX_HEAD).await?;

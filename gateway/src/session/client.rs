@@ -205,7 +205,7 @@ async fn handshake(mut stream: TcpStream, url: &Url, token: Option<&str>) -> Res
     request.extend_from_slice(b"\r\n");
     stream.write_all(&request).await?;
 
-    let (answer, rest) = Answer::read(&stream).await?;
+    let (answer, rest) = Answer::read(&mut stream).await?;
     if answer.status() != 101 {
         return Err(ConnectError::Rejected(Box::new(rejected(&answer, rest, stream).await)));
     }

@@ -1,13 +1,39 @@
-//! Counts connections and sessions, so that nobody takes more than is due.
+//! Counts connections and sessions, and how fast they come, so that nobody takes more than is due.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use crate::config::Limits;
-use crate::rejection::Reason;
+use super::rates::Rate;
+use crate::config::{Limits, RouteLimits};
+use crate::rejection::http::RETRY;
+use crate::rejection::{Reason, Rejection};
+
+/// A limit that is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Excess {
+    /// Which one.
+    pub reason: Reason,
+    /// When to come back.
+    pub wait: Duration,
+}
+
+impl Excess {
+    /// The rejection.
+    pub fn rejection(self) -> Rejection {
+        Rejection::new(self.reason).retry_after(self.wait)
+    }
+}
+
+/// When places become free is up to others.
+impl From<Reason> for Excess {
+    fn from(reason: Reason) -> Self {
+        Self { reason, wait: RETRY }
+    }
+}
 
 /// What is open: in all, by address and by subject. The maps hold open connections only, so the
 /// limit on all of them bounds their size.
@@ -21,6 +47,12 @@ pub struct Counts {
     handshakes: Tally<IpAddr>,
     addresses: Tally<IpAddr>,
     subjects: Tally<(String, String)>,
+    routes: Tally<String>,
+    rate: Option<Rate<()>>,
+    address_rate: Option<Rate<IpAddr>>,
+    subject_rate: Option<Rate<(String, String)>>,
+    /// With the number that each is for. Of paths in the configuration only.
+    route_rates: Mutex<HashMap<String, (u32, Rate<()>)>>,
 }
 
 impl Counts {
@@ -33,6 +65,11 @@ impl Counts {
             handshakes: Tally::new(limits.sessions_per_address),
             addresses: Tally::new(limits.sessions_per_address),
             subjects: Tally::new(limits.sessions_per_subject),
+            routes: Tally::new(usize::MAX),
+            rate: Rate::new(limits.handshake_rate),
+            address_rate: Rate::new(limits.handshake_rate_per_address),
+            subject_rate: Rate::new(limits.handshake_rate_per_subject),
+            route_rates: Mutex::default(),
         }
     }
 
@@ -41,18 +78,23 @@ impl Counts {
     ///
     /// # Errors
     ///
-    /// `limit/capacity` when the gate is full, `limit/address_sessions` when the address has as
+    /// `limit/address_rate` or `limit/rate` when the address, or all together, come too fast;
+    /// `limit/capacity` when the gate is full; `limit/address_sessions` when the address has as
     /// many undecided handshakes as it may have sessions.
-    pub fn place(self: &Arc<Self>, address: IpAddr) -> Result<Place, Reason> {
+    pub fn place(self: &Arc<Self>, address: IpAddr) -> Result<Place, Excess> {
+        let address = network(address);
+        // The address comes first: who comes too fast must not use up what all others have.
+        take(self.address_rate.as_ref(), &address, Reason::LimitAddressRate)?;
+        take(self.rate.as_ref(), &(), Reason::LimitRate)?;
         let taken = self.places.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
             (taken < self.most_places).then_some(taken + 1)
         });
         if taken.is_err() {
-            return Err(Reason::LimitCapacity);
+            return Err(Reason::LimitCapacity.into());
         }
-        let mut place = Place { counts: Arc::clone(self), address: network(address), undecided: false };
+        let mut place = Place { counts: Arc::clone(self), address, undecided: false };
         if !self.handshakes.take(&place.address) {
-            return Err(Reason::LimitAddressSessions);
+            return Err(Reason::LimitAddressSessions.into());
         }
         place.undecided = true;
         Ok(place)
@@ -78,23 +120,54 @@ pub struct Place {
 }
 
 impl Place {
-    /// Counts a session of `subject` (issuer and subject) on this connection.
+    /// Whether the route with this path may be asked once more. Before any token is looked at.
+    ///
+    /// # Errors
+    ///
+    /// `limit/route_rate`.
+    pub fn ask(&self, path: &str, limits: &RouteLimits) -> Result<(), Excess> {
+        if limits.handshake_rate == 0 {
+            return Ok(());
+        }
+        let mut rates = self.counts.route_rates.lock().unwrap_or_else(PoisonError::into_inner);
+        if rates.get(path).is_none_or(|(number, _)| *number != limits.handshake_rate)
+            && let Some(rate) = Rate::new(limits.handshake_rate)
+        {
+            rates.insert(path.to_owned(), (limits.handshake_rate, rate));
+        }
+        take(rates.get(path).map(|(_, rate)| rate), &(), Reason::LimitRouteRate)
+    }
+
+    /// Counts a session of `subject` (issuer and subject) to the route with this path on this
+    /// connection.
     ///
     /// # Errors
     ///
     /// The limit that is reached.
-    pub fn session(&self, subject: (&str, &str)) -> Result<SessionPlace, Reason> {
+    pub fn session(
+        &self,
+        subject: (&str, &str),
+        path: &str,
+        limits: &RouteLimits,
+    ) -> Result<SessionPlace, Excess> {
         let counts = &self.counts;
         let subject = (subject.0.to_owned(), subject.1.to_owned());
+        take(counts.subject_rate.as_ref(), &subject, Reason::LimitSubjectRate)?;
         if !counts.addresses.take(&self.address) {
-            return Err(Reason::LimitAddressSessions);
+            return Err(Reason::LimitAddressSessions.into());
         }
         if !counts.subjects.take(&subject) {
             counts.addresses.give(&self.address);
-            return Err(Reason::LimitSubjectSessions);
+            return Err(Reason::LimitSubjectSessions.into());
+        }
+        let path = path.to_owned();
+        if !counts.routes.take_up_to(&path, limits.sessions.unwrap_or(usize::MAX)) {
+            counts.addresses.give(&self.address);
+            counts.subjects.give(&subject);
+            return Err(Reason::LimitRouteSessions.into());
         }
         counts.sessions.fetch_add(1, Ordering::Relaxed);
-        Ok(SessionPlace { counts: Arc::clone(counts), address: self.address, subject })
+        Ok(SessionPlace { counts: Arc::clone(counts), address: self.address, subject, path })
     }
 
     /// The handshake is decided; what remains is the session, or reading the answer.
@@ -118,6 +191,7 @@ pub struct SessionPlace {
     counts: Arc<Counts>,
     address: IpAddr,
     subject: (String, String),
+    path: String,
 }
 
 impl Drop for SessionPlace {
@@ -125,7 +199,12 @@ impl Drop for SessionPlace {
         self.counts.sessions.fetch_sub(1, Ordering::Relaxed);
         self.counts.addresses.give(&self.address);
         self.counts.subjects.give(&self.subject);
+        self.counts.routes.give(&self.path);
     }
+}
+
+fn take<K: Clone + Eq + Hash>(rate: Option<&Rate<K>>, key: &K, reason: Reason) -> Result<(), Excess> {
+    rate.map_or(Ok(()), |rate| rate.take(key)).map_err(|wait| Excess { reason, wait })
 }
 
 /// What counts as one address: an IPv6 host has a /64 to choose from (RFC 4291 §2.5.1).
@@ -153,9 +232,13 @@ impl<K: Clone + Eq + Hash> Tally<K> {
     }
 
     fn take(&self, key: &K) -> bool {
+        self.take_up_to(key, self.most)
+    }
+
+    fn take_up_to(&self, key: &K, most: usize) -> bool {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.get(key).copied().unwrap_or(0);
-        let free = count < self.most;
+        let free = count < most;
         if free {
             open.insert(key.clone(), count + 1);
         }
@@ -190,8 +273,19 @@ mod tests {
     type Open = (SessionPlace, Place);
 
     fn open(counts: &Arc<Counts>, address: &str, subject: &str) -> Result<Open, Reason> {
-        let mut place = counts.place(address.parse().expect("an address"))?;
-        let session = place.session(("main", subject))?;
+        open_on(counts, address, subject, &RouteLimits::default())
+    }
+
+    fn open_on(
+        counts: &Arc<Counts>,
+        address: &str,
+        subject: &str,
+        limits: &RouteLimits,
+    ) -> Result<Open, Reason> {
+        let reason = |excess: Excess| excess.reason;
+        let mut place = counts.place(address.parse().expect("an address")).map_err(reason)?;
+        place.ask("/chat", limits).map_err(reason)?;
+        let session = place.session(("main", subject), "/chat", limits).map_err(reason)?;
         place.decided();
         Ok((session, place))
     }
@@ -224,8 +318,9 @@ mod tests {
     fn the_same_subject_of_another_issuer_is_somebody_else() {
         let counts = counts(9, 9, 1);
         let place = counts.place("192.0.2.1".parse().expect("an address")).expect("room");
-        let _main = place.session(("main", "alice")).expect("room");
-        place.session(("other", "alice")).expect("another alice");
+        let limits = RouteLimits::default();
+        let _main = place.session(("main", "alice"), "/chat", &limits).expect("room");
+        place.session(("other", "alice"), "/chat", &limits).expect("another alice");
     }
 
     #[test]
@@ -243,10 +338,51 @@ mod tests {
         let address = "192.0.2.1".parse().expect("an address");
         let mut first = counts.place(address).expect("room");
         let _second = counts.place(address).expect("room");
-        assert_eq!(counts.place(address).expect_err("two"), Reason::LimitAddressSessions);
+        assert_eq!(counts.place(address).expect_err("two").reason, Reason::LimitAddressSessions);
         open(&counts, "192.0.2.2", "bob").expect("room for others");
         first.decided();
         counts.place(address).expect("one is decided");
+    }
+
+    #[test]
+    fn a_route_has_so_many_sessions_whoever_opens_them() {
+        let counts = counts(9, 9, 9);
+        let limits = RouteLimits { sessions: Some(1), ..RouteLimits::default() };
+        let first = open_on(&counts, "192.0.2.1", "alice", &limits).expect("room");
+        let error = open_on(&counts, "192.0.2.2", "bob", &limits).expect_err("one");
+        assert_eq!(error, Reason::LimitRouteSessions);
+        drop(first);
+        let _second = open_on(&counts, "192.0.2.2", "bob", &limits).expect("room again");
+        open(&counts, "192.0.2.2", "bob").expect("the failed try is not counted");
+    }
+
+    #[test]
+    fn each_rate_is_named_and_tells_when_to_come_back() {
+        let fast = |limits: Limits, route: &RouteLimits| {
+            let counts = Arc::new(Counts::new(&limits));
+            let _first = open_on(&counts, "192.0.2.1", "alice", route).expect("the first");
+            open_on(&counts, "192.0.2.1", "alice", route).expect_err("too fast")
+        };
+        let (any, one) =
+            (RouteLimits::default(), RouteLimits { handshake_rate: 1, ..RouteLimits::default() });
+        let limits = Limits::default;
+        assert_eq!(fast(Limits { handshake_rate: 1, ..limits() }, &any), Reason::LimitRate);
+        assert_eq!(
+            fast(Limits { handshake_rate_per_address: 1, ..limits() }, &any),
+            Reason::LimitAddressRate
+        );
+        assert_eq!(
+            fast(Limits { handshake_rate_per_subject: 1, ..limits() }, &any),
+            Reason::LimitSubjectRate
+        );
+        assert_eq!(fast(limits(), &one), Reason::LimitRouteRate);
+
+        let counts = Arc::new(Counts::new(&Limits { handshake_rate_per_address: 2, ..limits() }));
+        let place = |address: &str| counts.place(address.parse().expect("an address"));
+        let _both = (place("192.0.2.1").expect("one"), place("192.0.2.1").expect("two"));
+        let excess = place("192.0.2.1").expect_err("three");
+        assert!(excess.wait <= Duration::from_millis(500), "{excess:?}");
+        place("192.0.2.2").expect("another address");
     }
 
     #[test]
@@ -257,5 +393,6 @@ mod tests {
         assert!(counts.handshakes.open.lock().expect("sane").is_empty());
         assert!(counts.addresses.open.lock().expect("sane").is_empty());
         assert!(counts.subjects.open.lock().expect("sane").is_empty());
+        assert!(counts.routes.open.lock().expect("sane").is_empty());
     }
 }

@@ -3,12 +3,18 @@
 
 pub mod answer;
 pub mod client;
+mod direction;
 pub mod echo;
+pub mod farewell;
+pub mod frames;
 pub mod headers;
+pub mod life;
 pub mod limits;
+pub mod rates;
 pub mod relay;
 pub mod request;
 pub mod socket;
+pub mod stream;
 pub mod upstream;
 
 #[cfg(test)]

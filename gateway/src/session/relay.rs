@@ -1,94 +1,131 @@
-//! Relays the bytes of an admitted session both ways, unchanged.
+//! Relays the bytes of an admitted session both ways, unchanged, and ends it when its right to exist
+//! ends.
 
-use std::cell::RefCell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::upstream::{Answer, Upstream};
+use super::direction::{Direction, End};
+use super::farewell::{self, Farewell};
+use super::stream::Stream;
+use super::upstream::Upstream;
 use crate::audit::HandshakeId;
 
 /// Once one side has ended its half, the other may go on as long as it sends something within
 /// this time.
 const HALF_CLOSED: Duration = Duration::from_secs(10);
 
-/// Bytes moved at once.
-const CHUNK: usize = 16 * 1024;
-
-thread_local! {
-    /// One buffer per thread: bytes do not stay in it from one step to the next, so an idle
-    /// session needs none.
-    static BUFFER: RefCell<Box<[u8; CHUNK]>> = RefCell::new(Box::new([0; CHUNK]));
-}
-
 /// How a session ended.
 #[derive(Debug)]
 pub struct Ending {
-    /// In words.
-    pub why: String,
+    /// Why.
+    pub why: Why,
     /// Bytes from the client to the upstream, after the handshake.
     pub bytes_up: u64,
     /// Bytes from the upstream to the client, after the handshake.
     pub bytes_down: u64,
+    /// Whole messages of the client.
+    pub messages_up: u64,
+    /// Whole messages of the upstream.
+    pub messages_down: u64,
+}
+
+/// Why a session ended.
+#[derive(Debug)]
+pub enum Why {
+    /// One side ended it: in words.
+    Side(String),
+    /// The gate ended it.
+    Gate(Farewell),
+    /// The gate had no time left for a farewell.
+    Cut,
 }
 
 /// Bytes that have arrived in the buffers of the kernel.
 #[derive(Debug, Default)]
-struct Moved {
-    up: AtomicU64,
-    down: AtomicU64,
+pub struct Moved {
+    pub(super) up: AtomicU64,
+    pub(super) down: AtomicU64,
 }
 
-/// Accepts the client's handshake and relays until either side ends, or `cut` cuts.
+impl Moved {
+    /// Bytes both ways.
+    pub fn total(&self) -> u64 {
+        self.up.load(Ordering::Relaxed).wrapping_add(self.down.load(Ordering::Relaxed))
+    }
+}
+
+/// A session that may begin.
+#[derive(Debug)]
+pub struct Session {
+    /// The client, which waits for its answer.
+    pub client: Stream,
+    /// The upstream, which has accepted.
+    pub upstream: Upstream,
+    /// What the client sent before it was admitted.
+    pub early: Vec<u8>,
+    /// The handshake.
+    pub id: HandshakeId,
+    /// How long a farewell may take.
+    pub patience: Duration,
+}
+
+/// Accepts the client's handshake and relays until either side ends, `over` says why the gate has to
+/// end it, or `cut` cuts.
 ///
 /// Only now, when the upstream has validly accepted, is anything sent on that the client sent
 /// early.
 pub async fn run(
-    mut client: TcpStream,
-    upstream: Upstream,
-    early: Vec<u8>,
-    id: HandshakeId,
+    session: Session,
+    moved: &Moved,
+    over: impl Future<Output = Farewell>,
     cut: &CancellationToken,
 ) -> Ending {
-    let Upstream { mut stream, answer, rest } = upstream;
-    let moved = Moved::default();
-    let session = async {
-        match greet(&mut client, &mut stream, (answer, rest), early, id, &moved).await {
-            Ok(()) => both_ways(&mut client, &mut stream, &moved).await,
-            Err(why) => why,
-        }
+    let Session { mut client, upstream, early, id, patience } = session;
+    let Upstream { stream, answer, rest } = upstream;
+    let accepted = answer.accept(id);
+    let greeted = tokio::select! {
+        greeted = client.write_all(&accepted) => greeted.map_err(|error| Why::Side(Side::Client.broke(&error))),
+        () = cut.cancelled() => Err(Why::Cut),
     };
-    let why = tokio::select! {
-        why = session => why,
-        () = cut.cancelled() => "the gate stopped".to_owned(),
+    let (up, down) = (Direction::holding(early), Direction::holding(rest));
+    let mut pair = Pair { client, upstream: stream, up, down, moved, turn: Side::Client };
+    let why = match greeted {
+        Ok(()) => relay(&mut pair, over, patience, cut).await,
+        Err(why) => why,
     };
-    Ending { why, bytes_up: moved.up.load(Ordering::Relaxed), bytes_down: moved.down.load(Ordering::Relaxed) }
+    Ending {
+        why,
+        bytes_up: moved.up.load(Ordering::Relaxed),
+        bytes_down: moved.down.load(Ordering::Relaxed),
+        messages_up: pair.up.frames.messages(),
+        messages_down: pair.down.frames.messages(),
+    }
 }
 
-/// Sends each side what the other said so far.
-async fn greet(
-    client: &mut TcpStream,
-    upstream: &mut TcpStream,
-    (answer, rest): (Answer, Vec<u8>),
-    early: Vec<u8>,
-    id: HandshakeId,
-    moved: &Moved,
-) -> Result<(), String> {
-    let down = [answer.accept(id).as_slice(), &rest].concat();
-    client.write_all(&down).await.map_err(|error| Side::Client.broke(&error))?;
-    moved.down.fetch_add(rest.len() as u64, Ordering::Relaxed);
-    upstream.write_all(&early).await.map_err(|error| Side::Upstream.broke(&error))?;
-    moved.up.fetch_add(early.len() as u64, Ordering::Relaxed);
-    Ok(())
+/// Relays until the session ends, with a farewell where there is one to tell.
+async fn relay(
+    pair: &mut Pair<'_>,
+    over: impl Future<Output = Farewell>,
+    patience: Duration,
+    cut: &CancellationToken,
+) -> Why {
+    let farewell = tokio::select! {
+        why = pair.both_ways() => return Why::Side(why),
+        farewell = over => farewell,
+        () = cut.cancelled() => return Why::Cut,
+    };
+    tokio::select! {
+        () = farewell::tell(&farewell, pair, patience) => {}
+        () = cut.cancelled() => {}
+    }
+    Why::Gate(farewell)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,120 +142,80 @@ impl Side {
         }
     }
 
+    fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Upstream,
+            Self::Upstream => Self::Client,
+        }
+    }
+
     fn broke(self, error: &io::Error) -> String {
         format!("the connection of the {} broke: {error}", self.name())
     }
 }
 
-/// How one direction ended.
-enum End {
-    /// Its source ended its half.
-    Closed,
-    /// Its source broke.
-    Read(io::Error),
-    /// Its destination broke.
-    Write(io::Error),
+/// Both sides of a session, and what is between them.
+#[derive(Debug)]
+pub(super) struct Pair<'a> {
+    pub(super) client: Stream,
+    pub(super) upstream: Stream,
+    pub(super) up: Direction,
+    pub(super) down: Direction,
+    pub(super) moved: &'a Moved,
+    /// Whose bytes are moved first the next time, so that neither side starves the other.
+    turn: Side,
 }
 
-async fn both_ways(client: &mut TcpStream, upstream: &mut TcpStream, moved: &Moved) -> String {
-    let (client_read, client_write) = client.split();
-    let (upstream_read, upstream_write) = upstream.split();
-    let mut up = pin!(one_way(client_read, upstream_write, &moved.up));
-    let mut down = pin!(one_way(upstream_read, client_write, &moved.down));
-    tokio::select! {
-        end = &mut up => ending(end, Side::Client, Side::Upstream, down, &moved.down).await,
-        end = &mut down => ending(end, Side::Upstream, Side::Client, up, &moved.up).await,
-    }
-}
-
-/// Lets the direction `back` end too, after the one from `from` to `to` has ended.
-async fn ending(
-    end: End,
-    from: Side,
-    to: Side,
-    back: Pin<&mut impl Future<Output = End>>,
-    moved: &AtomicU64,
-) -> String {
-    match end {
-        // Nobody is left to send to.
-        End::Read(error) => from.broke(&error),
-        // What it sent before it broke can still be there.
-        End::Write(error) => {
-            finish(back, moved).await;
-            to.broke(&error)
-        }
-        End::Closed if finish(back, moved).await => format!("the {} closed", from.name()),
-        End::Closed => format!("the {} closed, and the {} did not follow in time", from.name(), to.name()),
-    }
-}
-
-/// Waits for a direction as long as it moves something; whether it came to its end.
-async fn finish(mut direction: Pin<&mut impl Future<Output = End>>, moved: &AtomicU64) -> bool {
-    loop {
-        let before = moved.load(Ordering::Relaxed);
-        if timeout(HALF_CLOSED, direction.as_mut()).await.is_ok() {
-            return true;
-        }
-        if moved.load(Ordering::Relaxed) == before {
-            return false;
-        }
-    }
-}
-
-/// Copies until the end of `from`, then ends `to`.
-async fn one_way(from: ReadHalf<'_>, mut to: WriteHalf<'_>, moved: &AtomicU64) -> End {
-    loop {
-        // One busy session must not keep its thread from the others.
-        consume_budget().await;
-        if let Err(error) = from.readable().await {
-            return End::Read(error);
-        }
-        match step(&from, &to) {
-            Step::Moved(bytes) => {
-                moved.fetch_add(bytes as u64, Ordering::Relaxed);
+impl Pair<'_> {
+    /// Moves bytes until the session ends: how it ended, in words.
+    async fn both_ways(&mut self) -> String {
+        let (from, end) = poll_fn(|context| self.poll_either(context)).await;
+        let to = from.other();
+        match end {
+            // Nobody is left to send to.
+            End::Read(error) => from.broke(&error),
+            // What it sent before it broke can still be there.
+            End::Write(error) => {
+                self.finish(to).await;
+                to.broke(&error)
             }
-            Step::Stuck(bytes, left) => {
-                moved.fetch_add(bytes as u64, Ordering::Relaxed);
-                let count = left.len() as u64;
-                if let Err(error) = to.write_all(&left).await {
-                    return End::Write(error);
-                }
-                moved.fetch_add(count, Ordering::Relaxed);
-            }
-            Step::Nothing => {}
-            Step::End(end) => {
-                // It may be broken itself, and then knows.
-                let _ = to.shutdown().await;
-                return end;
+            End::Closed if self.finish(to).await => format!("the {} closed", from.name()),
+            End::Closed => {
+                format!("the {} closed, and the {} did not follow in time", from.name(), to.name())
             }
         }
     }
-}
 
-/// One read and one write that do not wait.
-enum Step {
-    Moved(usize),
-    /// So many bytes were written; the others have to wait.
-    Stuck(usize, Vec<u8>),
-    Nothing,
-    End(End),
-}
-
-fn step(from: &ReadHalf<'_>, to: &WriteHalf<'_>) -> Step {
-    BUFFER.with_borrow_mut(|buffer| {
-        let bytes = match from.try_read(&mut buffer[..]) {
-            Ok(0) => return Step::End(End::Closed),
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Step::Nothing,
-            Err(error) => return Step::End(End::Read(error)),
-        };
-        match to.try_write(&buffer[..bytes]) {
-            Ok(written) if written == bytes => Step::Moved(bytes),
-            Ok(written) => Step::Stuck(written, buffer[written..bytes].to_vec()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                Step::Stuck(0, buffer[..bytes].to_vec())
+    /// The side whose direction has ended first.
+    fn poll_either(&mut self, context: &mut Context<'_>) -> Poll<(Side, End)> {
+        let first = self.turn;
+        self.turn = first.other();
+        for from in [first, first.other()] {
+            if let Poll::Ready(end) = self.poll_from(from, context) {
+                return Poll::Ready((from, end));
             }
-            Err(error) => Step::End(End::Write(error)),
         }
-    })
+        Poll::Pending
+    }
+
+    fn poll_from(&mut self, from: Side, context: &mut Context<'_>) -> Poll<End> {
+        let Self { client, upstream, up, down, moved, .. } = self;
+        match from {
+            Side::Client => up.poll(context, client, upstream, &moved.up),
+            Side::Upstream => down.poll(context, upstream, client, &moved.down),
+        }
+    }
+
+    /// Waits for the direction of `from` as long as it moves something; whether it came to its end.
+    async fn finish(&mut self, from: Side) -> bool {
+        loop {
+            let before = self.moved.total();
+            if timeout(HALF_CLOSED, poll_fn(|context| self.poll_from(from, context))).await.is_ok() {
+                return true;
+            }
+            if self.moved.total() == before {
+                return false;
+            }
+        }
+    }
 }

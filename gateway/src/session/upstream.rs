@@ -11,6 +11,7 @@ pub use super::answer::Answer;
 use super::answer::{AnswerError, Offer};
 use super::request::request;
 use super::socket;
+use super::stream::Stream;
 use crate::audit::HandshakeId;
 use crate::auth::Identity;
 use crate::config;
@@ -21,7 +22,7 @@ use crate::rejection::{Reason, Rejection};
 #[derive(Debug)]
 pub struct Upstream {
     /// The connection, behind the answer.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// The answer, which is valid.
     pub answer: Answer,
     /// What the upstream sent after it.
@@ -48,14 +49,14 @@ pub async fn open(
     socket::prepare(&stream);
     let request = request(upstream, opening, identity, client, id);
     stream.write_all(&request).await.map_err(|error| not_connected(upstream, &error))?;
-    let (answer, rest) = Answer::read(&stream).await.map_err(|error| bad(upstream, &error))?;
+    let (answer, rest) = Answer::read(&mut stream).await.map_err(|error| bad(upstream, &error))?;
     if (400..600).contains(&answer.status()) {
         return Err(refused(upstream, answer.status()));
     }
     let offer =
         Offer { key: opening.key(), protocols: opening.protocols(), extensions: opening.extensions() };
     answer.check(offer).map_err(|error| bad(upstream, &error))?;
-    Ok(Upstream { stream, answer, rest })
+    Ok(Upstream { stream: stream.into(), answer, rest })
 }
 
 /// The rejection for an upstream that was not open by the deadline.

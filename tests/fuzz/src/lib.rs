@@ -8,6 +8,7 @@
 mod answer;
 mod captures;
 mod config;
+mod frames;
 mod handshake;
 mod keys;
 mod lists;
@@ -30,7 +31,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "lists", corpus: "lists", run: lists::run },
     Target { name: "policy", corpus: "lists", run: policy::run },
     Target { name: "unpack", corpus: "archives", run: unpack::run },
@@ -42,6 +43,7 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "keys", corpus: "keys", run: keys::run },
     Target { name: "metadata", corpus: "metadata", run: metadata::run },
     Target { name: "answer", corpus: "answer", run: answer::run },
+    Target { name: "frames", corpus: "frames", run: frames::run },
 ];
 
 /// Feeds an input to the target with this name.

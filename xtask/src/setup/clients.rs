@@ -18,6 +18,34 @@ const IP: Gap = Gap {
     without: "whole-system tests cannot run; building and running the daemon works",
 };
 
+/// What tests of list formats start: the program and the argument that only asks for the version.
+const SETS: [(&str, &str, Gap); 2] = [
+    (
+        "nft",
+        "--version",
+        Gap {
+            what: "nftables, whose sets are imported in tests",
+            packages: &["nftables"],
+            without: "the whole-system test of imported sets cannot run; building and running the daemon works",
+        },
+    ),
+    (
+        "ipset",
+        "--version",
+        Gap {
+            what: "ipset, whose sets are imported in tests",
+            packages: &["ipset"],
+            without: "the whole-system test of imported sets cannot run; building and running the daemon works",
+        },
+    ),
+];
+
+const OPENSSL: Gap = Gap {
+    what: "openssl, which makes the certificates of tests",
+    packages: &["openssl"],
+    without: "whole-system tests over TLS cannot run; building and running the daemon works",
+};
+
 /// What tests of the journal start.
 const JOURNAL_PROGRAMS: [&str; 3] =
     ["/lib/systemd/systemd-journald", "/usr/bin/journalctl", "/usr/bin/nsenter"];
@@ -45,6 +73,11 @@ pub(super) fn gaps(tree: &Tree) -> Vec<Gap> {
     let mut gaps = Vec::new();
     if ask(tool("ip").arg("-Version")).is_none() {
         gaps.push(IP);
+    }
+    let missing = SETS.into_iter().filter(|(name, asks, _)| ask(tool(*name).arg(asks)).is_none());
+    gaps.extend(missing.map(|(_, _, gap)| gap));
+    if ask(tool("openssl").arg("version")).is_none() {
+        gaps.push(OPENSSL);
     }
     if !JOURNAL_PROGRAMS.iter().all(|program| Path::new(program).is_file()) {
         gaps.push(JOURNAL);

@@ -2,6 +2,8 @@
 //!
 //! The very code and tables of the daemon answer here; nothing is judged a second way.
 
+mod live;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,6 +15,8 @@ use crate::auth::{Explanation, Requirement, bearer};
 use crate::edge::{Route, Snapshot};
 use crate::policy::{MatchedRule, Tier};
 use crate::rejection::{Layer, Rejection};
+
+pub use live::live;
 
 /// What is known about the client. What is left out is not judged.
 #[derive(Clone, Default, Deserialize, Serialize)]

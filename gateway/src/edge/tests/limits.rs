@@ -103,3 +103,28 @@ async fn a_denied_client_is_told_of_the_firewall_even_when_the_gate_is_full() {
     client.rejection().await.is(403, "firewall/denied_range");
     assert_eq!(scene.rejected().await.0.reason, Reason::FirewallDeniedRange);
 }
+
+#[tokio::test]
+async fn who_comes_too_fast_is_told_when_to_come_back_before_any_token_is_looked_at() {
+    let mut scene = Scene::with(Limits { handshake_rate_per_address: 1, ..Limits::default() }).await;
+    let (_client, _upstream, _) = scene.open(&scene.good("/chat", &[])).await;
+    let (answer, _) = scene.rejects(&request("/chat", &[]), 429, "limit/address_rate").await;
+    assert_eq!(answer.header("Retry-After"), Some("1"));
+    let mut elsewhere = scene.connect_from(Ipv4Addr::new(127, 0, 0, 7)).await;
+    elsewhere.send(request("/chat", &[])).await;
+    elsewhere.rejection().await.is(401, "credentials/missing");
+}
+
+#[tokio::test]
+async fn a_route_is_asked_so_often_and_carries_so_many_sessions() {
+    let mut scene = Scene::new().await;
+    scene.reroute(|routes| {
+        routes[0].limits.sessions = Some(1);
+        routes[1].limits.handshake_rate = 1;
+    });
+    let (_client, _upstream, _) = scene.open(&scene.good("/chat", &[])).await;
+    scene.rejects(&scene.good("/chat", &[]), 429, "limit/route_sessions").await;
+    let (_client, _upstream, _) = scene.open(&scene.good("/other", &[])).await;
+    // No token: it would be missing, were the limit not looked at before.
+    scene.rejects(&request("/other", &[]), 429, "limit/route_rate").await;
+}

@@ -6,4 +6,5 @@ mod handshake;
 mod limits;
 mod relay;
 mod scene;
+mod tenure;
 mod upstreams;

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::Algorithm;
 use tempfile::TempDir;
@@ -48,6 +48,7 @@ pub(super) struct Scene {
     routes: Vec<config::Route>,
     keys: Arc<KeySet>,
     signer: SigningKey,
+    now: fn() -> SystemTime,
     _down: TcpSocket,
     _folder: TempDir,
 }
@@ -63,6 +64,12 @@ impl AuditSink for Recorder {
 
 fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(2_000_000_000)
+}
+
+/// The same time at the first call, and a clock that goes from then on.
+fn moving() -> SystemTime {
+    static START: OnceLock<Instant> = OnceLock::new();
+    now() + START.get_or_init(Instant::now).elapsed()
 }
 
 fn random() -> [u8; 10] {
@@ -93,6 +100,15 @@ impl Scene {
     }
 
     pub(super) async fn with(limits: Limits) -> Self {
+        Self::with_clock(limits, now).await
+    }
+
+    /// The same, in which time passes.
+    pub(super) async fn in_time(limits: Limits) -> Self {
+        Self::with_clock(limits, moving).await
+    }
+
+    async fn with_clock(limits: Limits, now: fn() -> SystemTime) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key.pem");
         let keys = KeySet::load_or_create(&KeySource::SigningKey(path.clone()), 1 << 16).unwrap().keys;
@@ -111,6 +127,7 @@ impl Scene {
             issuers: vec!["main".to_owned()],
             scopes: ScopeRule::All(vec!["chat:read".to_owned()]),
             origins: origins.map(|all| all.iter().map(|one| (*one).to_owned()).collect()),
+            limits: config::RouteLimits::default(),
         };
         let routes = vec![
             route("/chat", port, None, None),
@@ -137,6 +154,7 @@ impl Scene {
             routes,
             keys,
             signer,
+            now,
             _down: down,
             _folder: folder,
         };
@@ -147,6 +165,12 @@ impl Scene {
     /// Puts another address policy in force.
     pub(super) fn swap(&self, policy: Option<Generation>) {
         self.snapshot(Arc::clone(&self.keys), policy);
+    }
+
+    /// Changes the routes.
+    pub(super) fn reroute(&mut self, change: impl FnOnce(&mut Vec<config::Route>)) {
+        change(&mut self.routes);
+        self.swap(None);
     }
 
     /// Takes the issuer's keys away.
@@ -170,7 +194,7 @@ impl Scene {
             scopes: scopes.iter().map(|one| (*one).to_owned()).collect(),
             ttl: Duration::from_secs(ttl),
         };
-        self.signer.sign(&claims, now() - Duration::from_secs(age), [1; 16]).unwrap()
+        self.signer.sign(&claims, (self.now)() - Duration::from_secs(age), [1; 16]).unwrap()
     }
 
     /// The header of a token that admits `subject`.
@@ -315,6 +339,12 @@ impl Peer {
         let mut bytes = Vec::new();
         soon(self.stream.read_to_end(&mut bytes)).await.unwrap();
         bytes
+    }
+
+    /// Waits for the reset of the connection, before which nothing more comes.
+    pub(super) async fn is_reset(&mut self) {
+        let error = soon(self.stream.read_u8()).await.expect_err("a reset");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
 
     /// The answer, after which the gate closes.

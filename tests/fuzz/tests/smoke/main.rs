@@ -82,6 +82,11 @@ fn an_accepted_answer_satisfies_rfc_6455_and_so_does_what_is_passed_on() -> Outc
 }
 
 #[test]
+fn messages_end_where_tungstenite_finds_that_they_end() -> Outcome {
+    smoke("frames", 16 * BATCH)
+}
+
+#[test]
 fn every_target_has_a_corpus_and_is_there_for_libfuzzer() -> Outcome {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     for target in TARGETS {

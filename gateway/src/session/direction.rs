@@ -1,0 +1,143 @@
+//! One direction of a session: what has been read from one side, and has to reach the other.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::frames::Frames;
+use super::stream::Stream;
+
+/// Bytes moved at once.
+pub(super) const CHUNK: usize = 16 * 1024;
+
+thread_local! {
+    /// One buffer per thread: bytes do not stay in it from one step to the next, so an idle
+    /// session needs none.
+    static BUFFER: RefCell<Box<[u8; CHUNK]>> = RefCell::new(Box::new([0; CHUNK]));
+}
+
+/// How one direction ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// Its source ended its half.
+    Closed,
+    /// Its source broke.
+    Read(io::Error),
+    /// Its destination broke.
+    Write(io::Error),
+}
+
+/// What has been read from one side: followed, and not yet written in full.
+#[derive(Debug, Default)]
+pub(super) struct Direction {
+    pub(super) frames: Frames,
+    left: Vec<u8>,
+    written: usize,
+    /// Something was written that the destination may still hold.
+    unflushed: bool,
+    /// The source has come to its end; the destination has to hear it.
+    ending: bool,
+}
+
+impl Direction {
+    /// These bytes have been read already.
+    pub(super) fn holding(bytes: Vec<u8>) -> Self {
+        let mut frames = Frames::default();
+        frames.follow(&bytes);
+        Self { frames, left: bytes, ..Self::default() }
+    }
+
+    /// What waits to be written.
+    pub(super) fn waiting(&self) -> &[u8] {
+        &self.left[self.written..]
+    }
+
+    /// Moves what there is, as long as neither side has to be waited for. Nothing is lost or written
+    /// twice when it is not polled to its end. The streams take care that one busy session does not
+    /// keep its thread from the others.
+    pub(super) fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+        moved: &AtomicU64,
+    ) -> Poll<End> {
+        loop {
+            if let Err(error) = ready!(self.poll_write(context, to, moved)) {
+                return Poll::Ready(End::Write(error));
+            }
+            if self.ending {
+                // It may be broken itself, and then knows.
+                let _ = ready!(Pin::new(to).poll_shutdown(context));
+                return Poll::Ready(End::Closed);
+            }
+            match ready!(self.poll_step(context, from, to, moved)) {
+                Ok(0) => self.ending = true,
+                Ok(_) => {}
+                Err(end) => return Poll::Ready(end),
+            }
+        }
+    }
+
+    /// Writes what waits.
+    fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        to: &mut Stream,
+        moved: &AtomicU64,
+    ) -> Poll<io::Result<()>> {
+        while self.written < self.left.len() {
+            let count = ready!(Pin::new(&mut *to).poll_write(context, &self.left[self.written..]))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += count;
+            self.unflushed = true;
+            moved.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        if self.written > 0 {
+            (self.left, self.written) = (Vec::new(), 0);
+        }
+        if self.unflushed {
+            ready!(Pin::new(to).poll_flush(context))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// One read, and a write if it does not have to wait; the bytes read.
+    fn poll_step(
+        &mut self,
+        context: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+        moved: &AtomicU64,
+    ) -> Poll<Result<usize, End>> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(&mut buffer[..]);
+            if let Err(error) = ready!(Pin::new(from).poll_read(context, &mut buffer)) {
+                return Poll::Ready(Err(End::Read(error)));
+            }
+            let bytes = buffer.filled();
+            if bytes.is_empty() {
+                return Poll::Ready(Ok(0));
+            }
+            self.frames.follow(bytes);
+            let written = match Pin::new(to).poll_write(context, bytes) {
+                Poll::Ready(Ok(written)) => written,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(End::Write(error))),
+                Poll::Pending => 0,
+            };
+            moved.fetch_add(written as u64, Ordering::Relaxed);
+            self.unflushed |= written > 0;
+            if written < bytes.len() {
+                (self.left, self.written) = (bytes[written..].to_vec(), 0);
+            }
+            Poll::Ready(Ok(bytes.len()))
+        })
+    }
+}
