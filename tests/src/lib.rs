@@ -11,6 +11,7 @@ pub mod authority;
 pub mod bpffs;
 pub mod client;
 pub mod daemon;
+pub mod fetched;
 pub mod foreign;
 pub mod frame;
 pub mod host;
