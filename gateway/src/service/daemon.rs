@@ -148,6 +148,8 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     ));
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    // Before anybody can connect: keys that were kept are in force then.
+    let issuers = Issuers::start(&config, state.keys().fetched(&config), random, &tasks, &stop);
     let recent = Recent::default();
     let card = card.map(|(card, guards)| {
         let mode = config.firewall.as_ref().map_or(Mode::Off, |firewall| firewall.mode);
@@ -162,7 +164,6 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     for listener in listeners {
         tasks.spawn(edge::serve(listener, Arc::clone(&gate), stop.child_token()));
     }
-    let issuers = Issuers::start(&config, state.keys().fetched(&config), random, &tasks, &stop);
     // Before the reloader: it watches the folder into which they are fetched.
     let remotes = Remotes::start(&config, random, &tasks, &stop)?;
     let publication = Publication { card: card.clone(), generations: Arc::clone(&generations) };

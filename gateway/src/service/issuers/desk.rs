@@ -1,5 +1,7 @@
 //! Which token with an unknown key makes the gate ask the issuer: pure, by a clock passed in.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -30,7 +32,9 @@ pub(super) struct Desk {
     /// Whether the last flight that landed brought an answer, and whether a token had caused it.
     last: Option<(bool, bool)>,
     /// The keys that are waited for.
-    waiting: Vec<u64>,
+    waiting: HashMap<u64, usize>,
+    /// How many wait for them.
+    places: usize,
     /// Those of them that were there before the flight started: of the others it knows nothing.
     asked: Vec<u64>,
     absent: Absent,
@@ -57,7 +61,8 @@ impl Desk {
             wanted: false,
             caused: None,
             last: None,
-            waiting: Vec::new(),
+            waiting: HashMap::new(),
+            places: 0,
             asked: Vec::new(),
             absent: Absent::new(cooldown.saturating_mul(ABSENT), most.saturating_mul(4)),
         }
@@ -75,10 +80,11 @@ impl Desk {
                 _ => Refreshed::Unknown { retry_after: wait },
             });
         }
-        if self.waiting.len() >= self.most {
+        if self.places >= self.most {
             return Step::Answer(Refreshed::Unknown { retry_after: BUSY });
         }
-        self.waiting.push(key);
+        *self.waiting.entry(key).or_default() += 1;
+        self.places += 1;
         self.wanted |= !under_way;
         Step::Wait { landed: self.landed + 1, start: !under_way }
     }
@@ -99,8 +105,12 @@ impl Desk {
 
     /// A token waits for `key` no longer.
     pub(super) fn leave(&mut self, key: u64) {
-        if let Some(index) = self.waiting.iter().position(|waiting| *waiting == key) {
-            self.waiting.swap_remove(index);
+        if let Entry::Occupied(mut waiting) = self.waiting.entry(key) {
+            self.places = self.places.saturating_sub(1);
+            match waiting.get() {
+                0 | 1 => drop(waiting.remove()),
+                _ => *waiting.get_mut() -= 1,
+            }
         }
     }
 
@@ -114,7 +124,7 @@ impl Desk {
         let caused = std::mem::take(&mut self.wanted);
         if caused {
             self.caused = Some(now);
-            self.asked.clone_from(&self.waiting);
+            self.asked = self.waiting.keys().copied().collect();
         }
         self.flight = Some(caused);
     }
@@ -154,9 +164,10 @@ mod tests {
     fn flight(desk: &mut Desk, answered: bool, now: Instant) {
         desk.start(now);
         desk.land(answered, now);
-        for key in desk.waiting.clone() {
+        for key in desk.waiting.clone().into_keys() {
             desk.leave(key);
         }
+        assert_eq!(desk.places, 0, "one token for each key");
     }
 
     #[test]
@@ -196,7 +207,10 @@ mod tests {
         }
         assert_eq!(desk.ask(3, now), Step::Answer(Refreshed::Unknown { retry_after: BUSY }));
         desk.leave(1);
-        assert!(matches!(desk.ask(3, now), Step::Wait { .. }));
+        assert!(matches!(desk.ask(0, now), Step::Wait { .. }));
+        assert!(matches!(desk.ask(1, now), Step::Answer(_)));
+        desk.leave(0);
+        assert!(matches!(desk.ask(0, now), Step::Wait { .. }), "two waited for it");
     }
 
     #[test]

@@ -5,6 +5,9 @@
 mod retry;
 pub(super) mod schedule;
 
+#[cfg(test)]
+mod tests;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
