@@ -1,4 +1,5 @@
-"""A WebSocket server that sends every message back in the fragments in which it came.
+"""A WebSocket server that sends every message back in the fragments in which it came, and speaks every
+subprotocol.
 
 Arguments: address and port. Prints a line of JSON when it listens, for every opening handshake
 (with its headers), and for every connection that has ended (with the frames it received).
@@ -58,6 +59,7 @@ async def main(address, port):
         int(port),
         create_connection=recorded,
         process_request=opened,
+        select_subprotocol=lambda _connection, offered: offered[0] if offered else None,
         ping_interval=None,
         max_size=None,
     ) as server:

@@ -31,6 +31,9 @@ pub struct Status {
     pub packets: Option<Packets>,
     /// The issuers.
     pub issuers: Vec<IssuerStatus>,
+    /// The upstreams of all routes.
+    #[serde(default)]
+    pub upstreams: Vec<UpstreamStatus>,
     /// Audit entries lost and not yet reported in the trail.
     pub audit_lost: u64,
 }
@@ -165,6 +168,17 @@ pub struct FetchStatus {
     pub error: Option<String>,
 }
 
+/// One upstream.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct UpstreamStatus {
+    /// Where it is.
+    pub upstream: String,
+    /// The sessions that it carries.
+    pub sessions: usize,
+    /// Whether the last attempt to connect to it went well, or there was none yet.
+    pub reachable: bool,
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "gatehouse {}, process {}, up {} s", self.version, self.pid, self.uptime_s)?;
@@ -237,6 +251,10 @@ impl fmt::Display for Status {
             if let Some(fetched) = &issuer.fetched {
                 fetched.write(f)?;
             }
+        }
+        for upstream in &self.upstreams {
+            let down = if upstream.reachable { "" } else { ", NOT REACHABLE" };
+            writeln!(f, "upstream {}: {} sessions{down}", upstream.upstream, upstream.sessions)?;
         }
         if self.audit_lost > 0 {
             writeln!(f, "{} audit entries were lost", self.audit_lost)?;

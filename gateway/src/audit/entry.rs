@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::auth::sources::Source;
 use crate::policy::MatchedRule;
 use crate::rejection::Rejection;
 
@@ -85,6 +86,8 @@ pub enum Entry {
         subject: String,
         /// The configured name of the token's issuer.
         issuer: String,
+        /// Where the token stood.
+        source: Source,
     },
     /// An admitted session ended.
     Ended {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use log::Level;
 
 use super::entry::{Dropped, Entry, Point};
+use crate::auth::sources::Source;
 use crate::policy::MatchedRule;
 use crate::rejection::{Layer, Reason, Rejection, message_id};
 
@@ -67,6 +68,7 @@ impl Record {
             .with("GATEHOUSE_CLIENT", client)
             .maybe("GATEHOUSE_ISSUER", rejection.issuer.as_ref())
             .maybe("GATEHOUSE_SUBJECT", rejection.subject.as_ref())
+            .maybe("GATEHOUSE_TOKEN_SOURCE", rejection.source.map(Source::name))
             .maybe("GATEHOUSE_NOTE", rejection.note.as_ref());
         match &rejection.rule {
             Some(rule) => record.rule(rule),
@@ -82,13 +84,14 @@ impl From<&Entry> for Record {
                 .maybe("GATEHOUSE_ROUTE", route.as_ref())
                 .with("GATEHOUSE_CLIENT_PORT", client.port())
                 .with("GATEHOUSE_ID", id),
-            Entry::Admitted { id, client, route, subject, issuer } => {
+            Entry::Admitted { id, client, route, subject, issuer, source } => {
                 Self::new(Level::Info, "admitted", format!("admitted {client} to {route}"))
                     .with("GATEHOUSE_CLIENT", client.ip())
                     .with("GATEHOUSE_CLIENT_PORT", client.port())
                     .with("GATEHOUSE_ROUTE", route)
                     .with("GATEHOUSE_SUBJECT", subject)
                     .with("GATEHOUSE_ISSUER", issuer)
+                    .with("GATEHOUSE_TOKEN_SOURCE", source.name())
                     .with("GATEHOUSE_ID", id)
             }
             Entry::Ended {

@@ -20,6 +20,7 @@ pub mod metadata;
 mod provider;
 mod scopes;
 pub mod sign;
+pub mod sources;
 mod standing;
 mod token;
 mod trace;

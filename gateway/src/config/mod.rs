@@ -11,6 +11,7 @@ mod list;
 mod model;
 mod remote;
 mod route;
+mod token_sources;
 mod validate;
 
 use std::io::Read;
@@ -20,6 +21,7 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use fetched::{FetchedKeys, KeysPlace};
 pub use model::*;
 pub use remote::{RemoteList, SecretUrl, may_be_asked};
+pub use token_sources::{SUBPROTOCOL_PREFIX, TokenSources};
 
 /// Bytes of a configuration file; more cannot be meant as one.
 const MAX_FILE: u64 = 1024 * 1024;

@@ -10,6 +10,7 @@ use jsonwebtoken::Algorithm;
 
 use super::fetched::FetchedKeys;
 use super::remote::RemoteList;
+use super::token_sources::TokenSources;
 use crate::policy::{Tier, Verdict};
 
 /// Everything in the configuration file.
@@ -251,8 +252,8 @@ pub enum KeySource {
 pub struct Route {
     /// The exact path that clients request, without a query.
     pub path: String,
-    /// Where admitted sessions go.
-    pub upstream: Upstream,
+    /// Where admitted sessions go: to the one that has the fewest; never empty.
+    pub upstreams: Vec<Upstream>,
     /// Names of the issuers whose tokens are accepted; never empty.
     pub issuers: Vec<String>,
     /// What the token must allow.
@@ -260,6 +261,8 @@ pub struct Route {
     /// Origins of pages that may connect; `None`: any. Requests without an Origin header are not
     /// from pages and pass.
     pub origins: Option<Vec<String>>,
+    /// Where clients put their tokens.
+    pub sources: TokenSources,
     /// How much it carries.
     pub limits: RouteLimits,
 }
@@ -273,15 +276,45 @@ pub struct RouteLimits {
     pub handshake_rate: u32,
 }
 
-/// A `ws://` upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A service behind the gate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Upstream {
-    /// Host name or address, without brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
+    /// Where it listens.
+    pub place: Place,
+    /// Whether it is spoken to over TLS, and whom to trust then.
+    pub tls: Option<UpstreamTls>,
     /// Path to request; `None`: the path that the client requested.
     pub path: Option<String>,
+}
+
+/// Where a service listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// On a TCP port.
+    Tcp {
+        /// Host name or address, without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// On a Unix socket of this host.
+    Unix(PathBuf),
+}
+
+/// How a service proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UpstreamTls {
+    /// Certificates (PEM) to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+}
+
+impl std::fmt::Display for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.place {
+            Place::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Place::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 /// Which scopes a token needs.
@@ -314,8 +347,14 @@ pub struct Limits {
     pub request_headers: usize,
     /// From accepted connection to complete request head.
     pub handshake_timeout: Duration,
+    /// From the open session to the message with its token, where a route has `first_message`.
+    pub first_message_timeout: Duration,
+    /// Bytes of that message.
+    pub first_message_size: usize,
     /// From dialling the upstream to its complete answer.
     pub upstream_timeout: Duration,
+    /// Between two looks whether an upstream can be reached, where a route has several.
+    pub health_interval: Duration,
     /// Bytes of one list file.
     pub list_size: u64,
     /// From the request for a remote list to a connection.
@@ -361,7 +400,10 @@ impl Default for Limits {
             request_head: 16 * 1024,
             request_headers: 100,
             handshake_timeout: Duration::from_secs(10),
+            first_message_timeout: Duration::from_secs(5),
+            first_message_size: 16 * 1024,
             upstream_timeout: Duration::from_secs(10),
+            health_interval: Duration::from_secs(5),
             list_size: 256 * 1024 * 1024,
             remote_connect_timeout: Duration::from_secs(10),
             remote_idle_timeout: Duration::from_secs(30),

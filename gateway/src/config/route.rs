@@ -1,11 +1,13 @@
 //! `[[route]]` tables.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use toml::{Spanned, Value};
 
 use super::form::{self, Strings};
-use super::model::{Issuer, Route, RouteLimits, ScopeRule, Upstream};
+use super::model::{Issuer, Place, Route, RouteLimits, ScopeRule, Upstream, UpstreamTls};
+use super::token_sources;
 use super::validate::Checker;
 
 pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers: &[Issuer]) -> Vec<Route> {
@@ -15,19 +17,21 @@ pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers:
         checker.unique(&mut paths, &form.path, "the path");
         path(checker, &form.path);
         issuer_names(checker, &form.issuers, issuers);
-        let upstream = upstream(checker, &form.upstream);
+        let upstreams = upstreams(checker, &form.upstream, form.upstream_ca.as_ref());
         let scopes = scopes(checker, form.scopes.as_ref());
+        let sources = token_sources::check(checker, &form);
         let limits = limits(checker, form.sessions.as_ref(), form.handshake_rate.as_ref());
         let origins = form.origins.map(|origins| self::origins(checker, &origins));
-        let (Some(upstream), Some(scopes)) = (upstream, scopes) else {
+        let Some(scopes) = scopes.filter(|_| !upstreams.is_empty()) else {
             continue;
         };
         routes.push(Route {
             path: form.path.into_inner(),
-            upstream,
+            upstreams,
             issuers: form.issuers.into_inner().into_iter().map(Spanned::into_inner).collect(),
             scopes,
             origins,
+            sources,
             limits,
         });
     }
@@ -75,25 +79,64 @@ fn issuer_names(checker: &mut Checker<'_>, names: &Spanned<Strings>, issuers: &[
     }
 }
 
-fn upstream(checker: &mut Checker<'_>, form: &Spanned<String>) -> Option<Upstream> {
-    let text = form.get_ref();
-    let uri: Option<http::Uri> = text.parse().ok();
-    let upstream = uri.as_ref().and_then(|uri| {
-        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
-        let path = Some(uri.path()).filter(|path| *path != "/" && !path.is_empty());
-        (uri.scheme_str() == Some("ws") && uri.query().is_none()).then(|| Upstream {
-            host: authority.host().trim_matches(['[', ']']).to_owned(),
-            port: authority.port_u16().unwrap_or(80),
-            path: path.map(str::to_owned),
-        })
+/// One upstream, or a list of them.
+fn upstreams(
+    checker: &mut Checker<'_>,
+    form: &Spanned<Value>,
+    ca: Option<&Spanned<String>>,
+) -> Vec<Upstream> {
+    let texts: Option<Vec<&str>> = match form.get_ref() {
+        Value::String(text) => Some(vec![text]),
+        Value::Array(values) => values.iter().map(Value::as_str).collect(),
+        _ => None,
+    };
+    let texts = texts.filter(|texts| !texts.is_empty()).unwrap_or_else(|| {
+        checker.fault(&form.span(), "upstream is \"ws://HOST:PORT\", or a list of such");
+        Vec::new()
     });
-    if upstream.is_none() {
-        let message = format!(
-            "`{text}` is not an upstream: write \"ws://HOST:PORT\", or with a path when it differs from the route's"
-        );
-        checker.fault(&form.span(), message);
+    let trusted = ca.map(|ca| checker.path(ca.get_ref()));
+    let mut upstreams = Vec::new();
+    for text in texts {
+        let Some(upstream) = upstream(text, trusted.as_ref()) else {
+            let message = format!(
+                "`{text}` is not an upstream: write \"ws://HOST:PORT\", \"wss://HOST:PORT\" or \"unix:/FILE\", \
+                 the first two with a path when it differs from the route's"
+            );
+            checker.fault(&form.span(), message);
+            continue;
+        };
+        if upstreams.contains(&upstream) {
+            checker.fault(&form.span(), format!("the upstream `{text}` stands here twice"));
+        }
+        upstreams.push(upstream);
     }
-    upstream
+    if let Some(ca) = ca.filter(|_| upstreams.iter().all(|upstream| upstream.tls.is_none())) {
+        checker.fault(&ca.span(), "upstream_ca has nothing to check: no upstream of this route is wss://");
+    }
+    upstreams
+}
+
+fn upstream(text: &str, ca: Option<&PathBuf>) -> Option<Upstream> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        let valid = path.starts_with('/') && !path.contains('\0');
+        return valid.then(|| Upstream { place: Place::Unix(path.into()), tls: None, path: None });
+    }
+    let uri: http::Uri = text.parse().ok()?;
+    let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
+    let path = Some(uri.path()).filter(|path| *path != "/" && !path.is_empty());
+    let (tls, port) = match uri.scheme_str() {
+        Some("ws") => (None, 80),
+        Some("wss") => (Some(UpstreamTls { ca: ca.cloned() }), 443),
+        _ => return None,
+    };
+    uri.query().is_none().then(|| Upstream {
+        place: Place::Tcp {
+            host: authority.host().trim_matches(['[', ']']).to_owned(),
+            port: authority.port_u16().unwrap_or(port),
+        },
+        tls,
+        path: path.map(str::to_owned),
+    })
 }
 
 fn scopes(checker: &mut Checker<'_>, form: Option<&Spanned<Value>>) -> Option<ScopeRule> {

@@ -91,7 +91,8 @@ fn a_good_file_becomes_the_model() {
     assert_eq!(config.issuers[0].algorithms, [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA]);
     assert_eq!(config.issuers[0].typ.as_deref(), Some(&["at+jwt".to_owned()][..]));
     assert_eq!(config.routes[0].scopes, ScopeRule::Any(vec!["chat:read".into(), "chat:admin".into()]));
-    assert_eq!(config.routes[0].upstream.port, 9000);
+    let place = Place::Tcp { host: "127.0.0.1".to_owned(), port: 9000 };
+    assert_eq!(config.routes[0].upstreams, [Upstream { place, tls: None, path: None }]);
 }
 
 #[test]

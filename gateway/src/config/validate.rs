@@ -26,6 +26,7 @@ pub(super) struct Checker<'a> {
     /// The files of remote lists, and what the lists are called.
     remotes: HashMap<PathBuf, String>,
     found: Vec<Diagnostic>,
+    warned: Vec<Diagnostic>,
 }
 
 impl<'a> Checker<'a> {
@@ -33,7 +34,15 @@ impl<'a> Checker<'a> {
         // Absolute, so that the journal names a list in the same way wherever the daemon started.
         let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
-        Self { file, text, folder, state: None, remotes: HashMap::new(), found: Vec::new() }
+        Self {
+            file,
+            text,
+            folder,
+            state: None,
+            remotes: HashMap::new(),
+            found: Vec::new(),
+            warned: Vec::new(),
+        }
     }
 
     /// The model of `form`, or everything that is wrong with it.
@@ -64,7 +73,8 @@ impl<'a> Checker<'a> {
                 control,
                 state: self.state,
             };
-            let warnings = inert(&config);
+            let mut warnings = inert(&config);
+            warnings.append(&mut self.warned);
             Ok((config, warnings))
         } else {
             Err(self.found)
@@ -74,6 +84,11 @@ impl<'a> Checker<'a> {
     /// Records a fault at `span`.
     pub(super) fn fault(&mut self, span: &Range<usize>, message: impl Into<String>) {
         self.found.push(Diagnostic::at(self.file, self.text, span, message));
+    }
+
+    /// Records something at `span` that somebody should look at.
+    pub(super) fn warn(&mut self, span: &Range<usize>, message: impl Into<String>) {
+        self.warned.push(Diagnostic::at(self.file, self.text, span, message).warning());
     }
 
     /// Line and column of `span`, counted from 1.
@@ -358,6 +373,7 @@ impl<'a> Checker<'a> {
             (&form.sessions_per_subject, &mut limits.sessions_per_subject, 1..=1 << 24),
             (&form.request_head, &mut limits.request_head, 512..=1 << 20),
             (&form.request_headers, &mut limits.request_headers, 8..=4096),
+            (&form.first_message_size, &mut limits.first_message_size, 64..=1 << 20),
             (&form.prefixes, &mut limits.prefixes, 1..=1 << 28),
             (&form.policy_memory, &mut limits.policy_memory, 2 << 20..=256 << 30),
             (&form.audit_queue, &mut limits.audit_queue, 16..=1 << 20),
@@ -393,7 +409,9 @@ impl<'a> Checker<'a> {
         }
         for (given, limit, least) in [
             (&form.handshake_timeout, &mut limits.handshake_timeout, Duration::from_millis(1)),
+            (&form.first_message_timeout, &mut limits.first_message_timeout, Duration::from_millis(1)),
             (&form.upstream_timeout, &mut limits.upstream_timeout, Duration::from_millis(1)),
+            (&form.health_interval, &mut limits.health_interval, Duration::from_millis(100)),
             (&form.remote_connect_timeout, &mut limits.remote_connect_timeout, Duration::from_millis(1)),
             (&form.remote_idle_timeout, &mut limits.remote_idle_timeout, Duration::from_millis(1)),
             (&form.remote_timeout, &mut limits.remote_timeout, Duration::from_millis(1)),

@@ -8,7 +8,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::audit::HandshakeId;
+use crate::rejection::close::close;
 use crate::rejection::{Rejection, http};
+use crate::session::messages;
 
 /// How long the client may take to read the answer and close.
 const LINGER: Duration = Duration::from_secs(2);
@@ -26,9 +28,19 @@ pub(super) async fn send(
     now: SystemTime,
 ) {
     let answer = http::response(rejection, id, now);
-    let answer = if head_only { answer.head() } else { answer.bytes() };
+    deliver(stream, if head_only { answer.head() } else { answer.bytes() }).await;
+}
+
+/// Tells a client whose session is open why it ends, and waits likewise.
+pub(super) async fn send_close(stream: &mut TcpStream, rejection: &Rejection, id: HandshakeId) {
+    let (code, reason) = close(rejection, id);
+    deliver(stream, &messages::close(code, &reason)).await;
+}
+
+/// Sends the last that the client gets, and waits for it to close.
+pub(super) async fn deliver(stream: &mut TcpStream, last: &[u8]) {
     let linger = async {
-        stream.write_all(answer).await?;
+        stream.write_all(last).await?;
         stream.shutdown().await?;
         discard(stream, LINGER_BYTES).await
     };

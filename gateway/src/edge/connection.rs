@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
@@ -10,17 +11,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::Ends;
 use super::answer;
+use super::first_message::{self, Heard};
 use super::gate::Gate;
 use super::head::{Head, HeadError};
 use super::opening::Opening;
 use super::snapshot::Route;
 use super::tenure::Tenure;
 use crate::audit::{Entry, HandshakeId};
-use crate::auth::{Identity, bearer};
+use crate::auth::Identity;
+use crate::auth::sources::{self, Presented, Source};
 use crate::rejection::http::RETRY;
 use crate::rejection::{Layer, Reason, Rejection};
-use crate::session::limits::{Excess, Place, SessionPlace};
-use crate::session::relay::{self, Ending, Moved, Session, Why};
+use crate::session::limits::{Place, SessionPlace};
+use crate::session::relay::{self, Ending, Greetings, Moved, Session, Why};
 use crate::session::socket;
 use crate::session::upstream::{self, Upstream};
 
@@ -54,19 +57,22 @@ struct Authorized {
     opening: Opening,
     route: Arc<Route>,
     identity: Identity,
+    source: Source,
     session: SessionPlace,
+    /// Its first message, when its session was opened for that.
+    greetings: Option<Greetings>,
 }
 
 /// A client that has its session.
 struct Admitted {
     route: Arc<Route>,
     identity: Identity,
+    source: Source,
     session: SessionPlace,
     upstream: Upstream,
     /// The `Origin` of its page.
     origin: Option<String>,
-    /// What it sent before it was admitted.
-    early: Vec<u8>,
+    greetings: Greetings,
 }
 
 /// Handles a connection until it ends, or the gate ends it.
@@ -79,14 +85,16 @@ pub(super) async fn handle(
 ) {
     let id = gate.id();
     socket::prepare(&stream);
+    // Whether its session is open, so that it is told by a close frame why it ends.
+    let opened = AtomicBool::new(false);
     // Boxed, so that the room it needs is given back before the session begins.
     let judged = tokio::select! {
-        judged = Box::pin(judge(&mut stream, client, id, &place, &gate)) => judged,
+        judged = Box::pin(judge(&mut stream, client, id, &place, &gate, &opened)) => judged,
         () = cut.cancelled() => {
             let rejection = Rejection::new(Reason::LimitCapacity).detail("The gate is stopping.").retry_after(RETRY);
             let rejected = Rejected::new(Box::new(rejection));
             // It is recorded at once; the answer gets what time there is.
-            let _ = timeout(FAREWELL, reject(&mut stream, client, id, rejected, &gate)).await;
+            let _ = timeout(FAREWELL, reject(&mut stream, client, id, rejected, &gate, &opened)).await;
             return;
         }
     };
@@ -97,24 +105,31 @@ pub(super) async fn handle(
             // A client that reads its answer slowly has no undecided handshake any more.
             place.decided();
             tokio::select! {
-                () = Box::pin(reject(&mut stream, client, id, rejected, &gate)) => {}
+                () = Box::pin(reject(&mut stream, client, id, rejected, &gate, &opened)) => {}
                 () = cut.cancelled() => {}
             }
             return;
         }
     };
     place.decided();
-    let Admitted { route, identity, session: seat, upstream, origin, early } = admitted;
+    let Admitted { route, identity, source, session: seat, upstream, origin, greetings } = admitted;
     let (path, subject) = (route.path.clone(), identity.subject.clone());
     // A session must not keep the snapshot of its admission alive.
     drop(route);
     let issuer = identity.issuer.clone();
-    gate.record(Entry::Admitted { id, client, route: path.clone(), subject: subject.clone(), issuer });
+    gate.record(Entry::Admitted {
+        id,
+        client,
+        route: path.clone(),
+        subject: subject.clone(),
+        issuer,
+        source,
+    });
     let start = Instant::now();
     let moved = Moved::default();
     let tenure = Tenure { gate: Arc::clone(&gate), id, client, path: path.clone(), origin, identity };
     let patience = gate.limits().close_timeout;
-    let session = Session { client: stream.into(), upstream, early, id, patience };
+    let session = Session { client: stream.into(), upstream, greetings, patience };
     let ending = relay::run(session, &moved, tenure.over(&moved, &stopping), &cut).await;
     let duration = start.elapsed();
     drop((seat, place));
@@ -189,11 +204,16 @@ async fn reject(
     id: HandshakeId,
     rejected: Rejected,
     gate: &Gate,
+    opened: &AtomicBool,
 ) {
     let Rejected { route, rejection, head_only } = rejected;
     let route = route.map(|route| route.path.clone());
     gate.record(Entry::Rejected { id, client, route, rejection: rejection.clone() });
-    answer::send(stream, &rejection, id, head_only, gate.now()).await;
+    if opened.load(Ordering::Relaxed) {
+        answer::send_close(stream, &rejection, id).await;
+    } else {
+        answer::send(stream, &rejection, id, head_only, gate.now()).await;
+    }
 }
 
 /// Takes a connection through all layers, in the order of the registry. `None`: the client left
@@ -204,24 +224,30 @@ async fn judge(
     id: HandshakeId,
     place: &Place,
     gate: &Gate,
+    opened: &AtomicBool,
 ) -> Result<Option<Admitted>, Rejected> {
-    let Some(authorized) = authorize(stream, client, id, place, gate).await? else {
+    let Some(authorized) = authorize(stream, client, id, place, gate, opened).await? else {
         return Ok(None);
     };
-    let Authorized { opening, route, identity, session } = authorized;
+    let Authorized { mut opening, route, identity, source, session, greetings } = authorized;
     let deadline = gate.limits().upstream_timeout;
-    let opened = timeout(deadline, upstream::open(&route.upstream, &opening, &identity, client, id)).await;
+    let opened =
+        timeout(deadline, upstream::open(&route.upstreams, deadline, &opening, &identity, client, id)).await;
     let upstream =
-        opened.unwrap_or_else(|_| Err(upstream::timed_out(&route.upstream))).map_err(|mut rejection| {
+        opened.unwrap_or_else(|_| Err(upstream::timed_out(&route.upstreams))).map_err(|mut rejection| {
             rejection.issuer = Some(identity.issuer.clone());
             rejection.subject = Some(identity.subject.clone());
             if rejection.reason.retryable() {
                 rejection.retry_after = Some(RETRY);
             }
-            Rejected::on(&route, rejection)
+            Rejected::on(&route, sources::of(source, rejection))
         })?;
+    let greetings = greetings.unwrap_or_else(|| Greetings {
+        to_client: upstream.answer.accept(id),
+        to_upstream: opening.take_early(),
+    });
     let origin = opening.origin().map(str::to_owned);
-    Ok(Some(Admitted { route, identity, session, upstream, origin, early: opening.into_early() }))
+    Ok(Some(Admitted { route, identity, source, session, upstream, origin, greetings }))
 }
 
 async fn authorize(
@@ -230,6 +256,7 @@ async fn authorize(
     id: HandshakeId,
     place: &Place,
     gate: &Gate,
+    opened: &AtomicBool,
 ) -> Result<Option<Authorized>, Rejected> {
     let limits = gate.limits();
     let head = timeout(limits.handshake_timeout, Head::read(stream, limits.request_head)).await;
@@ -249,21 +276,42 @@ async fn authorize(
     if let Some(rule) = snapshot.observed(client.ip()) {
         gate.record(Entry::ObservedAtGateway { id, client, rule });
     }
-    let opening = Opening::judge(head, limits.request_headers).map_err(unrouted)?;
-    let route = snapshot.route_of(&opening).map_err(unrouted)?;
+    let mut opening = Opening::judge(head, limits.request_headers).map_err(unrouted)?;
+    let mut route = snapshot.route_of(&opening).map_err(unrouted)?;
+    let asked = place.ask(&route.path, &route.limits);
+    asked.map_err(|excess| Rejected::on(&route, Box::new(excess.rejection())))?;
 
-    let excess = |excess: Excess| Rejected::on(&route, Box::new(excess.rejection()));
-    place.ask(&route.path, &route.limits).map_err(excess)?;
-
-    let token = bearer(opening.authorization()).map_err(|rejection| Rejected::on(&route, rejection))?;
+    let presented = sources::take(opening.carriers(), &route.sources);
+    let (source, token, greetings) = match presented.map_err(|rejection| Rejected::on(&route, rejection))? {
+        Some((source, Presented::Token(token))) => (source, token, None),
+        Some((source, Presented::Ticket(_))) => {
+            let rejection =
+                Rejection::new(Reason::CredentialsMissing).detail("The ticket is not known here.");
+            return Err(Rejected::on(&route, sources::of(source, Box::new(rejection))));
+        }
+        None if route.sources.first_message => {
+            let heard = first_message::hear(stream, &mut opening, &route.sources, id, gate, opened).await;
+            let Some(Heard { token, greetings }) =
+                heard.map_err(|rejection| Rejected::on(&route, rejection))?
+            else {
+                return Ok(None);
+            };
+            // Seconds may have passed since: what is in force now decides.
+            let snapshot = gate.snapshot();
+            let current = snapshot.admit(client.ip()).and_then(|()| snapshot.route_of(&opening));
+            route = current.map_err(|rejection| Rejected::on(&route, rejection))?;
+            (Source::FirstMessage, token, Some(greetings))
+        }
+        None => return Err(Rejected::on(&route, sources::missing(&route.sources))),
+    };
     let judged = route.requirement.authenticate(&token, || gate.now()).await;
-    let identity = judged.map_err(|rejection| Rejected::on(&route, rejection))?;
+    let identity = judged.map_err(|rejection| Rejected::on(&route, sources::of(source, rejection)))?;
     let subject = (identity.issuer.as_str(), identity.subject.as_str());
     let session = place.session(subject, &route.path, &route.limits).map_err(|excess| {
         let mut rejection = excess.rejection();
         rejection.issuer = Some(identity.issuer.clone());
         rejection.subject = Some(identity.subject.clone());
-        Rejected::on(&route, Box::new(rejection))
+        Rejected::on(&route, sources::of(source, Box::new(rejection)))
     })?;
-    Ok(Some(Authorized { opening, route, identity, session }))
+    Ok(Some(Authorized { opening, route, identity, source, session, greetings }))
 }

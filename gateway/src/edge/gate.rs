@@ -59,7 +59,8 @@ impl Gate {
     }
 
     /// Judges all handshakes from now on by `snapshot`, and every open session once more.
-    pub fn swap(&self, snapshot: Snapshot) {
+    pub fn swap(&self, mut snapshot: Snapshot) {
+        snapshot.inherit(&self.snapshot.load());
         self.snapshot.store(Arc::new(snapshot));
         self.swaps.send_replace(());
     }

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::head::Head;
+use crate::auth::sources::Carriers;
 use crate::rejection::{Reason, Rejection};
 use crate::session::headers::{Headers, lists_token};
 
@@ -20,6 +21,7 @@ pub struct Opening {
     origin: Option<String>,
     headers: Headers,
     early: Vec<u8>,
+    settled: bool,
 }
 
 impl fmt::Debug for Opening {
@@ -75,7 +77,7 @@ impl Opening {
         let (path, query) = target(request.path.unwrap_or(""), host)?;
         let origin = fields.single("origin")?;
         fields.single("upgrade")?;
-        let Some(protocols) = fields.tokens("sec-websocket-protocol") else {
+        let Some(protocols) = fields.subprotocols("sec-websocket-protocol") else {
             return reject(Reason::HandshakeMalformed, "Sec-WebSocket-Protocol is not a list of tokens.");
         };
 
@@ -110,6 +112,7 @@ impl Opening {
                 .map(|header| (header.name.to_ascii_lowercase(), header.value.to_vec()))
                 .collect(),
             early: Vec::new(),
+            settled: false,
         };
         Ok(Self { early: head.into_rest(), ..opening })
     }
@@ -155,15 +158,39 @@ impl Opening {
         &self.headers
     }
 
-    /// The values of all `Authorization` headers.
-    pub fn authorization(&self) -> impl Iterator<Item = &[u8]> {
-        let own = self.headers.iter().filter(|(name, _)| name == "authorization");
-        own.map(|(_, value)| value.as_slice())
+    /// Where a token can stand, so that it can be taken out.
+    pub fn carriers(&mut self) -> Carriers<'_> {
+        Carriers {
+            headers: &mut self.headers,
+            protocols: &mut self.protocols,
+            query: &mut self.query,
+            has_origin: self.origin.is_some(),
+        }
+    }
+
+    /// Narrows the offer down to what the client has been told already: this subprotocol, or none,
+    /// and no extension.
+    pub fn settle(&mut self, protocol: Option<String>) {
+        self.headers
+            .retain(|(name, _)| name != "sec-websocket-protocol" && name != "sec-websocket-extensions");
+        self.headers.extend(
+            protocol
+                .iter()
+                .map(|protocol| ("sec-websocket-protocol".to_owned(), protocol.clone().into_bytes())),
+        );
+        self.protocols = protocol.into_iter().collect();
+        self.extensions.clear();
+        self.settled = true;
+    }
+
+    /// Whether the client has been told the subprotocol already.
+    pub fn is_settled(&self) -> bool {
+        self.settled
     }
 
     /// What the client sent before it was admitted.
-    pub fn into_early(self) -> Vec<u8> {
-        self.early
+    pub fn take_early(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.early)
     }
 }
 
@@ -192,13 +219,14 @@ impl<'a> Fields<'a> {
         lists_token(self.values(name), token)
     }
 
-    /// All tokens of a list (RFC 9110 §5.6.1); `None` when something else stands there.
-    fn tokens(&self, name: &str) -> Option<Vec<String>> {
+    /// All subprotocols (RFC 9110 §5.6.1), each a token, or one with padding behind it, as a token
+    /// in base64url can have; `None` when something else stands there.
+    fn subprotocols(&self, name: &str) -> Option<Vec<String>> {
         self.values(name)
             .flat_map(|value| value.split(|byte| *byte == b','))
             .map(<[u8]>::trim_ascii)
             .filter(|one| !one.is_empty())
-            .map(|one| std::str::from_utf8(one).ok().filter(|text| is_token(text)).map(str::to_owned))
+            .map(|one| std::str::from_utf8(one).ok().filter(|text| is_subprotocol(text)).map(str::to_owned))
             .collect()
     }
 
@@ -262,6 +290,12 @@ fn target(target: &str, host: &str) -> Judged<(String, Option<String>)> {
 /// in it.
 fn is_authority(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~[]:%".contains(&byte))
+}
+
+/// A token, and up to two `=` behind it: whether they may stand there is for the route to say.
+fn is_subprotocol(text: &str) -> bool {
+    let padding = text.bytes().rev().take_while(|byte| *byte == b'=').count();
+    padding <= 2 && is_token(&text[..text.len() - padding])
 }
 
 /// `token` of RFC 9110 §5.6.2.

@@ -9,6 +9,7 @@ use crate::auth::{Authenticator, Issuer, Requirement};
 use crate::config;
 use crate::policy::{Generation, MatchedRule};
 use crate::rejection::{Reason, Rejection};
+use crate::session::pool::Node;
 
 /// Routes, keys and policy of one moment.
 #[derive(Debug, Default)]
@@ -24,9 +25,11 @@ pub struct Route {
     /// Its path.
     pub path: String,
     /// Where admitted sessions go.
-    pub upstream: config::Upstream,
+    pub upstreams: Vec<Arc<Node>>,
     /// What a token must be.
     pub requirement: Requirement,
+    /// Where its clients put their tokens.
+    pub sources: config::TokenSources,
     /// How much it carries.
     pub limits: config::RouteLimits,
     origins: Option<Vec<String>>,
@@ -34,22 +37,70 @@ pub struct Route {
 
 impl Snapshot {
     /// The snapshot of `routes` with these issuers and this policy.
-    pub fn new(
-        routes: &[config::Route],
+    pub fn new<'a>(
+        routes: &'a [config::Route],
         authenticator: &Authenticator,
         policy: Option<Arc<Generation>>,
     ) -> Self {
-        let route = |route: &config::Route| {
+        let node = |upstream: &config::Upstream| Arc::new(Node::new(upstream.clone()));
+        let mut nodes: HashMap<&config::Upstream, Arc<Node>> = HashMap::new();
+        let route = |route: &'a config::Route| {
             let ready = Route {
                 path: route.path.clone(),
-                upstream: route.upstream.clone(),
+                upstreams: route
+                    .upstreams
+                    .iter()
+                    .map(|upstream| nodes.entry(upstream).or_insert_with(|| node(upstream)).clone())
+                    .collect(),
                 requirement: authenticator.requirement(route),
+                sources: route.sources.clone(),
                 limits: route.limits,
                 origins: route.origins.clone(),
             };
             (route.path.clone(), Arc::new(ready))
         };
         Self { routes: routes.iter().map(route).collect(), issuers: authenticator.issuers().to_vec(), policy }
+    }
+
+    /// Goes on with the upstreams that `before` has, too: they carry sessions, and are known to be up
+    /// or down.
+    pub(super) fn inherit(&mut self, before: &Self) {
+        let known: HashMap<&config::Upstream, &Arc<Node>> =
+            before.nodes().map(|node| (&node.upstream, node)).collect();
+        for route in self.routes.values_mut() {
+            // A new snapshot is nobody else's.
+            let Some(route) = Arc::get_mut(route) else { continue };
+            for node in &mut route.upstreams {
+                if let Some(known) = known.get(&node.upstream) {
+                    *node = Arc::clone(known);
+                }
+            }
+        }
+    }
+
+    /// The upstreams of all routes; one that several routes lead to comes several times.
+    fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.routes.values().flat_map(|route| &route.upstreams)
+    }
+
+    /// The upstreams of all routes, each once, by name.
+    pub fn upstreams(&self) -> Vec<Arc<Node>> {
+        let mut nodes: Vec<Arc<Node>> = self.nodes().map(Arc::clone).collect();
+        nodes.sort_by_cached_key(|node| (node.upstream.to_string(), Arc::as_ptr(node).addr()));
+        nodes.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        nodes
+    }
+
+    /// The upstreams among which sessions can choose, each once.
+    pub fn choices(&self) -> Vec<Arc<Node>> {
+        let routes = self.routes.values().filter(|route| route.upstreams.len() > 1);
+        let mut nodes: Vec<Arc<Node>> = Vec::new();
+        for node in routes.flat_map(|route| &route.upstreams) {
+            if !nodes.iter().any(|known| Arc::ptr_eq(known, node)) {
+                nodes.push(Arc::clone(node));
+            }
+        }
+        nodes
     }
 
     /// The address policy, when there is one.

@@ -31,6 +31,8 @@ pub struct Rejection {
     pub scope: Option<String>,
     /// The configured name of the issuer that the token claims, once it is known.
     pub issuer: Option<String>,
+    /// Where the token stood, for the journal.
+    pub source: Option<crate::auth::sources::Source>,
     /// The token's subject, only when its signature was verified.
     pub subject: Option<String>,
     /// The address rule that decided, for the layer `firewall`.
@@ -49,6 +51,7 @@ impl Rejection {
             retry_after: None,
             scope: None,
             issuer: None,
+            source: None,
             subject: None,
             rule: None,
             upstream_status: None,

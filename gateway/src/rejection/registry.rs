@@ -200,15 +200,23 @@ registry! {
         "The page's origin is not allowed on this route",
         client: "Connect from a page of an allowed origin, or ask the operator to allow yours.",
         operator: "Add the origin to the route if it is yours.";
+    HandshakeSubprotocol = Handshake / "subprotocol", 400, false,
+        "No subprotocol of those offered can be selected",
+        client: "Offer at least one subprotocol that this service speaks; one that carries a token does not count.",
+        operator: "Compare what the client offers with the route's subprotocols, if it has any.";
 
     CredentialsMultiple = Credentials / "multiple", 400, false,
         "The request carries more than one token",
         client: "Send exactly one token.",
-        operator: "Look for a client or a proxy that adds a second Authorization header.";
+        operator: "Look for a client or a proxy that adds a second token: the detail of this record names the places.";
     CredentialsMissing = Credentials / "missing", 401, false,
         "The request carries no token",
-        client: "Send a token in the header Authorization: Bearer <token>.",
+        client: "Send a token: in the header Authorization: Bearer <token>, or in another place that the detail names.",
         operator: "The client must obtain a token from an issuer of this route.";
+    CredentialsFirstMessage = Credentials / "first_message", 401, false,
+        "The first message of the session does not authenticate",
+        client: "Begin the session with one text message: {\"type\":\"authenticate\",\"token\":\"<token>\"}; the detail names the fault.",
+        operator: "Look for a client that does not know that this route has first_message = true.";
     CredentialsMalformed = Credentials / "malformed", 401, false,
         "The token is not a valid JWT",
         client: "Send the token exactly as the issuer gave it to you.",

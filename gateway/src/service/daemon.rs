@@ -20,17 +20,18 @@ use super::recent::Recent;
 use super::reload::{Publication, Reloader};
 use super::remote::{Remotes, StoreError};
 use super::state::{State, StateError};
-use super::{files, firewall, state_folder};
+use super::{files, firewall, health, state_folder};
 use crate::admin::apply::Outcome;
 use crate::admin::control::{ControlError, ControlSocket, Request};
 use crate::admin::explain::{self, Hits};
 use crate::admin::lists::ListsReport;
-use crate::admin::status::{InterfaceStatus, NOT_ATTACHED, Packets, Status};
+use crate::admin::status::{InterfaceStatus, NOT_ATTACHED, Packets, Status, UpstreamStatus};
 use crate::audit::{Destination, Trail};
 use crate::config::{Config, Diagnostic, Limits, Mode};
 use crate::edge::{self, Gate, Sources};
 use crate::nic::{Counters, NicError, Pins};
 use crate::session::echo::echo;
+use crate::session::pool::Node;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -164,6 +165,7 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     for listener in listeners {
         tasks.spawn(edge::serve(listener, Arc::clone(&gate), stop.child_token()));
     }
+    tasks.spawn(health::watch(Arc::clone(&gate), config.limits.health_interval, stop.child_token()));
     // Before the reloader: it watches the folder into which they are fetched.
     let remotes = Remotes::start(&config, random, &tasks, &stop)?;
     let publication = Publication { card: card.clone(), generations: Arc::clone(&generations) };
@@ -353,7 +355,16 @@ async fn status(live: &Live) -> Status {
             malformed: counters.malformed,
         }),
         issuers,
+        upstreams: live.gate.snapshot().upstreams().iter().map(|node| upstream(node)).collect(),
         audit_lost: live.trail.lost(),
+    }
+}
+
+fn upstream(node: &Node) -> UpstreamStatus {
+    UpstreamStatus {
+        upstream: node.upstream.to_string(),
+        sessions: node.sessions(),
+        reachable: !node.is_down(),
     }
 }
 

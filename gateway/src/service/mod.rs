@@ -8,6 +8,7 @@ mod daemon;
 mod files;
 mod firewall;
 mod generations;
+mod health;
 mod issuers;
 mod keys;
 mod lists;

@@ -15,6 +15,7 @@ use crate::admin::status::PolicyStatus;
 use crate::config::{Config, Diagnostic, Severity};
 use crate::edge::Snapshot;
 use crate::policy::{self, CompileLimits, Generation, ListSummary, Source, SourceTable};
+use crate::session::tls::{self, TlsError};
 
 /// Everything that is wrong with the files of a configuration.
 #[derive(Debug)]
@@ -67,7 +68,11 @@ impl State {
         let (lists, refreshed) = Lists::load(config, copies);
         let mut diagnostics = refreshed.diagnostics;
         let (keys, faults) = Keys::load(config, missing);
-        let unusable = refreshed.unusable || faults.iter().any(|fault| fault.severity == Severity::Error);
+        let authorities: Vec<_> = authorities(config).collect();
+        let unusable = refreshed.unusable
+            || !authorities.is_empty()
+            || faults.iter().any(|fault| fault.severity == Severity::Error);
+        diagnostics.extend(authorities);
         diagnostics.extend(faults);
         if unusable {
             return Err(StateError(diagnostics));
@@ -247,6 +252,17 @@ impl State {
         let policy = config.firewall.is_some().then_some(generation);
         Snapshot::new(&config.routes, &self.keys.authenticator(config), policy)
     }
+}
+
+/// What is wrong with the certificates by which upstreams are known.
+fn authorities(config: &Config) -> impl Iterator<Item = Diagnostic> {
+    let tls = config.routes.iter().flat_map(|route| &route.upstreams).filter_map(|one| one.tls.as_ref());
+    let files: BTreeSet<_> = tls.map(|tls| tls.ca.clone()).collect();
+    files.into_iter().filter_map(|ca| match (tls::client(ca.as_deref()), ca) {
+        (Ok(_), _) => None,
+        (Err(TlsError::Ca { file, reason }), _) => Some(Diagnostic::of_file(&file, reason)),
+        (Err(error), _) => Some(Diagnostic::of_file(&config.file, error.to_string())),
+    })
 }
 
 fn compile(

@@ -48,6 +48,9 @@ pub enum AnswerError {
     /// RFC 6455 §4.1, item 6.
     #[error("a subprotocol is in use that was not offered")]
     Protocol,
+    /// The client has been told that it is in use.
+    #[error("the only subprotocol that was offered is not in use")]
+    NotSelected,
 }
 
 /// What a client offered.
@@ -151,6 +154,11 @@ impl Answer {
             return Err(AnswerError::Protocol);
         }
         Ok(())
+    }
+
+    /// The subprotocol in use.
+    pub fn protocol(&self) -> Option<&[u8]> {
+        values(&self.headers, "sec-websocket-protocol").next()
     }
 
     /// The same answer as the gate gives it, to the handshake `id`.

@@ -66,6 +66,25 @@ pub fn lists_token<'a>(values: impl Iterator<Item = &'a [u8]>, token: &str) -> b
     tokens.any(|one| one.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
+/// Keeps those items of the lists in all headers called `name` that `keep` wants, byte for byte; a
+/// header that loses its last item goes. Headers that lose nothing stay as they are.
+pub fn keep_items(headers: &mut Headers, name: &str, separator: u8, mut keep: impl FnMut(&[u8]) -> bool) {
+    headers.retain_mut(|(own, value)| {
+        if own != name {
+            return true;
+        }
+        let items: Vec<&[u8]> = value.split(|byte| *byte == separator).collect();
+        let kept: Vec<&[u8]> = items.iter().copied().filter(|item| keep(item)).collect();
+        if kept.len() == items.len() {
+            return true;
+        }
+        let rest = kept.join(&separator).trim_ascii().to_vec();
+        let empty = rest.iter().all(|byte| *byte == separator || byte.is_ascii_whitespace());
+        *value = rest;
+        !empty
+    });
+}
+
 /// Adds a header to `message`.
 pub fn push(message: &mut Vec<u8>, name: &str, value: &[u8]) {
     message.extend_from_slice(name.as_bytes());

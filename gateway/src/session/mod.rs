@@ -10,11 +10,14 @@ pub mod frames;
 pub mod headers;
 pub mod life;
 pub mod limits;
+pub mod messages;
+pub mod pool;
 pub mod rates;
 pub mod relay;
 pub mod request;
 pub mod socket;
 pub mod stream;
+pub mod tls;
 pub mod upstream;
 
 #[cfg(test)]

@@ -15,7 +15,6 @@ use super::direction::{Direction, End};
 use super::farewell::{self, Farewell};
 use super::stream::Stream;
 use super::upstream::Upstream;
-use crate::audit::HandshakeId;
 
 /// Once one side has ended its half, the other may go on as long as it sends something within
 /// this time.
@@ -61,22 +60,29 @@ impl Moved {
     }
 }
 
+/// What both sides hear first.
+#[derive(Debug)]
+pub struct Greetings {
+    /// What the gate says to the client: the answer to its handshake, or whole frames.
+    pub to_client: Vec<u8>,
+    /// What the client sent before it was admitted.
+    pub to_upstream: Vec<u8>,
+}
+
 /// A session that may begin.
 #[derive(Debug)]
 pub struct Session {
-    /// The client, which waits for its answer.
+    /// The client.
     pub client: Stream,
     /// The upstream, which has accepted.
     pub upstream: Upstream,
-    /// What the client sent before it was admitted.
-    pub early: Vec<u8>,
-    /// The handshake.
-    pub id: HandshakeId,
+    /// What both sides hear first.
+    pub greetings: Greetings,
     /// How long a farewell may take.
     pub patience: Duration,
 }
 
-/// Accepts the client's handshake and relays until either side ends, `over` says why the gate has to
+/// Greets both sides and relays until either ends, `over` says why the gate has to
 /// end it, or `cut` cuts.
 ///
 /// Only now, when the upstream has validly accepted, is anything sent on that the client sent
@@ -87,14 +93,14 @@ pub async fn run(
     over: impl Future<Output = Farewell>,
     cut: &CancellationToken,
 ) -> Ending {
-    let Session { mut client, upstream, early, id, patience } = session;
-    let Upstream { stream, answer, rest } = upstream;
-    let accepted = answer.accept(id);
+    let Session { mut client, upstream, greetings, patience } = session;
+    let Upstream { stream, rest, seat: _seat, .. } = upstream;
+    let Greetings { to_client, to_upstream } = greetings;
     let greeted = tokio::select! {
-        greeted = client.write_all(&accepted) => greeted.map_err(|error| Why::Side(Side::Client.broke(&error))),
+        greeted = client.write_all(&to_client) => greeted.map_err(|error| Why::Side(Side::Client.broke(&error))),
         () = cut.cancelled() => Err(Why::Cut),
     };
-    let (up, down) = (Direction::holding(early), Direction::holding(rest));
+    let (up, down) = (Direction::holding(to_upstream), Direction::holding(rest));
     let mut pair = Pair { client, upstream: stream, up, down, moved, turn: Side::Client };
     let why = match greeted {
         Ok(()) => relay(&mut pair, over, patience, cut).await,

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use gateway::config::{
-    Config, Diagnostic, KeySource, KeysPlace, ListFiles, Ports, ScopeRule, may_be_asked, parse,
+    Config, Diagnostic, KeySource, KeysPlace, ListFiles, Place, Ports, ScopeRule, may_be_asked, parse,
 };
 
 pub(crate) fn run(input: &[u8]) {
@@ -45,9 +45,23 @@ fn is_valid(config: &Config) {
         assert!(!(scopes.is_empty() && matches!(route.scopes, ScopeRule::Any(_))));
         // A `scope-token` of RFC 6749 §3.3 has no blank, which would make it two.
         assert!(scopes.iter().all(|scope| !scope.is_empty() && !scope.contains(' ')), "{route:?}");
-        let host = &route.upstream.host;
-        assert!(!host.is_empty() && !host.contains(char::is_whitespace), "{route:?}");
-        assert!(route.upstream.path.as_ref().is_none_or(|path| path.starts_with('/')), "{route:?}");
+        let sources = &route.sources;
+        // A page could otherwise act for whoever looks at it.
+        assert!(
+            sources.cookie.is_none() || route.origins.as_ref().is_some_and(|all| !all.is_empty()),
+            "{route:?}"
+        );
+        assert!(sources.subprotocol_prefix.as_ref().is_none_or(|prefix| !prefix.is_empty()), "{route:?}");
+        assert!(!route.upstreams.is_empty(), "{route:?}");
+        for upstream in &route.upstreams {
+            match &upstream.place {
+                Place::Tcp { host, .. } => {
+                    assert!(!host.is_empty() && !host.contains(char::is_whitespace), "{route:?}");
+                }
+                Place::Unix(path) => assert!(path.is_absolute(), "{route:?}"),
+            }
+            assert!(upstream.path.as_ref().is_none_or(|path| path.starts_with('/')), "{route:?}");
+        }
     }
     for issuer in &config.issuers {
         assert!(!issuer.algorithms.is_empty() && !issuer.audience.is_empty(), "{issuer:?}");
@@ -76,6 +90,7 @@ fn is_valid(config: &Config) {
     assert!(limits.sessions > 0 && limits.request_head > 0);
     // This much is reserved at once.
     assert!((1..=4096).contains(&limits.request_headers) && (1..=1 << 20).contains(&limits.audit_queue));
+    assert!((64..=1 << 20).contains(&limits.first_message_size) && !limits.first_message_timeout.is_zero());
     assert!(!limits.handshake_timeout.is_zero() && !limits.upstream_timeout.is_zero());
 }
 

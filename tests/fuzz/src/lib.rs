@@ -8,6 +8,7 @@
 mod answer;
 mod captures;
 mod config;
+mod first_message;
 mod frames;
 mod handshake;
 mod keys;
@@ -16,6 +17,7 @@ mod metadata;
 mod naive;
 mod packets;
 mod policy;
+mod sources;
 mod token;
 mod unpack;
 
@@ -31,7 +33,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "lists", corpus: "lists", run: lists::run },
     Target { name: "policy", corpus: "lists", run: policy::run },
     Target { name: "unpack", corpus: "archives", run: unpack::run },
@@ -42,6 +44,8 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "token", corpus: "token", run: token::run },
     Target { name: "keys", corpus: "keys", run: keys::run },
     Target { name: "metadata", corpus: "metadata", run: metadata::run },
+    Target { name: "sources", corpus: "handshake", run: sources::run },
+    Target { name: "first_message", corpus: "first_message", run: first_message::run },
     Target { name: "answer", corpus: "answer", run: answer::run },
     Target { name: "frames", corpus: "frames", run: frames::run },
 ];

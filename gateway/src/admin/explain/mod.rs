@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::auth::sources::places;
 use crate::auth::{Explanation, Requirement, bearer};
 use crate::edge::{Route, Snapshot};
 use crate::policy::{MatchedRule, Tier};
@@ -229,7 +230,12 @@ pub fn report(snapshot: &Snapshot, query: &Query, now: SystemTime) -> Report {
     let route = handshake(&mut report, snapshot, query);
     match (&query.token, route) {
         (None, _) => report.step(Layer::Credentials, None, "no token was given: --token"),
-        (Some(token), Some(route)) => judge(&mut report, &route.requirement, token, now),
+        (Some(token), Some(route)) => {
+            let places = places(&route.sources);
+            let text = format!("where the token stands was not asked; this route takes one in {places}");
+            report.step(Layer::Credentials, None, text);
+            judge(&mut report, &route.requirement, token, now);
+        }
         (Some(token), None) if query.path.is_none() => {
             report.step(Layer::Scope, None, "no route was given, so no scope is asked for: --path");
             judge(&mut report, &snapshot.any_route(), token, now);

@@ -101,6 +101,10 @@ fn each_layer_is_explained_by_its_own_reason() {
     let origin = Some("https://evil.example".to_owned());
     assert_eq!(site.rejection(&Query { origin, ..ask(good) }), "handshake/origin");
     assert_eq!(site.rejection(&ask(String::new())), "credentials/missing");
+    let report = site.explain(&ask(token(&site.key(), &["chat:read"], Duration::ZERO)));
+    let says =
+        |step: &Step| step.text.contains("takes one in the Authorization header or Sec-WebSocket-Protocol");
+    assert!(report.steps.iter().any(says), "{report}");
     assert_eq!(site.rejection(&ask("garbage".to_owned())), "credentials/malformed");
     let old = token(&site.key(), &["chat:read"], Duration::from_secs(90));
     assert_eq!(site.rejection(&ask(old)), "expiry/expired");

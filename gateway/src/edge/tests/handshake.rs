@@ -33,12 +33,12 @@ fn a_valid_handshake_is_read_in_full() {
         "/chat?room=1&x=%2F",
         &["Sec-WebSocket-Protocol: v2, v1", "Sec-WebSocket-Extensions: permessage-deflate; x=1, Foo"],
     );
-    let opening = judge(&format!("{text}early")).unwrap();
+    let mut opening = judge(&format!("{text}early")).unwrap();
     assert_eq!((opening.path(), opening.query()), ("/chat", Some("room=1&x=%2F")));
     assert_eq!((opening.host(), opening.key(), opening.origin()), ("gate.test", KEY, None));
     assert_eq!(opening.protocols(), ["v2", "v1"]);
     assert_eq!(opening.extensions(), ["permessage-deflate", "foo"]);
-    assert_eq!(opening.into_early(), b"early");
+    assert_eq!(opening.take_early(), b"early");
 }
 
 #[test]

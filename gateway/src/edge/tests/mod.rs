@@ -2,9 +2,12 @@
 
 mod admission;
 mod answers;
+mod first_message;
 mod handshake;
 mod limits;
+mod pool;
 mod relay;
 mod scene;
+mod sources;
 mod tenure;
 mod upstreams;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::{AuditSink, Entry};
 use crate::auth::sign::{Claims, SigningKey};
 use crate::auth::{Authenticator, Issuer, KeySet};
-use crate::config::{self, KeySource, Limits, ScopeRule};
+use crate::config::{self, KeySource, Limits, ScopeRule, TokenSources};
 use crate::edge::{Gate, Snapshot, Sources, serve};
 use crate::policy::{self, Generation, ListEntry, PolicyInput, SourceTable, Tier, Verdict};
 use crate::rejection::Rejection;
@@ -79,6 +79,12 @@ fn random() -> [u8; 10] {
     id
 }
 
+/// An upstream on this host.
+pub(super) fn upstream_on(port: u16, at: Option<&str>) -> config::Upstream {
+    let place = config::Place::Tcp { host: "127.0.0.1".to_owned(), port };
+    config::Upstream { place, tls: None, path: at.map(str::to_owned) }
+}
+
 fn issuer() -> config::Issuer {
     config::Issuer {
         name: "main".to_owned(),
@@ -123,10 +129,11 @@ impl Scene {
         let port = upstream.local_addr().unwrap().port();
         let route = |path: &str, port, at: Option<&str>, origins: Option<&[&str]>| config::Route {
             path: path.to_owned(),
-            upstream: config::Upstream { host: "127.0.0.1".to_owned(), port, path: at.map(str::to_owned) },
+            upstreams: vec![upstream_on(port, at)],
             issuers: vec!["main".to_owned()],
             scopes: ScopeRule::All(vec!["chat:read".to_owned()]),
             origins: origins.map(|all| all.iter().map(|one| (*one).to_owned()).collect()),
+            sources: TokenSources::default(),
             limits: config::RouteLimits::default(),
         };
         let routes = vec![
@@ -165,6 +172,11 @@ impl Scene {
     /// Puts another address policy in force.
     pub(super) fn swap(&self, policy: Option<Generation>) {
         self.snapshot(Arc::clone(&self.keys), policy);
+    }
+
+    /// Takes tokens from these places on all routes.
+    pub(super) fn take_tokens_from(&mut self, sources: &TokenSources) {
+        self.reroute(|routes| routes.iter_mut().for_each(|route| route.sources = sources.clone()));
     }
 
     /// Changes the routes.

@@ -61,6 +61,16 @@ fn an_accepted_handshake_satisfies_rfc_6455_when_it_is_read_again() -> Outcome {
 }
 
 #[test]
+fn a_token_that_is_found_in_a_request_is_taken_out_and_nothing_else_is() -> Outcome {
+    smoke("sources", 16 * BATCH)
+}
+
+#[test]
+fn no_byte_behind_a_first_message_is_lost_and_no_token_in_it_goes_on() -> Outcome {
+    smoke("first_message", 16 * BATCH)
+}
+
+#[test]
 fn no_token_is_admitted_that_nobody_signed() -> Outcome {
     // Signatures are verified.
     smoke("token", 8 * BATCH)
