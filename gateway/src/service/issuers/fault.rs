@@ -9,12 +9,12 @@ use crate::service::outgoing::OutgoingError;
 /// One line, without the query of a URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Fault {
-    #[error("it took longer than [limits] issuer_timeout, {0}: check the issuer, or raise the limit")]
-    Timeout(String),
-    #[error("the answer is larger than [limits] issuer_answer, {0} bytes: is it a JWK set?")]
-    TooLarge(u64),
-    #[error("{0}")]
-    Outgoing(OutgoingError),
+    #[error("{url} took longer than [limits] issuer_timeout, {limit}: check the issuer, or raise the limit")]
+    Timeout { url: String, limit: String },
+    #[error("the answer of {url} is larger than [limits] issuer_answer, {size} bytes: is it a JWK set?")]
+    TooLarge { url: String, size: u64 },
+    #[error("{url}: {error}")]
+    Outgoing { url: String, error: OutgoingError },
     #[error("{url} answered with status {status}: check the issuer, and whether its keys have moved")]
     Status { url: String, status: u16 },
     #[error("the metadata at {url} cannot be used: {error}")]
@@ -35,14 +35,16 @@ pub(super) struct Failure {
 }
 
 impl Fault {
-    /// What `error` means for an issuer, and which limit can be raised.
-    pub(super) fn of(error: OutgoingError, limits: &Limits) -> Self {
+    /// What `error`, of a request for `url` without a query, means for an issuer, and which limit can be
+    /// raised.
+    pub(super) fn of(error: OutgoingError, url: &str, limits: &Limits) -> Self {
+        let url = url.to_owned();
         match error {
             OutgoingError::Timeout => {
-                Self::Timeout(humantime::format_duration(limits.issuer_timeout).to_string())
+                Self::Timeout { url, limit: humantime::format_duration(limits.issuer_timeout).to_string() }
             }
-            OutgoingError::TooLarge(size) => Self::TooLarge(size),
-            other => Self::Outgoing(other),
+            OutgoingError::TooLarge(size) => Self::TooLarge { url, size },
+            error => Self::Outgoing { url, error },
         }
     }
 }

@@ -79,7 +79,8 @@ impl Fetcher {
     /// Asks now.
     pub(super) async fn fetch(&mut self) -> Result<Fetched, Failure> {
         // A client for each request: certificates are read anew, and no connection is kept for hours.
-        let client = Client::new(&self.terms).map_err(|error| Fault::of(error, &self.limits))?;
+        let client =
+            Client::new(&self.terms).map_err(|error| Fault::of(error, &self.place.shown(), &self.limits))?;
         let url = match &self.place {
             KeysPlace::Set(url) => url.clone(),
             KeysPlace::Metadata(urls) => match &self.found {
@@ -121,7 +122,7 @@ impl Fetcher {
     }
 
     async fn metadata(&self, client: &Client, url: &Url) -> Result<Url, Failure> {
-        let fault = |error| Fault::of(error, &self.limits);
+        let fault = |error| Fault::of(error, url.as_str(), &self.limits);
         let answer = client.get(url, asking(None)).await.map_err(fault)?;
         expect(&answer, url.as_str())?;
         let body = answer.body().await.map_err(fault)?;
@@ -130,7 +131,8 @@ impl Fetcher {
     }
 
     async fn ask(&self, client: &Client, url: &SecretUrl) -> Result<Fetched, Failure> {
-        let fault = |error| Fault::of(error, &self.limits);
+        let place = url.shown();
+        let fault = |error| Fault::of(error, &place, &self.limits);
         let known = self.known.as_ref().filter(|known| known.url == *url);
         let headers = asking(known);
         let conditional = headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE);
@@ -139,7 +141,6 @@ impl Fetcher {
         if conditional && answer.status() == StatusCode::NOT_MODIFIED {
             return Ok(Fetched { fresh, set: None });
         }
-        let place = url.shown();
         expect(&answer, &place)?;
         let kept =
             |name: HeaderName| answer.headers().get(name).filter(|value| value.len() <= VALIDATOR).cloned();
