@@ -28,6 +28,8 @@ pub(super) struct Task {
     adoption: Adoption,
     /// The last set that was taken, for the copy.
     taken: Option<String>,
+    /// When the issuer had said what is on disk.
+    kept: Option<u64>,
     warnings: Vec<Diagnostic>,
     fault: Option<Fault>,
     failures: u32,
@@ -49,7 +51,7 @@ impl Task {
     ) -> Self {
         let (rules, keys) = (rules.clone(), keys.clone());
         if let Some(copy) = &copy {
-            restore(copy, &rules, &keys, limits, &live);
+            restore(copy, &rules, &keys, limits, &live, seconds(SystemTime::now()));
         }
         Self {
             fetcher: Fetcher::new(&rules.issuer, &keys, limits),
@@ -62,6 +64,7 @@ impl Task {
             copy,
             random: || 0,
             taken: None,
+            kept: None,
             warnings: Vec::new(),
             fault: None,
             failures: 0,
@@ -92,6 +95,8 @@ impl Task {
             self.live.expect_next(next);
             self.health.change(|health| health.next_attempt = Some(next));
             self.line.land(answered);
+            // Nobody waits for the disk.
+            self.keep().await;
         }
     }
 
@@ -113,7 +118,6 @@ impl Task {
         }
         self.live.put(self.adoption.in_force(), confirmed);
         self.tell(&before);
-        self.keep(confirmed).await;
         Ok(fetched.fresh)
     }
 
@@ -198,9 +202,14 @@ impl Task {
         }
     }
 
-    /// Keeps the keys on disk, as the issuer said at `confirmed`.
-    async fn keep(&self, confirmed: u64) {
-        let (Some(copy), Some(set)) = (self.copy.clone(), self.taken.clone()) else { return };
+    /// Keeps the keys on disk, if the issuer has said something new about them.
+    async fn keep(&mut self) {
+        let (Some(copy), Some(set), confirmed) = (&self.copy, &self.taken, self.live.confirmed()) else {
+            return;
+        };
+        let Some(confirmed) = confirmed.filter(|_| self.kept != confirmed) else { return };
+        self.kept = Some(confirmed);
+        let (copy, set) = (copy.clone(), set.clone());
         let written =
             tokio::task::spawn_blocking(move || copy.write(&Kept { confirmed, set })).await.unwrap_or(Ok(()));
         if let Err(error) = written {
@@ -212,16 +221,16 @@ impl Task {
     }
 }
 
-/// Puts what was kept in `copy` in force in `live`.
+/// Puts what was kept in `copy` in force in `live` at `now`, in seconds since 1970.
 fn restore(
     copy: &Copy,
     rules: &config::Issuer,
     keys: &FetchedKeys,
     limits: &Limits,
     live: &LiveKeys,
+    now: u64,
 ) -> Option<()> {
     let Kept { confirmed, set } = copy.read(limits.issuer_answer)?;
-    let now = seconds(SystemTime::now());
     // A copy from the future was made by a clock that stood wrong: nobody knows how old it is.
     if confirmed > now || now - confirmed > keys.max_stale.as_secs() {
         return None;
@@ -265,4 +274,73 @@ fn crowd(rules: &config::Issuer, keys: &KeySet, place: &str) -> Option<Diagnosti
     let issuer = Issuer::new(rules.clone(), Arc::new(keys.plus(&KeySet::default())));
     let message = issuer.crowd()?;
     Some(Diagnostic::of_file(std::path::Path::new(place), message).warning())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::fetched;
+    use super::*;
+    use crate::config::KeySource;
+
+    const NOW: u64 = 1_800_000_000;
+    const SET: &str =
+        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+    fn rules() -> config::Issuer {
+        let text = "[[issuer]]\nname = \"main\"\nissuer = \"i\"\naudience = [\"a\"]\n\
+                    keys = \"https://idp.example/jwks\"\nalgorithms = [\"EdDSA\"]\n";
+        config::parse(std::path::Path::new("g.toml"), text).expect("valid").0.issuers.remove(0)
+    }
+
+    /// How many keys are in force at `NOW` after `kept` was on disk.
+    fn restored(kept: &Kept) -> usize {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (rules, keys) = (rules(), fetched());
+        let copy = Copy::of(folder.path(), &rules, &keys);
+        copy.write(kept).expect("written");
+        let live = LiveKeys::new(keys.max_stale);
+        restore(&copy, &rules, &keys, &Limits::default(), &live, NOW);
+        live.last().len()
+    }
+
+    #[test]
+    fn kept_keys_serve_unless_they_are_too_old_or_from_the_future() {
+        let kept = |confirmed| restored(&Kept { confirmed, set: SET.to_owned() });
+        let stale = fetched().max_stale.as_secs();
+        assert_eq!((kept(NOW), kept(NOW - stale)), (1, 1));
+        assert_eq!((kept(NOW - stale - 1), kept(NOW + 1), kept(u64::MAX), kept(0)), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn a_kept_set_is_judged_like_one_that_was_fetched() {
+        let secret = r#"{"keys":[{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}]}"#;
+        for set in ["", "{}", r#"{"keys":[]}"#, secret] {
+            assert_eq!(restored(&Kept { confirmed: NOW, set: set.to_owned() }), 0, "{set}");
+        }
+    }
+
+    #[test]
+    fn a_copy_of_another_issuer_or_another_place_is_not_looked_at() {
+        let (folder, rules) = (std::path::Path::new("/s"), rules());
+        let KeySource::Fetched(keys) = &rules.keys else { panic!("not fetched") };
+        let of = |rules: &config::Issuer| format!("{:?}", Copy::of(folder, rules, keys));
+        let other = config::Issuer { issuer: "j".to_owned(), ..rules.clone() };
+        assert_ne!(of(&rules), of(&other));
+        assert_ne!(
+            of(&rules),
+            format!(
+                "{:?}",
+                Copy::of(
+                    folder,
+                    &rules,
+                    &FetchedKeys {
+                        place: config::KeysPlace::Set(
+                            url::Url::parse("https://idp.example/jwks?2").expect("a URL").into()
+                        ),
+                        ..(**keys).clone()
+                    }
+                )
+            )
+        );
+    }
 }
