@@ -1,9 +1,11 @@
 //! Keys that are fetched from their issuer: rotation, unknown keys, discovery.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::process::{ExitCode, Output};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use anyhow::{Result, anyhow, ensure};
 use gatehouse_tests::client::{Attempt, Client};
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         a_key_that_is_gone_goes_when_the_issuer_says_so_twice,
         discovery_finds_the_keys_of_the_very_issuer_alone,
         a_token_never_says_where_its_key_is,
+        an_issuer_is_asked_again_when_it_says,
         check_says_what_would_be_fetched_and_asks_nobody,
     ])
 }
@@ -240,6 +243,31 @@ fn a_token_never_says_where_its_key_is() -> Result<()> {
     scene.rejects(Client::Raw, &Attempt::on("/chat").token(&token), UNKNOWN_KEY)?;
     ensure!(server.asked().iter().all(|asked| asked.path.starts_with("/jwks")), "{:#?}", server.asked());
     scene.end()
+}
+
+fn an_issuer_is_asked_again_when_it_says() -> Result<()> {
+    let settings = "keys_min_interval = \"1s\"\nkeys_max_interval = \"1h\"\nkeys_cooldown = \"1s\"\n";
+    let (scene, server) = in_place(settings, "")?;
+    server.say(&[("Cache-Control", "public, max-age=1200"), ("Age", "200")])?;
+    asked_in(&scene, 850..=1100)?;
+    server.say(&[("Retry-After", "2000")])?;
+    server.behave("503")?;
+    scene.rejects(Client::Raw, &attempt(&key("key-2")?)?, UNAVAILABLE)?;
+    asked_in(&scene, 1950..=2000)?;
+    scene.admits(Client::Raw, &attempt(&scene.key)?)?;
+    scene.end()
+}
+
+/// Looks until the issuer is to be asked in so many seconds.
+fn asked_in(scene: &Scene, seconds: RangeInclusive<u64>) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let issuer = status(scene)?;
+        match issuer["fetched"]["next_s"].as_u64() {
+            Some(next) if seconds.contains(&next) => return Ok(()),
+            _ => ensure!(start.elapsed() < PATIENCE, "not asked in {seconds:?} s: {issuer:#}"),
+        }
+    }
 }
 
 fn check_says_what_would_be_fetched_and_asks_nobody() -> Result<()> {
