@@ -1,9 +1,10 @@
 //! Issuers, and which of them a route believes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::keys::{KeySet, Lack, LiveKeys, TRIES};
-use crate::config::{self, ScopeRule};
+use crate::config::{self, ClaimRule, ScopeRule};
 
 /// Someone whose tokens can be accepted: the rules for its tokens and its keys.
 #[derive(Debug)]
@@ -104,7 +105,12 @@ impl Authenticator {
     /// What `route` demands of a token.
     pub fn requirement(&self, route: &config::Route) -> Requirement {
         let believed = self.issuers.iter().filter(|issuer| route.issuers.contains(&issuer.rules.name));
-        Requirement { issuers: believed.cloned().collect(), scopes: route.scopes.clone() }
+        Requirement {
+            issuers: believed.cloned().collect(),
+            scopes: route.scopes.clone(),
+            claims: route.claims.clone(),
+            max_age: route.max_age,
+        }
     }
 }
 
@@ -115,6 +121,17 @@ pub struct Requirement {
     pub issuers: Vec<Arc<Issuer>>,
     /// What it must allow.
     pub scopes: ScopeRule,
+    /// What its claims must be.
+    pub claims: ClaimRule,
+    /// The longest time since its user signed in.
+    pub max_age: Option<Duration>,
+}
+
+impl Requirement {
+    /// A token of one of these issuers, whatever it allows.
+    pub fn any_token(issuers: Vec<Arc<Issuer>>) -> Self {
+        Self { issuers, scopes: ScopeRule::default(), claims: ClaimRule::default(), max_age: None }
+    }
 }
 
 /// Algorithms, for a note.

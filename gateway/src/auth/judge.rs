@@ -5,11 +5,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::claims::{self, Round};
 use super::excerpt;
 use super::issuer::{Issuer, Keys, Requirement, names};
-use super::jws::Jws;
-use super::scopes;
+use super::jws::{Jws, Members};
 use super::token::Token;
-use super::trace::{Check, Explanation, Trace};
-use crate::rejection::{Layer, Reason, Rejection};
+use super::trace::{Check, Explanation, Step, Trace};
+use super::{rules, scopes};
+use crate::config::Profile;
+use crate::rejection::{Reason, Rejection};
 
 /// When a client should ask again after an outage of ours: keys are reloaded within seconds of
 /// being repaired.
@@ -43,7 +44,10 @@ impl Requirement {
     ///    selects: the keys of that issuer must confirm it;
     /// 3. the issuer accepts the algorithm, has any keys at all, has a key with the token's `kid`
     ///    for this algorithm, and that key made the signature;
-    /// 4. `typ`; `sub`, `exp` and `aud` are there; `aud`, `nbf`, `exp`; the scopes.
+    /// 4. `typ`; the claims of the issuer's profile are there; no `cnf`; the values that the issuer
+    ///    demands; the life of the token; `aud`; `iat` and `nbf`;
+    /// 5. `exp`; `auth_time` where the route has a `max_age`;
+    /// 6. the scopes and the claims that the route needs.
     ///
     /// Several issuers may have the same `iss` (with different keys or audiences, say). Then one
     /// that accepts the token is enough, and else the one that got furthest answers.
@@ -60,7 +64,10 @@ impl Requirement {
     pub fn explain(&self, token: &Token, now: SystemTime) -> Explanation {
         let mut checks: Vec<Check> = Vec::new();
         let outcome = self.judge_with(token, now, &mut checks);
-        Explanation { checks, outcome }
+        // Checks are taken down once passed: the one that failed comes after the last of them.
+        let last = checks.iter().rev().find(|check| check.passed).map(|check| check.step);
+        let failed = last.map_or(Some(Step::Form), Step::next).filter(|_| outcome.is_err());
+        Explanation { checks, failed, contents: Jws::contents(token), outcome }
     }
 
     fn judge_with(
@@ -72,7 +79,7 @@ impl Requirement {
         // A clock before 1970 makes every token too new, which is the safe side.
         let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let jws = Jws::parse(token)?;
-        trace.passed(Layer::Credentials, || match &jws.header.key_id {
+        trace.passed(Step::Form, || match &jws.header.key_id {
             Some(id) => format!("a JWT, signed with {:?} and the key {}", jws.header.algorithm, excerpt(id)),
             None => format!("a JWT, signed with {:?} and a key without a name", jws.header.algorithm),
         });
@@ -95,7 +102,7 @@ impl Requirement {
             rejection.issuer = Some(issuer.rules.name.clone());
             if named().count() > 1 {
                 let reason = rejection.reason;
-                trace.failed(reason.layer(), || {
+                trace.failed(Step::Issuer, || {
                     format!("not for issuer `{}`: {}", issuer.rules.name, reason.title())
                 });
             }
@@ -122,12 +129,13 @@ impl Issuer {
         let rules = &self.rules;
         let algorithm = jws.header.algorithm;
         let key_id = jws.header.key_id.as_deref();
-        trace.passed(Layer::Credentials, || format!("iss is that of the issuer `{}`", rules.name));
+        trace.passed(Step::Issuer, || format!("iss is that of the issuer `{}`", rules.name));
         if !rules.algorithms.contains(&algorithm) {
             let note =
                 format!("the token has {algorithm:?}, the issuer accepts {}", names(&rules.algorithms));
             return Err(Box::new(Rejection::new(Reason::CredentialsAlgorithm).note(note)));
         }
+        trace.passed(Step::Algorithm, || format!("the issuer accepts {algorithm:?}"));
         let keys = self.keys.current(now).map_err(|lack| match &self.keys {
             Keys::Live(keys) => keys.outage(lack, now),
             Keys::Fixed(_) => {
@@ -138,8 +146,11 @@ impl Issuer {
         let id = key_id.map_or("no kid".to_owned(), |id| format!("kid {}", excerpt(id)));
         let mut tried = 0;
         for key in keys.candidates(key_id, algorithm) {
+            if tried == 0 {
+                trace.passed(Step::Key, || format!("the issuer has a key for {algorithm:?} and {id}"));
+            }
             if key.verifies(algorithm, jws.signed, &jws.signature) {
-                trace.passed(Layer::Credentials, || {
+                trace.passed(Step::Signature, || {
                     format!("the signature is that of a key of `{}`", rules.name)
                 });
                 return Ok(());
@@ -176,38 +187,82 @@ impl Issuer {
         now: u64,
         trace: &mut impl Trace,
     ) -> Result<Identity, Box<Rejection>> {
-        let rules = &self.rules;
-        let leeway = rules.leeway.as_secs();
         self.check_type(jws.header.typ.as_deref())?;
-        let subject = claims::subject(&jws.claims)?;
-        let expires = claims::required(claims::date(&jws.claims, "exp", Round::Down)?, "exp")?;
-        let not_before = claims::date(&jws.claims, "nbf", Round::Up)?;
-        let token_id = claims::text(&jws.claims, "jti")?.map(str::to_owned);
+        trace.passed(Step::Type, || match &jws.header.typ {
+            Some(typ) => format!("typ is {}", excerpt(typ)),
+            None => "any typ is accepted, and there is none".to_owned(),
+        });
+        self.judge_claims(&jws.claims, requirement, now, trace)
+    }
 
-        if !claims::is_for(&jws.claims, &rules.audience)? {
+    /// Whether these claims, which are the issuer's own, admit on a route with this `requirement`.
+    pub(super) fn judge_claims(
+        &self,
+        claims: &Members,
+        requirement: &Requirement,
+        now: u64,
+        trace: &mut impl Trace,
+    ) -> Result<Identity, Box<Rejection>> {
+        let rules = &self.rules;
+        let subject = claims::subject(claims)?;
+        let expires = claims::required(claims::date(claims, "exp", Round::Down)?, "exp")?;
+        let not_before = claims::date(claims, "nbf", Round::Up)?;
+        let issued = claims::date(claims, "iat", Round::Up)?;
+        let token_id = claims::text(claims, "jti")?.map(str::to_owned);
+        if rules.profile == Profile::Rfc9068 {
+            claims::required(claims::text(claims, "client_id")?, "client_id")?;
+            claims::required(issued, "iat")?;
+            claims::required(token_id.as_ref(), "jti")?;
+        }
+        claims::required(claims.get("aud"), "aud")?;
+        trace.passed(Step::Claims, || {
+            format!("the claims of an access token are there, for {}", excerpt(subject))
+        });
+
+        // RFC 8705 §3, RFC 9449 §6: who cannot show the key stole the token, or was given the wrong
+        // one.
+        if claims.get("cnf").is_some() {
+            return Err(Box::new(Rejection::new(Reason::CredentialsBound)));
+        }
+        trace.passed(Step::Binding, || "the token is not bound to a key".to_owned());
+        rules::required(claims, &rules.require)?;
+        trace.passed(Step::Values, || match rules.require.len() {
+            0 => "the issuer demands no values of claims".to_owned(),
+            count => format!("the claims have the values that the issuer demands of {count}"),
+        });
+        self.check_lifetime(issued, expires)?;
+        trace.passed(Step::Lifetime, || match issued {
+            Some(issued) => format!("the token was made to live {}", span(expires.saturating_sub(issued))),
+            None => "the token may live for any time".to_owned(),
+        });
+        if !claims::is_for(claims, &rules.audience)? {
             let note = format!("aud has none of {}", rules.audience.join(", "));
             return Err(Box::new(Rejection::new(Reason::CredentialsWrongAudience).note(note)));
         }
-        trace.passed(Layer::Credentials, || "aud names this service".to_owned());
+        trace.passed(Step::Audience, || "aud names this service".to_owned());
+        self.check_start(not_before, issued, now)?;
+        trace.passed(Step::NotYet, || "the token is valid by now".to_owned());
 
-        if let Some(early) = not_before.and_then(|date| date.checked_sub(now)).filter(|early| *early > leeway)
-        {
-            let detail = format!("The token becomes valid in {}.", span(early));
-            return Err(Box::new(Rejection::new(Reason::CredentialsNotYetValid).detail(detail)));
-        }
-        let accepted_until = expires.saturating_add(leeway);
+        let accepted_until = expires.saturating_add(rules.leeway.as_secs());
         if now >= accepted_until {
             let detail = format!("The token expired {} ago.", span(now - expires));
             return Err(Box::new(Rejection::new(Reason::ExpiryExpired).detail(detail)));
         }
-        trace.passed(Layer::Expiry, || match expires.checked_sub(now) {
+        trace.passed(Step::Expiry, || match expires.checked_sub(now) {
             Some(left) => format!("the token expires in {}", span(left)),
             None => format!("the token expired {} ago, which is within the leeway", span(now - expires)),
         });
+        self.check_sign_in(claims, requirement.max_age, now)?;
+        trace.passed(Step::SignIn, || match requirement.max_age {
+            Some(_) => "the user signed in recently enough".to_owned(),
+            None => "the route does not ask when the user signed in".to_owned(),
+        });
 
-        let scopes = scopes::granted(&jws.claims, rules.scope_claim.as_deref())?;
+        let scopes = scopes::granted(claims, rules.scope_claim.as_ref())?;
         scopes::check(&requirement.scopes, &scopes)?;
-        trace.passed(Layer::Scope, || format!("the scopes suffice: {}", excerpt(&scopes.join(" "))));
+        trace.passed(Step::Scopes, || format!("the scopes suffice: {}", excerpt(&scopes.join(" "))));
+        rules::check(claims, &requirement.claims)?;
+        trace.passed(Step::RouteClaims, || "the claims are those that the route needs".to_owned());
         Ok(Identity {
             issuer: rules.name.clone(),
             subject: subject.to_owned(),
@@ -216,6 +271,62 @@ impl Issuer {
             accepted_until,
             token_id,
         })
+    }
+
+    fn check_lifetime(&self, issued: Option<u64>, expires: u64) -> Result<(), Box<Rejection>> {
+        let Some(most) = self.rules.max_lifetime else {
+            return Ok(());
+        };
+        let life = expires.saturating_sub(claims::required(issued, "iat")?);
+        if life <= most.as_secs() {
+            return Ok(());
+        }
+        let note = format!("it lives {}, the issuer's max_lifetime is {}", span(life), span(most.as_secs()));
+        Err(Box::new(Rejection::new(Reason::CredentialsLifetime).note(note)))
+    }
+
+    /// A token from the future is one of a wrong clock, or a forged one.
+    fn check_start(
+        &self,
+        not_before: Option<u64>,
+        issued: Option<u64>,
+        now: u64,
+    ) -> Result<(), Box<Rejection>> {
+        let leeway = self.rules.leeway.as_secs();
+        let early =
+            |date: Option<u64>| date.and_then(|date| date.checked_sub(now)).filter(|early| *early > leeway);
+        let detail = if let Some(early) = early(issued) {
+            format!(
+                "The token says that it was issued {} from now: the clock of its issuer or of this service is wrong by \
+                 that much.",
+                span(early)
+            )
+        } else if let Some(early) = early(not_before) {
+            format!("The token becomes valid in {}.", span(early))
+        } else {
+            return Ok(());
+        };
+        Err(Box::new(Rejection::new(Reason::CredentialsNotYetValid).detail(detail)))
+    }
+
+    /// `auth_time` (OpenID Connect Core §2; RFC 9470 §6.2) is not longer ago than `most`.
+    fn check_sign_in(
+        &self,
+        claims: &Members,
+        most: Option<Duration>,
+        now: u64,
+    ) -> Result<(), Box<Rejection>> {
+        let Some(most) = most else { return Ok(()) };
+        let signed_in = claims::required(claims::date(claims, "auth_time", Round::Down)?, "auth_time")?;
+        let ago = now.saturating_sub(signed_in);
+        if ago <= most.as_secs().saturating_add(self.rules.leeway.as_secs()) {
+            return Ok(());
+        }
+        let detail =
+            format!("The user signed in {} ago, at most {} is accepted.", span(ago), span(most.as_secs()));
+        let mut rejection = Rejection::new(Reason::ExpirySignIn).detail(detail);
+        rejection.max_age = Some(most);
+        Err(Box::new(rejection))
     }
 
     fn check_type(&self, typ: Option<&str>) -> Result<(), Box<Rejection>> {

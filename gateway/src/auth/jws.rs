@@ -6,11 +6,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::excerpt;
 use super::token::Token;
+use super::trace::Contents;
 use crate::rejection::{Reason, Rejection};
 
 /// A token taken apart. Nothing in it is verified.
@@ -35,6 +37,13 @@ pub(super) struct Header {
 }
 
 impl<'a> Jws<'a> {
+    /// What `token` says, whoever signed it; `None` when it is no JWT.
+    pub(super) fn contents(token: &Token) -> Option<Contents> {
+        let mut parts = token.as_str().split('.');
+        let mut object = |what| Some(members(parts.next()?, what).ok()?.0);
+        Some(Contents { header: object("header")?, claims: object("payload")? })
+    }
+
     /// Takes `token` apart.
     ///
     /// # Errors
@@ -89,7 +98,7 @@ impl Header {
     }
 }
 
-/// The members of a JSON object, no two of the same name.
+/// The members of a JSON object, no two of the same name, and neither in any object inside.
 ///
 /// A parser that silently takes one of two would let a token mean one thing here and another
 /// behind the gate (RFC 7515 §4, RFC 7519 §4).
@@ -103,9 +112,9 @@ impl Members {
 
 impl<'de> Deserialize<'de> for Members {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Unique;
+        struct Object;
 
-        impl<'de> Visitor<'de> for Unique {
+        impl<'de> Visitor<'de> for Object {
             type Value = Members;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -114,7 +123,7 @@ impl<'de> Deserialize<'de> for Members {
 
             fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Members, A::Error> {
                 let mut members = Map::new();
-                while let Some((name, value)) = access.next_entry::<String, Value>()? {
+                while let Some((name, Unique(value))) = access.next_entry::<String, Unique>()? {
                     if members.insert(name, value).is_some() {
                         return Err(A::Error::custom("a member is there twice"));
                     }
@@ -123,7 +132,68 @@ impl<'de> Deserialize<'de> for Members {
             }
         }
 
-        deserializer.deserialize_map(Unique)
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// Any value in which no object has two members of the same name. How deep it can be is limited by
+/// serde_json.
+struct Unique(Value);
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl<'de> Visitor<'de> for Any {
+            type Value = Unique;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON value")
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Unique, E> {
+                Ok(Unique(value.into()))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Unique, E> {
+                Ok(Unique(value.into()))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Unique, E> {
+                Ok(Unique(value.into()))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Unique, E> {
+                Ok(Unique(value.into()))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Unique, E> {
+                Ok(Unique(value.into()))
+            }
+
+            fn visit_string<E>(self, value: String) -> Result<Unique, E> {
+                Ok(Unique(value.into()))
+            }
+
+            fn visit_unit<E>(self) -> Result<Unique, E> {
+                Ok(Unique(Value::Null))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Unique, A::Error> {
+                let mut values = Vec::new();
+                while let Some(Unique(value)) = access.next_element()? {
+                    values.push(value);
+                }
+                Ok(Unique(values.into()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<Unique, A::Error> {
+                let members = Members::deserialize(MapAccessDeserializer::new(access))?;
+                Ok(Unique(members.0.into()))
+            }
+        }
+
+        deserializer.deserialize_any(Any)
     }
 }
 

@@ -18,6 +18,7 @@ mod jws;
 mod keys;
 pub mod metadata;
 mod provider;
+mod rules;
 mod scopes;
 pub mod sign;
 pub mod sources;
@@ -32,7 +33,7 @@ pub use issuer::{Authenticator, Issuer, Requirement};
 pub use judge::Identity;
 pub use keys::{KeySet, LiveKeys, Loaded, Refresh, Refreshed};
 pub use token::{MAX_TOKEN, Token, bearer};
-pub use trace::{Check, Explanation};
+pub use trace::{Check, Contents, Explanation, Step};
 
 /// Text that a stranger wrote, for a note or a message: quoted, escaped and short.
 fn excerpt(text: &str) -> String {

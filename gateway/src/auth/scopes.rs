@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::jws::{Members, malformed};
-use crate::config::ScopeRule;
+use super::rules;
+use crate::config::{ClaimPath, ScopeRule};
 use crate::rejection::{Reason, Rejection};
 
 /// The scopes that `claims` grant: in the claim `name`, or else in `scope` (RFC 8693 §4.2, RFC
@@ -11,12 +12,12 @@ use crate::rejection::{Reason, Rejection};
 ///
 /// Names that are no scopes by RFC 6749 §3.3 are left out: no route can ask for them, and two
 /// words in one element must not turn into two scopes where they are written as one string.
-pub(super) fn granted(claims: &Members, name: Option<&str>) -> Result<Vec<String>, Box<Rejection>> {
-    let (name, value) = match name {
-        Some(name) => (name, claims.get(name)),
+pub(super) fn granted(claims: &Members, path: Option<&ClaimPath>) -> Result<Vec<String>, Box<Rejection>> {
+    let (name, value) = match path {
+        Some(path) => (path.to_string(), rules::at(claims, path)),
         None => match claims.get("scope") {
-            Some(value) => ("scope", Some(value)),
-            None => ("scp", claims.get("scp")),
+            Some(value) => ("scope".to_owned(), Some(value)),
+            None => ("scp".to_owned(), claims.get("scp")),
         },
     };
     let scopes: Vec<&str> = match value {
@@ -38,26 +39,22 @@ pub(super) fn granted(claims: &Members, name: Option<&str>) -> Result<Vec<String
 ///
 /// `scope/insufficient_scope`, with the scopes to ask for.
 pub(super) fn check(rule: &ScopeRule, granted: &[String]) -> Result<(), Box<Rejection>> {
-    let (needed, detail) = match rule {
-        ScopeRule::All(needed) => {
-            let missing: Vec<&str> =
-                needed.iter().filter(|scope| !granted.contains(scope)).map(String::as_str).collect();
-            if missing.is_empty() {
-                return Ok(());
-            }
-            (needed, format!("The token lacks the scope {}.", missing.join(" and ")))
-        }
-        ScopeRule::Any(needed) => {
-            if needed.iter().any(|scope| granted.contains(scope)) {
-                return Ok(());
-            }
-            (needed, format!("The token lacks the scope {}.", needed.join(" or ")))
-        }
+    let has = |scope: &&String| granted.contains(scope);
+    let missing: Vec<&str> = rule.all.iter().filter(|scope| !has(scope)).map(String::as_str).collect();
+    let detail = if !missing.is_empty() {
+        format!("The token lacks the scope {}.", missing.join(" and "))
+    } else if !rule.any.is_empty() && !rule.any.iter().any(|scope| has(&scope)) {
+        format!("The token lacks the scope {}.", rule.any.join(" or "))
+    } else if let Some(scope) = rule.none.iter().find(has) {
+        format!("The token has the scope {scope}, with which nobody is admitted here.")
+    } else {
+        return Ok(());
     };
     let mut rejection = Rejection::new(Reason::ScopeInsufficient)
         .detail(detail)
         .note(format!("the token has the scopes: {}", super::excerpt(&granted.join(" "))));
-    rejection.scope = Some(needed.join(" "));
+    let wanted: Vec<&str> = rule.wanted().collect();
+    rejection.scope = (!wanted.is_empty()).then(|| wanted.join(" "));
     Err(Box::new(rejection))
 }
 
@@ -71,7 +68,8 @@ mod tests {
     use super::*;
 
     fn scopes(json: &str, name: Option<&str>) -> Vec<String> {
-        granted(&serde_json::from_str(json).unwrap(), name).unwrap()
+        let path = name.map(|name| ClaimPath(name.split('.').map(str::to_owned).collect()));
+        granted(&serde_json::from_str(json).unwrap(), path.as_ref()).unwrap()
     }
 
     #[test]
@@ -108,18 +106,37 @@ mod tests {
     #[test]
     fn all_demands_each_and_any_demands_one() {
         let names = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        assert!(check(&ScopeRule::All(names("")), &[]).is_ok());
-        assert!(check(&ScopeRule::All(names("a b")), &names("b a c")).is_ok());
-        assert!(check(&ScopeRule::Any(names("a b")), &names("b")).is_ok());
+        let all = |text: &str| ScopeRule::all(names(text));
+        let any = |text: &str| ScopeRule { any: names(text), ..ScopeRule::default() };
+        assert!(check(&all(""), &[]).is_ok());
+        assert!(check(&all("a b"), &names("b a c")).is_ok());
+        assert!(check(&any("a b"), &names("b")).is_ok());
 
-        let rejection = check(&ScopeRule::All(names("a b c")), &names("b")).unwrap_err();
+        let rejection = check(&all("a b c"), &names("b")).unwrap_err();
         assert_eq!(rejection.reason, Reason::ScopeInsufficient);
         assert_eq!(rejection.scope.as_deref(), Some("a b c"));
         assert_eq!(rejection.detail.as_deref(), Some("The token lacks the scope a and c."));
 
-        let rejection = check(&ScopeRule::Any(names("a b")), &names("ab A")).unwrap_err();
+        let rejection = check(&any("a b"), &names("ab A")).unwrap_err();
         assert_eq!(rejection.scope.as_deref(), Some("a b"));
         assert_eq!(rejection.detail.as_deref(), Some("The token lacks the scope a or b."));
-        assert!(check(&ScopeRule::Any(Vec::new()), &names("a")).is_err());
+    }
+
+    #[test]
+    fn every_part_of_a_rule_has_to_hold() {
+        let names = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let rule = ScopeRule { all: names("a"), any: names("b c"), none: names("guest") };
+        assert!(check(&rule, &names("a c")).is_ok());
+        for granted in ["", "a", "c", "a b guest", "guest"] {
+            let rejection = check(&rule, &names(granted)).unwrap_err();
+            assert_eq!(rejection.scope.as_deref(), Some("a b c"), "{granted}");
+        }
+    }
+
+    #[test]
+    fn scopes_are_read_from_inside_an_object() {
+        let json = r#"{"realm_access": {"roles": ["a", "b"]}, "realm_access.roles": ["c"], "scope": "d"}"#;
+        assert_eq!(scopes(json, Some("realm_access.roles")), ["a", "b"]);
+        assert!(scopes(r#"{"realm_access": "a"}"#, Some("realm_access.roles")).is_empty());
     }
 }

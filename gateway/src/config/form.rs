@@ -119,7 +119,10 @@ pub(super) struct Issuer {
     pub(super) algorithms: Option<Spanned<Strings>>,
     pub(super) typ: Option<Spanned<Value>>,
     pub(super) leeway: Option<Spanned<String>>,
-    pub(super) scope_claim: Option<Spanned<String>>,
+    pub(super) scope_claim: Option<Spanned<Value>>,
+    pub(super) profile: Option<Spanned<String>>,
+    pub(super) require: Option<Spanned<Value>>,
+    pub(super) max_lifetime: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -130,6 +133,8 @@ pub(super) struct Route {
     pub(super) upstream_ca: Option<Spanned<String>>,
     pub(super) issuers: Spanned<Strings>,
     pub(super) scopes: Option<Spanned<Value>>,
+    pub(super) claims: Option<Spanned<Value>>,
+    pub(super) max_age: Option<Spanned<String>>,
     pub(super) origins: Option<Spanned<Strings>>,
     pub(super) subprotocol_prefix: Option<Spanned<String>>,
     pub(super) cookie: Option<Spanned<String>>,

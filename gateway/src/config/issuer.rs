@@ -7,9 +7,9 @@ use std::time::Duration;
 use jsonwebtoken::Algorithm;
 use toml::{Spanned, Value};
 
-use super::model::{Issuer, KeySource};
+use super::model::{Issuer, KeySource, Profile};
 use super::validate::Checker;
-use super::{fetched, form};
+use super::{claims, fetched, form};
 
 /// Tolerated clock difference unless the issuer says otherwise. RFC 7519 §4.1.4 allows "usually
 /// no more than a few minutes"; hosts with NTP need far less.
@@ -52,7 +52,11 @@ fn one(checker: &mut Checker<'_>, form: form::Issuer) -> Option<Issuer> {
     }
     let keys = keys(checker, &form);
     let algorithms = algorithms(checker, form.algorithms.as_ref(), keys.as_ref());
-    let typ = typ(checker, form.typ.as_ref());
+    let profile = profile(checker, form.profile.as_ref());
+    let typ = typ(checker, form.typ.as_ref(), profile);
+    let scope_claim = form.scope_claim.as_ref().and_then(|form| claims::path(checker, form));
+    let require = form.require.as_ref().map_or_else(Vec::new, |form| claims::tests(checker, form));
+    let max_lifetime = claims::span(checker, form.max_lifetime.as_ref());
     let leeway = form.leeway.as_ref().map_or(Some(LEEWAY), |text| {
         let leeway = checker.duration(text)?;
         if leeway > MAX_LEEWAY {
@@ -68,8 +72,27 @@ fn one(checker: &mut Checker<'_>, form: form::Issuer) -> Option<Issuer> {
         algorithms,
         typ,
         leeway: leeway?,
-        scope_claim: form.scope_claim.map(Spanned::into_inner),
+        scope_claim,
+        profile,
+        require,
+        max_lifetime,
     })
+}
+
+fn profile(checker: &mut Checker<'_>, form: Option<&Spanned<String>>) -> Profile {
+    let Some(form) = form else { return Profile::Rfc9068 };
+    match form.get_ref().as_str() {
+        "rfc9068" => {}
+        "jwt" => return Profile::Jwt,
+        other => {
+            let message = format!(
+                "`{other}` is not a profile: \"rfc9068\" demands what standard access tokens have (the default), \
+                 \"jwt\" only iss, sub, aud and exp"
+            );
+            checker.fault(&form.span(), message);
+        }
+    }
+    Profile::Rfc9068
 }
 
 fn not_empty(checker: &mut Checker<'_>, text: &Spanned<String>, what: &str) {
@@ -180,13 +203,16 @@ fn algorithms(
 }
 
 /// The accepted `typ` header values (RFC 9068 §4 unless relaxed).
-fn typ(checker: &mut Checker<'_>, form: Option<&Spanned<Value>>) -> Option<Vec<String>> {
+fn typ(checker: &mut Checker<'_>, form: Option<&Spanned<Value>>, profile: Profile) -> Option<Vec<String>> {
     let normal = |text: &str| {
         let lower = text.to_ascii_lowercase();
         lower.strip_prefix("application/").map_or(lower.clone(), str::to_owned)
     };
     let Some(form) = form else {
-        return Some(vec!["at+jwt".to_owned()]);
+        return match profile {
+            Profile::Rfc9068 => Some(vec!["at+jwt".to_owned()]),
+            Profile::Jwt => None,
+        };
     };
     match form.get_ref() {
         Value::String(text) if text == "any" => None,
@@ -197,7 +223,7 @@ fn typ(checker: &mut Checker<'_>, form: Option<&Spanned<Value>>) -> Option<Vec<S
         _ => {
             checker.fault(
                 &form.span(),
-                "typ is \"at+jwt\" (the default), a list such as [\"at+jwt\", \"jwt\"], or \"any\"",
+                "typ is \"at+jwt\" (the default of profile \"rfc9068\"), a list such as [\"at+jwt\", \"jwt\"], or \"any\"",
             );
             None
         }

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod change;
+mod claims;
 mod diagnostic;
 mod fetched;
 mod form;

@@ -228,7 +228,13 @@ pub struct Issuer {
     /// Tolerated clock difference.
     pub leeway: Duration,
     /// The claim that holds the scopes; `None`: `scope`, then `scp`.
-    pub scope_claim: Option<String>,
+    pub scope_claim: Option<ClaimPath>,
+    /// Which claims have to be there.
+    pub profile: Profile,
+    /// What claims have to be.
+    pub require: Vec<ClaimTest>,
+    /// The longest time from `iat` to `exp`; `None`: any.
+    pub max_lifetime: Option<Duration>,
 }
 
 /// Where an issuer's keys are.
@@ -258,6 +264,10 @@ pub struct Route {
     pub issuers: Vec<String>,
     /// What the token must allow.
     pub scopes: ScopeRule,
+    /// What its claims must be.
+    pub claims: ClaimRule,
+    /// The longest time since the user signed in (`auth_time`); `None`: any.
+    pub max_age: Option<Duration>,
     /// Origins of pages that may connect; `None`: any. Requests without an Origin header are not
     /// from pages and pass.
     pub origins: Option<Vec<String>>,
@@ -317,13 +327,78 @@ impl std::fmt::Display for Upstream {
     }
 }
 
-/// Which scopes a token needs.
+/// Which scopes a token needs. Every part has to hold; what is empty demands nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScopeRule {
+    /// Every one of these.
+    pub all: Vec<String>,
+    /// At least one of these.
+    pub any: Vec<String>,
+    /// Not one of these.
+    pub none: Vec<String>,
+}
+
+impl ScopeRule {
+    /// Every one of `scopes`; with none, any valid token passes.
+    pub fn all(scopes: Vec<String>) -> Self {
+        Self { all: scopes, ..Self::default() }
+    }
+
+    /// The scopes that can help a token to pass, as they are named to a client.
+    pub fn wanted(&self) -> impl Iterator<Item = &str> {
+        self.all.iter().chain(&self.any).map(String::as_str)
+    }
+}
+
+/// Where a claim is: the name of a member, and of a member of that, and so on; never empty.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClaimPath(pub Vec<String>);
+
+impl std::fmt::Display for ClaimPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.join("."))
+    }
+}
+
+/// A value that a claim can have to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ScopeRule {
-    /// Every one of these; with none, any valid token passes.
-    All(Vec<String>),
-    /// At least one of these; never empty.
-    Any(Vec<String>),
+pub enum ClaimValue {
+    /// A string.
+    Text(String),
+    /// A whole number.
+    Number(i64),
+    /// True or false.
+    Flag(bool),
+}
+
+/// What one claim has to be: one of the values, or a list that holds one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimTest {
+    /// The claim.
+    pub claim: ClaimPath,
+    /// The values; never empty.
+    pub values: Vec<ClaimValue>,
+}
+
+/// Which claims a token needs. Every part has to hold; what is empty demands nothing. A test of a
+/// claim that the token does not have is not passed, not even where it forbids a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClaimRule {
+    /// Every one of these.
+    pub all: Vec<ClaimTest>,
+    /// At least one of these.
+    pub any: Vec<ClaimTest>,
+    /// Not one of these, although each claim is there.
+    pub none: Vec<ClaimTest>,
+}
+
+/// Which claims a token has to have whatever the route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Those of RFC 9068 §2.2: `iss`, `sub`, `aud`, `exp`, `iat`, `jti` and `client_id`.
+    Rfc9068,
+    /// `iss`, `sub`, `aud` and `exp`.
+    Jwt,
 }
 
 /// Every limit of the gateway.

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use toml::{Spanned, Value};
 
+use super::claims;
 use super::form::{self, Strings};
-use super::model::{Issuer, Place, Route, RouteLimits, ScopeRule, Upstream, UpstreamTls};
+use super::model::{Issuer, Place, Route, RouteLimits, Upstream, UpstreamTls};
 use super::token_sources;
 use super::validate::Checker;
 
@@ -18,7 +19,9 @@ pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers:
         path(checker, &form.path);
         issuer_names(checker, &form.issuers, issuers);
         let upstreams = upstreams(checker, &form.upstream, form.upstream_ca.as_ref());
-        let scopes = scopes(checker, form.scopes.as_ref());
+        let scopes = claims::scopes(checker, form.scopes.as_ref());
+        let rule = claims::rule(checker, form.claims.as_ref());
+        let max_age = claims::span(checker, form.max_age.as_ref());
         let sources = token_sources::check(checker, &form);
         let limits = limits(checker, form.sessions.as_ref(), form.handshake_rate.as_ref());
         let origins = form.origins.map(|origins| self::origins(checker, &origins));
@@ -30,6 +33,8 @@ pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers:
             upstreams,
             issuers: form.issuers.into_inner().into_iter().map(Spanned::into_inner).collect(),
             scopes,
+            claims: rule,
+            max_age,
             origins,
             sources,
             limits,
@@ -137,38 +142,6 @@ fn upstream(text: &str, ca: Option<&PathBuf>) -> Option<Upstream> {
         tls,
         path: path.map(str::to_owned),
     })
-}
-
-fn scopes(checker: &mut Checker<'_>, form: Option<&Spanned<Value>>) -> Option<ScopeRule> {
-    let Some(form) = form else {
-        return Some(ScopeRule::All(Vec::new()));
-    };
-    // RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
-    let valid = |text: &str| {
-        !text.is_empty() && text.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
-    };
-    let list = |value: &Value| -> Option<Vec<String>> {
-        let strings = value.as_array()?.iter().map(Value::as_str);
-        strings.map(|text| text.filter(|text| valid(text)).map(str::to_owned)).collect()
-    };
-    let rule = match form.get_ref() {
-        value @ Value::Array(_) => list(value).map(ScopeRule::All),
-        Value::Table(table) if table.len() == 1 => match table.iter().next() {
-            Some((word, value)) if word == "all" => list(value).map(ScopeRule::All),
-            Some((word, value)) if word == "any" => {
-                list(value).filter(|scopes| !scopes.is_empty()).map(ScopeRule::Any)
-            }
-            _ => None,
-        },
-        _ => None,
-    };
-    if rule.is_none() {
-        checker.fault(
-            &form.span(),
-            "scopes is a list of scopes that are all needed, such as [\"chat:read\"], or { any = [\"a\", \"b\"] }",
-        );
-    }
-    rule
 }
 
 fn origins(checker: &mut Checker<'_>, forms: &Spanned<Strings>) -> Vec<String> {

@@ -90,7 +90,10 @@ fn a_good_file_becomes_the_model() {
     assert_eq!(config.issuers[0].keys, KeySource::JwkSet("/etc/gatehouse/jwks.json".into()));
     assert_eq!(config.issuers[0].algorithms, [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA]);
     assert_eq!(config.issuers[0].typ.as_deref(), Some(&["at+jwt".to_owned()][..]));
-    assert_eq!(config.routes[0].scopes, ScopeRule::Any(vec!["chat:read".into(), "chat:admin".into()]));
+    assert_eq!(
+        config.routes[0].scopes,
+        ScopeRule { any: vec!["chat:read".into(), "chat:admin".into()], ..ScopeRule::default() }
+    );
     let place = Place::Tcp { host: "127.0.0.1".to_owned(), port: 9000 };
     assert_eq!(config.routes[0].upstreams, [Upstream { place, tls: None, path: None }]);
 }
@@ -246,4 +249,57 @@ fn a_folder_with_wildcards_in_its_name_makes_no_list_a_glob() {
     assert_eq!(folder, Path::new("/srv/a[b]*/"));
     let glob = glob::Pattern::new(&glob).expect("valid");
     assert!(glob.matches("/srv/a[b]*/x.list") && !glob.matches("/srv/ab/x.list"));
+}
+
+#[test]
+fn rules_over_claims_and_scopes_are_read_and_their_faults_have_a_place() {
+    let issuer = |more: &str| {
+        format!(
+            "[[issuer]]\nname = \"main\"\nissuer = \"i\"\naudience = [\"a\"]\nkeys = \"k.json\"\n{more}\n"
+        )
+    };
+    let route = |more: &str| {
+        format!(
+            "{}[[listen]]\naddress = \"127.0.0.1:1\"\n[[route]]\npath = \"/a\"\nupstream = \"ws://h:1\"\nissuers = [\"main\"]\n{more}\n",
+            issuer("")
+        )
+    };
+    let file = Path::new("g.toml");
+    let (config, _) = parse(
+        file,
+        &route(
+            "scopes = { all = [\"a\"], any = [\"b\", \"c\"], none = [\"d\"] }\nmax_age = \"1h\"\n\
+                claims = { all = { \"a.b\" = [1, true], c = \"x\" }, none = { d = false } }",
+        ),
+    )
+    .unwrap();
+    let read = &config.routes[0];
+    assert_eq!((read.scopes.any.len(), read.scopes.none.len(), read.claims.all.len()), (2, 1, 2));
+    assert_eq!(read.claims.all[0].claim, ClaimPath(vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(read.claims.all[0].values, [ClaimValue::Number(1), ClaimValue::Flag(true)]);
+    let (config, _) = parse(
+        file,
+        &issuer("scope_claim = [\"https://a.b/c\"]\nprofile = \"jwt\"\nrequire = { t = \"x\" }\nmax_lifetime = \"1h\""),
+    )
+    .unwrap();
+    let read = &config.issuers[0];
+    assert_eq!(read.scope_claim, Some(ClaimPath(vec!["https://a.b/c".to_owned()])));
+    assert!(read.typ.is_none() && read.profile == Profile::Jwt && read.require.len() == 1);
+
+    for (text, place) in [
+        (route("scopes = { any = [] }"), "g.toml:13:10: "),
+        (route("scopes = { some = [\"a\"] }"), "g.toml:13:10: "),
+        (route("claims = {}"), "g.toml:13:10: "),
+        (route("claims = { all = { a = 1.5 } }"), "g.toml:13:10: "),
+        (route("claims = { all = { a = [] } }"), "g.toml:13:10: "),
+        (route("claims = { none = { \"a..b\" = 1 } }"), "g.toml:13:10: "),
+        (route("max_age = \"0s\""), "g.toml:13:11: "),
+        (issuer("profile = \"oidc\""), "g.toml:6:11: "),
+        (issuer("require = \"tenant\""), "g.toml:6:11: "),
+        (issuer("scope_claim = \"a..b\""), "g.toml:6:15: "),
+        (issuer("max_lifetime = \"soon\""), "g.toml:6:16: "),
+    ] {
+        let faults = parse(file, &text).unwrap_err();
+        assert!(faults.iter().any(|fault| fault.to_string().starts_with(place)), "{text}: {faults:?}");
+    }
 }

@@ -110,7 +110,7 @@ impl Snapshot {
 
     /// What any route demands at least: a token of some issuer.
     pub fn any_route(&self) -> Requirement {
-        Requirement { issuers: self.issuers.clone(), scopes: config::ScopeRule::All(Vec::new()) }
+        Requirement::any_token(self.issuers.clone())
     }
 
     /// Whether the address policy lets `address` through.

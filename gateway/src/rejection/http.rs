@@ -130,6 +130,8 @@ fn challenge(rejection: &Rejection) -> Option<String> {
     let error = match reason.layer() {
         _ if reason == Reason::CredentialsMissing => None,
         Layer::Credentials if reason == Reason::CredentialsMultiple => Some("invalid_request"),
+        // RFC 9470 §3
+        Layer::Expiry if reason == Reason::ExpirySignIn => Some("insufficient_user_authentication"),
         Layer::Credentials | Layer::Expiry => Some("invalid_token"),
         Layer::Scope => Some("insufficient_scope"),
         // The service's own 401: it needs a challenge (RFC 9110 §15.5.2), and the gate's token was
@@ -144,6 +146,9 @@ fn challenge(rejection: &Rejection) -> Option<String> {
     }
     if let Some(scope) = &rejection.scope {
         challenge.push_str(&format!(", scope=\"{}\"", quotable(scope)));
+    }
+    if let Some(max_age) = rejection.max_age {
+        challenge.push_str(&format!(", max_age=\"{}\"", max_age.as_secs()));
     }
     Some(challenge)
 }
@@ -190,7 +195,7 @@ mod tests {
             assert_eq!(
                 head.contains("\r\nWWW-Authenticate: Bearer "),
                 reason.status() == 401
-                    || *reason == Reason::ScopeInsufficient
+                    || reason.layer() == Layer::Scope
                     || *reason == Reason::CredentialsMultiple,
                 "{head}"
             );

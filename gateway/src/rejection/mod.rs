@@ -29,6 +29,8 @@ pub struct Rejection {
     pub retry_after: Option<Duration>,
     /// The scopes that the route needs, space-delimited, for the challenge (RFC 6750 §3).
     pub scope: Option<String>,
+    /// How long ago the user may have signed in, for the challenge (RFC 9470 §3).
+    pub max_age: Option<Duration>,
     /// The configured name of the issuer that the token claims, once it is known.
     pub issuer: Option<String>,
     /// Where the token stood, for the journal.
@@ -50,6 +52,7 @@ impl Rejection {
             note: None,
             retry_after: None,
             scope: None,
+            max_age: None,
             issuer: None,
             source: None,
             subject: None,

@@ -245,19 +245,35 @@ registry! {
         "The token lacks a claim that is required",
         client: "Get a token that has all the claims an access token needs.",
         operator: "The issuer must put the claim named in this record into its tokens.";
+    CredentialsWrongClaim = Credentials / "wrong_claim", 401, false,
+        "A claim of the token is not what this service accepts",
+        client: "Get a token from the issuer and for the account that this service is meant for.",
+        operator: "Compare the claim named in this record with the issuer's require in the configuration.";
+    CredentialsBound = Credentials / "bound", 401, false,
+        "The token is bound to a key that was not shown",
+        client: "Get a token that is not bound to a key (no DPoP, no mutual TLS).",
+        operator: "The token has cnf (RFC 8705, RFC 9449): let the issuer give this client plain bearer tokens.";
+    CredentialsLifetime = Credentials / "lifetime", 401, false,
+        "The token is valid for longer than this service accepts",
+        client: "Get a token with a shorter life.",
+        operator: "Compare the life of the issuer's tokens with its max_lifetime in the configuration.";
     CredentialsWrongAudience = Credentials / "wrong_audience", 401, false,
         "The token was issued for another service",
         client: "Request a token for this service (audience or resource parameter).",
         operator: "Compare the token's aud with the issuer's audience in the configuration.";
     CredentialsNotYetValid = Credentials / "not_yet_valid", 401, true,
         "The token is not valid yet",
-        client: "Wait until the token's nbf, and check that your clock is right.",
+        client: "Wait until the time that the detail names, and check that your clock is right.",
         operator: "Compare the clocks of the issuer and of this host.";
 
     ExpiryExpired = Expiry / "expired", 401, false,
         "The token has expired",
         client: "Renew the token, then connect again.",
         operator: "Nothing to do unless the client cannot renew, or the clocks differ.";
+    ExpirySignIn = Expiry / "sign_in", 401, false,
+        "The user signed in too long ago",
+        client: "Let the user sign in again, and get a new token.",
+        operator: "The route's max_age demands it; raise it if older sign-ins are good enough.";
     ExpirySessionExpired = Expiry / "session_expired", 401, false,
         "The token expired during the session",
         client: "Renew the token before it expires, then connect again.",
@@ -267,6 +283,10 @@ registry! {
         "The token does not have the scope that this route needs",
         client: "Request a token with the scope named in WWW-Authenticate.",
         operator: "Grant the scope to the client at the issuer, or change the route's scopes.";
+    ScopeInsufficientClaims = Scope / "insufficient_claims", 403, false,
+        "The token's claims do not allow this route",
+        client: "Ask the operator of this service for access, or use another account.",
+        operator: "Compare the claim named in this record with the route's claims in the configuration.";
 
     AuthSystemKeysUnavailable = AuthSystem / "keys_unavailable", 503, true,
         "The keys of the token's issuer are not available",

@@ -41,10 +41,10 @@ fn is_valid(config: &Config) {
         assert_eq!(config.routes.iter().filter(|other| other.path == route.path).count(), 1);
         let known = |name: &String| config.issuers.iter().any(|issuer| &issuer.name == name);
         assert!(route.issuers.iter().all(known), "{route:?}");
-        let (ScopeRule::All(scopes) | ScopeRule::Any(scopes)) = &route.scopes;
-        assert!(!(scopes.is_empty() && matches!(route.scopes, ScopeRule::Any(_))));
+        let ScopeRule { all, any, none } = &route.scopes;
+        let mut scopes = all.iter().chain(any).chain(none);
         // A `scope-token` of RFC 6749 §3.3 has no blank, which would make it two.
-        assert!(scopes.iter().all(|scope| !scope.is_empty() && !scope.contains(' ')), "{route:?}");
+        assert!(scopes.all(|scope| !scope.is_empty() && !scope.contains(' ')), "{route:?}");
         let sources = &route.sources;
         // A page could otherwise act for whoever looks at it.
         assert!(

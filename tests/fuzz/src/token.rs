@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gateway::auth::{Issuer, KeySet, Requirement, Token, bearer};
-use gateway::config::{self, KeySource, ScopeRule};
+use gateway::config::{self, KeySource, Profile, ScopeRule};
 use gateway::rejection::{Layer, Reason, Rejection};
 use jsonwebtoken::Algorithm;
 
@@ -35,10 +35,13 @@ static GATE: LazyLock<Requirement> = LazyLock::new(|| {
         typ: Some(vec!["at+jwt".to_owned()]),
         leeway: Duration::from_secs(30),
         scope_claim: None,
+        profile: Profile::Jwt,
+        require: Vec::new(),
+        max_lifetime: None,
     };
     let gate = Requirement {
-        issuers: vec![Arc::new(Issuer::new(rules, Arc::new(keys)))],
-        scopes: ScopeRule::All(vec!["chat:read".to_owned()]),
+        scopes: ScopeRule::all(vec!["chat:read".to_owned()]),
+        ..Requirement::any_token(vec![Arc::new(Issuer::new(rules, Arc::new(keys)))])
     };
     for token in SIGNED {
         let admitted = judge(&gate, token.trim_ascii().as_bytes());

@@ -4,15 +4,16 @@
 
 mod live;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::auth::sources::places;
-use crate::auth::{Explanation, Requirement, bearer};
+use crate::auth::{Contents, Explanation, Requirement, Step as Check, bearer};
 use crate::edge::{Route, Snapshot};
 use crate::policy::{MatchedRule, Tier};
 use crate::rejection::{Layer, Rejection};
@@ -50,6 +51,9 @@ pub struct Report {
     pub live: bool,
     /// Every check that was made, in order.
     pub steps: Vec<Step>,
+    /// What the token says, when it can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenContents>,
     /// The first layer that rejects, if any.
     pub rejection: Option<Verdict>,
     /// The rule that would drop the address, were its list not only observed.
@@ -59,6 +63,18 @@ pub struct Report {
     /// far; `None` without a running daemon, an address or an attached card.
     #[serde(default)]
     pub packets: Option<Hits>,
+}
+
+/// What a token says, without its signature.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct TokenContents {
+    /// Whether a key of an issuer of the route made its signature. If not, anybody can have written
+    /// it.
+    pub verified: bool,
+    /// The header.
+    pub header: Map<String, Value>,
+    /// The claims.
+    pub claims: Map<String, Value>,
 }
 
 /// Packets that one list, or the default, has decided.
@@ -75,6 +91,9 @@ pub struct Hits {
 pub struct Step {
     /// The layer that it belongs to.
     pub layer: String,
+    /// Which check of a token it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
     /// What was checked and what decided, in words.
     pub text: String,
     /// Whether it let the client through; `None` when it was not asked.
@@ -124,7 +143,14 @@ pub struct Rule {
 impl Report {
     /// Adds a check of `layer` that was made, or was not asked for.
     pub fn step(&mut self, layer: Layer, passed: Option<bool>, text: impl Into<String>) {
-        self.steps.push(Step { layer: layer.name().to_owned(), text: text.into(), passed });
+        self.steps.push(Step { layer: layer.name().to_owned(), check: None, text: text.into(), passed });
+    }
+
+    /// Says which check of the token the last step is.
+    fn name(&mut self, check: Check) {
+        if let Some(step) = self.steps.last_mut() {
+            step.check = Some(check.name().to_owned());
+        }
     }
 
     /// Adds the check that rejects. The first one counts; later ones stay in the steps.
@@ -204,7 +230,16 @@ impl fmt::Display for Report {
                 Some(false) => "REJECT",
                 None => "  -   ",
             };
-            writeln!(f, "{mark} {:12} {}", step.layer, step.text)?;
+            match &step.check {
+                Some(check) => writeln!(f, "{mark} {:12} {check}: {}", step.layer, step.text)?,
+                None => writeln!(f, "{mark} {:12} {}", step.layer, step.text)?,
+            }
+        }
+        if let Some(token) = &self.token {
+            let verified =
+                if token.verified { "verified" } else { "NOT verified: anybody can have written it" };
+            writeln!(f, "token header ({verified}):\n{}", pretty(&token.header))?;
+            writeln!(f, "token claims ({verified}):\n{}", pretty(&token.claims))?;
         }
         if let Some(Hits { dropped, passed }) = self.packets {
             writeln!(
@@ -221,6 +256,26 @@ impl fmt::Display for Report {
             }
         }
     }
+}
+
+/// What a stranger wrote, so that it moves no cursor and hides nothing: whatever is no letter, digit or
+/// visible ASCII is escaped.
+fn pretty(members: &Map<String, Value>) -> String {
+    // Members of a JSON object can always be written.
+    let text = serde_json::to_string_pretty(members).unwrap_or_default();
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if matches!(character, ' '..='~' | '\n') || character.is_alphanumeric() {
+            shown.push(character);
+        } else {
+            let mut units = [0; 2];
+            for unit in character.encode_utf16(&mut units) {
+                // Writing to a string does not fail.
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        }
+    }
+    shown
 }
 
 /// Which layer of `snapshot` would reject the client of `query` at the time `now`.
@@ -289,12 +344,24 @@ fn judge(report: &mut Report, requirement: &Requirement, token: &str, now: Syste
         Ok(token) => token,
         Err(rejection) => return report.reject(&rejection),
     };
-    let Explanation { checks, outcome } = requirement.explain(&token, now);
+    let Explanation { checks, failed, contents, outcome } = requirement.explain(&token, now);
+    report.token = contents.map(|Contents { header, claims }| TokenContents {
+        verified: checks.iter().any(|check| check.step == Check::Signature && check.passed),
+        header,
+        claims,
+    });
     for check in checks {
-        report.step(check.layer, Some(check.passed), check.text);
+        report.step(check.step.layer(), Some(check.passed), check.text);
+        report.name(check.step);
     }
     if let Err(rejection) = outcome {
         report.reject(&rejection);
+        let Some(failed) = failed else { return };
+        report.name(failed);
+        for step in Check::ALL.into_iter().filter(|step| *step > failed) {
+            report.step(step.layer(), None, "not reached");
+            report.name(step);
+        }
     }
 }
 

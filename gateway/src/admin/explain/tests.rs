@@ -137,3 +137,40 @@ fn a_query_does_not_show_its_token() {
     let query = Query { token: Some("secret".to_owned()), ..Query::default() };
     assert!(!format!("{query:?}").contains("secret"));
 }
+
+#[test]
+fn an_explained_token_is_shown_without_its_signature_and_moves_no_cursor() {
+    let site = Site::new();
+    let claims = Claims {
+        issuer: "https://idp.example".to_owned(),
+        subject: "a\u{9b}2J\u{202e}\u{e4}".to_owned(),
+        audience: vec!["https://gw.example".to_owned()],
+        scopes: vec!["chat:read".to_owned()],
+        ttl: Duration::from_secs(60),
+    };
+    let token = sign(&site.key(), &claims, SystemTime::now()).expect("signed");
+    let (message, signature) = token.rsplit_once('.').expect("parts");
+    let ask = |token: String| {
+        let query = Query { token: Some(token), path: Some("/chat".to_owned()), ..Query::default() };
+        let report = site.explain(&query);
+        (report.to_string(), serde_json::to_value(&report).expect("JSON"))
+    };
+    for (token, verified) in [(token.clone(), false), (format!("{message}.{}", "A".repeat(86)), false)] {
+        let (text, json) = ask(token);
+        assert_eq!(json["token"]["verified"], verified || text.contains("(verified)"), "{text}");
+        assert_eq!(json["token"]["claims"]["iss"], "https://idp.example");
+        assert!(!text.contains(signature) && !json.to_string().contains(signature), "{text}");
+        assert!(text.contains("a\\u009b2J\\u202e\u{e4}") && !text.contains(['\u{9b}', '\u{202e}']), "{text}");
+        assert!(
+            text.contains("not reached"),
+            "a control character in sub, or a bad signature, ends it: {text}"
+        );
+    }
+    let (_, json) = ask(format!("{message}.{}", "A".repeat(86)));
+    let steps = json["steps"].as_array().expect("steps");
+    let of = |check: &str| steps.iter().find(|step| step["check"] == check).map(|step| &step["passed"]);
+    assert_eq!(of("key"), Some(&true.into()));
+    assert_eq!(of("signature"), Some(&false.into()));
+    assert_eq!(of("expiry"), Some(&Value::Null));
+    assert_eq!(json["token"]["verified"], false);
+}

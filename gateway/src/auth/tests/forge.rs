@@ -162,6 +162,7 @@ impl Forge {
             "iat": NOW - 10,
             "exp": NOW + 600,
             "jti": "id-1",
+            "client_id": "app",
             "scope": "chat:read chat:write",
         });
         let mut forge = Self {

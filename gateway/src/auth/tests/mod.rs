@@ -1,6 +1,7 @@
 //! Tokens forged and judged.
 
 mod attacks;
+mod crafted;
 mod fetched;
 mod forge;
 mod properties;
@@ -15,7 +16,7 @@ use jsonwebtoken::Algorithm;
 pub(super) use forge::{Forge, Signer};
 
 use super::{Issuer, KeySet, Requirement, Token};
-use crate::config::{self, KeySource, ScopeRule};
+use crate::config::{self, KeySource, Profile, ScopeRule};
 use crate::rejection::{Reason, Rejection};
 
 const NOW: u64 = 1_700_000_000;
@@ -41,6 +42,9 @@ fn rules() -> config::Issuer {
         typ: Some(vec!["at+jwt".to_owned()]),
         leeway: Duration::from_secs(LEEWAY),
         scope_claim: None,
+        profile: Profile::Rfc9068,
+        require: Vec::new(),
+        max_lifetime: None,
     }
 }
 
@@ -53,8 +57,8 @@ fn keys(entries: &[String]) -> Arc<KeySet> {
 
 fn requirement(issuers: Vec<Issuer>, scopes: &[&str]) -> Requirement {
     Requirement {
-        issuers: issuers.into_iter().map(Arc::new).collect(),
-        scopes: ScopeRule::All(scopes.iter().map(|scope| (*scope).to_owned()).collect()),
+        scopes: ScopeRule::all(scopes.iter().map(|scope| (*scope).to_owned()).collect()),
+        ..Requirement::any_token(issuers.into_iter().map(Arc::new).collect())
     }
 }
 

@@ -7,6 +7,8 @@ use serde_json::json;
 
 use super::*;
 use crate::auth::keys::KeySet;
+use crate::auth::{Check, Step};
+use crate::config::{ClaimPath, ClaimRule, ClaimTest, ClaimValue};
 use crate::rejection::Layer;
 
 const PUBLIC: [Algorithm; 9] = [
@@ -294,18 +296,35 @@ fn an_explanation_names_every_check_up_to_the_one_that_decides() {
         let token = Token::parse(forge.token().as_bytes()).unwrap();
         gate().explain(&token, now())
     };
-    let layers = |checks: &[crate::auth::Check]| checks.iter().map(|check| check.layer).collect::<Vec<_>>();
+    let steps = |checks: &[Check]| checks.iter().map(|check| check.step).collect::<Vec<_>>();
 
     let admitted = explain(Forge::good());
-    assert!(admitted.outcome.is_ok());
+    assert!(admitted.outcome.is_ok() && admitted.failed.is_none());
     assert!(admitted.checks.iter().all(|check| check.passed));
-    assert_eq!(layers(&admitted.checks).last(), Some(&Layer::Scope));
+    assert_eq!(steps(&admitted.checks), Step::ALL);
+    assert_eq!(admitted.contents.unwrap().claims["sub"], "alice");
 
-    let expired = explain(Forge::good().claim("exp", NOW - 100));
-    assert_eq!(expired.outcome.unwrap_err().reason, Reason::ExpiryExpired);
-    assert!(!layers(&expired.checks).contains(&Layer::Expiry));
-    assert_eq!(expired.checks, admitted.checks[..expired.checks.len()]);
-    assert!(expired.checks.len() >= 3);
+    for (forge, failed, reason) in [
+        (Forge::good().header("crit", json!([])), Step::Form, Reason::CredentialsMalformed),
+        (Forge::good().claim("iss", "x"), Step::Issuer, Reason::CredentialsUnknownIssuer),
+        (Forge::new(Algorithm::RS384), Step::Algorithm, Reason::CredentialsAlgorithm),
+        (Forge::good().header("kid", "x"), Step::Key, Reason::CredentialsUnknownKey),
+        (Forge::good().header("typ", "JWT"), Step::Type, Reason::CredentialsWrongType),
+        (Forge::good().without("jti"), Step::Claims, Reason::CredentialsMissingClaim),
+        (Forge::good().claim("cnf", json!({"jkt": "x"})), Step::Binding, Reason::CredentialsBound),
+        (Forge::good().claim("aud", "x"), Step::Audience, Reason::CredentialsWrongAudience),
+        (Forge::good().claim("nbf", NOW + 100), Step::NotYet, Reason::CredentialsNotYetValid),
+        (Forge::good().claim("exp", NOW - 100), Step::Expiry, Reason::ExpiryExpired),
+        (Forge::good().claim("scope", "x"), Step::Scopes, Reason::ScopeInsufficient),
+    ] {
+        let explanation = explain(forge);
+        assert_eq!(explanation.outcome.unwrap_err().reason, reason);
+        assert_eq!(explanation.failed, Some(failed), "{reason}");
+        let before: Vec<Step> = Step::ALL.into_iter().filter(|step| *step < failed).collect();
+        assert_eq!(steps(&explanation.checks), before, "{reason}");
+    }
+    let forged = Token::parse(Forge::good().unsigned().as_bytes()).unwrap();
+    assert_eq!(gate().explain(&forged, now()).failed, Some(Step::Signature));
 }
 
 #[test]
@@ -323,4 +342,76 @@ fn algorithms_that_no_key_is_for_are_reported() {
     assert!(issuer.mismatch().unwrap().contains("main"));
     assert!(Issuer::new(rules.clone(), keys(&[Signer::P256.jwk(), Signer::Rsa.jwk()])).mismatch().is_none());
     assert!(Issuer::new(rules, Arc::new(KeySet::default())).mismatch().is_none());
+}
+
+#[test]
+fn an_issuer_can_demand_claims_values_and_a_short_life() {
+    let mut rules = rules();
+    rules.require = vec![ClaimTest {
+        claim: ClaimPath(vec!["org".to_owned(), "tenant".to_owned()]),
+        values: vec![ClaimValue::Text("acme".to_owned())],
+    }];
+    rules.max_lifetime = Some(Duration::from_secs(600));
+    let gate = requirement(vec![Issuer::new(rules, keys(&Signer::ALL.map(Signer::jwk)))], &[]);
+    let good = Forge::good().claim("org", json!({"tenant": "acme"})).claim("iat", NOW);
+    assert!(judge(&gate, &good.token()).is_ok());
+    rejected(&gate, &good.clone().claim("iat", NOW - 1).token(), Reason::CredentialsLifetime);
+    rejected(&gate, &good.clone().without("org").token(), Reason::CredentialsMissingClaim);
+    let other = good.claim("org", json!({"tenant": "other"}));
+    let rejection = rejected(&gate, &other.token(), Reason::CredentialsWrongClaim);
+    assert!(rejection.detail.is_none() && rejection.note.unwrap().contains("acme"));
+}
+
+#[test]
+fn the_plain_profile_asks_for_less_and_takes_any_type() {
+    let mut rules = rules();
+    rules.profile = Profile::Jwt;
+    rules.typ = None;
+    let gate = requirement(vec![Issuer::new(rules, keys(&Signer::ALL.map(Signer::jwk)))], &[]);
+    let plain = Forge::good().without("jti").without("client_id").without("iat").header("typ", "JWT");
+    assert!(judge(&gate, &plain.token()).is_ok());
+    rejected(&gate, &plain.without("sub").token(), Reason::CredentialsMissingClaim);
+}
+
+#[test]
+fn a_bound_token_is_refused_and_one_from_the_future_tells_of_a_wrong_clock() {
+    rejected(&gate(), &Forge::good().claim("cnf", json!({"jkt": "x"})).token(), Reason::CredentialsBound);
+    let rejection =
+        rejected(&gate(), &Forge::good().claim("iat", NOW + 300).token(), Reason::CredentialsNotYetValid);
+    let detail = rejection.detail.unwrap();
+    assert!(detail.contains("5 min") && detail.contains("clock"), "{detail}");
+}
+
+#[test]
+fn a_sign_in_that_is_too_long_ago_is_refused_and_the_challenge_says_so() {
+    let gate = Requirement { max_age: Some(Duration::from_secs(3600)), ..gate() };
+    let signed_in = |ago: u64| Forge::good().claim("auth_time", NOW - ago).token();
+    assert!(judge(&gate, &signed_in(3600 + LEEWAY)).is_ok());
+    let rejection = rejected(&gate, &signed_in(3600 + LEEWAY + 1), Reason::ExpirySignIn);
+    let answer = crate::rejection::http::response(&rejection, crate::audit::HandshakeId::new([0; 10]), now());
+    let head = String::from_utf8(answer.head().to_vec()).unwrap();
+    assert!(
+        head.contains("error=\"insufficient_user_authentication\"") && head.contains("max_age=\"3600\""),
+        "{head}"
+    );
+    rejected(&gate, &Forge::good().token(), Reason::CredentialsMissingClaim);
+}
+
+#[test]
+fn claims_of_a_route_are_judged_after_its_scopes() {
+    let test = |claim: &str, value: &str| ClaimTest {
+        claim: ClaimPath(vec![claim.to_owned()]),
+        values: vec![ClaimValue::Text(value.to_owned())],
+    };
+    let rule = ClaimRule {
+        all: vec![test("tenant", "acme")],
+        none: vec![test("plan", "free")],
+        ..ClaimRule::default()
+    };
+    let gate = Requirement { claims: rule, ..gate() };
+    let good = Forge::good().claim("tenant", "acme").claim("plan", "paid");
+    assert!(judge(&gate, &good.token()).is_ok());
+    rejected(&gate, &good.clone().claim("plan", "free").token(), Reason::ScopeInsufficientClaims);
+    rejected(&gate, &good.clone().without("plan").token(), Reason::ScopeInsufficientClaims);
+    rejected(&gate, &good.claim("plan", "free").claim("scope", "").token(), Reason::ScopeInsufficient);
 }

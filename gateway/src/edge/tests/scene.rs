@@ -95,6 +95,9 @@ fn issuer() -> config::Issuer {
         typ: None,
         leeway: Duration::ZERO,
         scope_claim: None,
+        profile: config::Profile::Rfc9068,
+        require: Vec::new(),
+        max_lifetime: None,
     }
 }
 
@@ -131,7 +134,9 @@ impl Scene {
             path: path.to_owned(),
             upstreams: vec![upstream_on(port, at)],
             issuers: vec!["main".to_owned()],
-            scopes: ScopeRule::All(vec!["chat:read".to_owned()]),
+            scopes: ScopeRule::all(vec!["chat:read".to_owned()]),
+            claims: config::ClaimRule::default(),
+            max_age: None,
             origins: origins.map(|all| all.iter().map(|one| (*one).to_owned()).collect()),
             sources: TokenSources::default(),
             limits: config::RouteLimits::default(),

@@ -94,10 +94,10 @@ async fn a_session_ends_when_its_route_or_its_scope_is_gone_on_reload() {
     let mut scene = Scene::new().await;
     let (mut client, mut upstream) = session(&mut scene).await;
     scene.reroute(|routes| routes.retain(|route| route.path != "/other"));
-    scene.reroute(|routes| routes[0].scopes = ScopeRule::All(vec!["chat:write".to_owned()]));
+    scene.reroute(|routes| routes[0].scopes = ScopeRule::all(vec!["chat:write".to_owned()]));
     ends(&mut scene, &mut client, &mut upstream, Reason::ScopeInsufficient).await;
 
-    scene.reroute(|routes| routes[0].scopes = ScopeRule::All(Vec::new()));
+    scene.reroute(|routes| routes[0].scopes = ScopeRule::all(Vec::new()));
     let (mut client, mut upstream) = session(&mut scene).await;
     scene.reroute(|routes| routes.retain(|route| route.path != "/chat"));
     ends(&mut scene, &mut client, &mut upstream, Reason::HandshakeNoRoute).await;
