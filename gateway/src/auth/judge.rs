@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::claims::{self, Round};
 use super::excerpt;
-use super::issuer::{Issuer, Requirement, names};
+use super::issuer::{Issuer, Keys, Requirement, names};
 use super::jws::{Jws, Members};
 use super::token::Token;
 use super::trace::{Check, Explanation, Step, Trace};
@@ -89,7 +89,7 @@ impl Requirement {
         let mut unverified = None;
         let mut rejected = None;
         for issuer in named() {
-            let outcome = match issuer.verify(&jws, trace) {
+            let outcome = match issuer.verify(&jws, now, trace) {
                 Ok(()) => {
                     issuer.accept(&jws, self, now, trace).map_err(|rejection| (&mut rejected, rejection))
                 }
@@ -125,7 +125,7 @@ fn keep_furthest(furthest: &mut Option<Box<Rejection>>, rejection: Box<Rejection
 
 impl Issuer {
     /// Whether a key of this issuer made the signature.
-    fn verify(&self, jws: &Jws<'_>, trace: &mut impl Trace) -> Result<(), Box<Rejection>> {
+    fn verify(&self, jws: &Jws<'_>, now: u64, trace: &mut impl Trace) -> Result<(), Box<Rejection>> {
         let rules = &self.rules;
         let algorithm = jws.header.algorithm;
         let key_id = jws.header.key_id.as_deref();
@@ -136,14 +136,16 @@ impl Issuer {
             return Err(Box::new(Rejection::new(Reason::CredentialsAlgorithm).note(note)));
         }
         trace.passed(Step::Algorithm, || format!("the issuer accepts {algorithm:?}"));
-        if self.keys.is_empty() {
-            let mut rejection = Rejection::new(Reason::AuthSystemKeysUnavailable);
-            rejection.retry_after = Some(RETRY);
-            return Err(Box::new(rejection.note("the issuer has no keys")));
-        }
+        let keys = self.keys.current(now).map_err(|lack| match &self.keys {
+            Keys::Live(keys) => keys.outage(lack, now),
+            Keys::Fixed(_) => {
+                let rejection = Rejection::new(Reason::AuthSystemKeysUnavailable).retry_after(RETRY);
+                Box::new(rejection.note("the issuer has no keys"))
+            }
+        })?;
         let id = key_id.map_or("no kid".to_owned(), |id| format!("kid {}", excerpt(id)));
         let mut tried = 0;
-        for key in self.keys.candidates(key_id, algorithm) {
+        for key in keys.candidates(key_id, algorithm) {
             if tried == 0 {
                 trace.passed(Step::Key, || format!("the issuer has a key for {algorithm:?} and {id}"));
             }
@@ -158,7 +160,7 @@ impl Issuer {
         let reason = if tried == 0 { Reason::CredentialsUnknownKey } else { Reason::CredentialsBadSignature };
         let note = format!(
             "the token has {id} and {algorithm:?}; {tried} of the issuer's {} keys fit that{}",
-            self.keys.len(),
+            keys.len(),
             if tried == 0 { "" } else { ", and none made the signature" }
         );
         Err(Box::new(Rejection::new(reason).note(note)))

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 
+use super::fetched::FetchedKeys;
 use super::remote::RemoteList;
 use super::token_sources::TokenSources;
 use crate::policy::{Tier, Verdict};
@@ -252,6 +253,8 @@ pub enum KeySource {
     /// A private key of ours (PKCS #8 PEM), made on first start when the file is absent; its
     /// public half verifies.
     SigningKey(PathBuf),
+    /// A JWK set that is fetched from the issuer.
+    Fetched(Box<FetchedKeys>),
 }
 
 /// A guarded path.
@@ -451,6 +454,13 @@ pub struct Limits {
     pub policy_memory: usize,
     /// Bytes of one key file.
     pub key_file: usize,
+    /// From a request to an issuer to the end of its answer, and the longest that a handshake waits
+    /// for one.
+    pub issuer_timeout: Duration,
+    /// Bytes of an answer of an issuer.
+    pub issuer_answer: u64,
+    /// Handshakes that wait for the same answer of an issuer at once.
+    pub issuer_waiters: usize,
     /// Audit entries waiting for the journal; more are counted as lost.
     pub audit_queue: usize,
     /// The longest time without a byte either way in a session; `None`: any.
@@ -489,6 +499,9 @@ impl Default for Limits {
             prefixes: 4_000_000,
             policy_memory: 1024 * 1024 * 1024,
             key_file: 1024 * 1024,
+            issuer_timeout: Duration::from_secs(5),
+            issuer_answer: 1024 * 1024,
+            issuer_waiters: 1_024,
             audit_queue: 8_192,
             idle_timeout: None,
             session_lifetime: None,

@@ -134,6 +134,10 @@ fn upstream(text: &str, ca: Option<&PathBuf>) -> Option<Upstream> {
     }
     let uri: http::Uri = text.parse().ok()?;
     let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
+    let host = authority.host().trim_matches(['[', ']']);
+    if host.is_empty() {
+        return None;
+    }
     let path = Some(uri.path()).filter(|path| *path != "/" && !path.is_empty());
     let (tls, port) = match uri.scheme_str() {
         Some("ws") => (None, 80),
@@ -141,10 +145,7 @@ fn upstream(text: &str, ca: Option<&PathBuf>) -> Option<Upstream> {
         _ => return None,
     };
     uri.query().is_none().then(|| Upstream {
-        place: Place::Tcp {
-            host: authority.host().trim_matches(['[', ']']).to_owned(),
-            port: authority.port_u16().unwrap_or(port),
-        },
+        place: Place::Tcp { host: host.to_owned(), port: authority.port_u16().unwrap_or(port) },
         tls,
         path: path.map(str::to_owned),
     })

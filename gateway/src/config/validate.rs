@@ -407,6 +407,7 @@ impl<'a> Checker<'a> {
             (&form.policy_memory, &mut limits.policy_memory, 2 << 20..=256 << 30),
             (&form.audit_queue, &mut limits.audit_queue, 16..=1 << 20),
             (&form.key_file, &mut limits.key_file, 64..=1 << 30),
+            (&form.issuer_waiters, &mut limits.issuer_waiters, 1..=1 << 20),
         ];
         for (given, limit, range) in counts {
             if let Some(value) = given {
@@ -416,6 +417,12 @@ impl<'a> Checker<'a> {
                 }
                 *limit = size(*value.get_ref());
             }
+        }
+        if let Some(value) = &form.issuer_answer {
+            if !(1024..=64 << 20).contains(value.get_ref()) {
+                self.fault(&value.span(), "an answer of an issuer has from 1024 to 67108864 bytes");
+            }
+            limits.issuer_answer = *value.get_ref();
         }
         for (given, limit) in [
             (&form.handshake_rate, &mut limits.handshake_rate),
@@ -438,6 +445,7 @@ impl<'a> Checker<'a> {
             (&form.remote_connect_timeout, &mut limits.remote_connect_timeout, Duration::from_millis(1)),
             (&form.remote_idle_timeout, &mut limits.remote_idle_timeout, Duration::from_millis(1)),
             (&form.remote_timeout, &mut limits.remote_timeout, Duration::from_millis(1)),
+            (&form.issuer_timeout, &mut limits.issuer_timeout, Duration::from_millis(1)),
             (&form.close_timeout, &mut limits.close_timeout, Duration::from_millis(1)),
             (&form.drain_timeout, &mut limits.drain_timeout, Duration::ZERO),
         ] {

@@ -296,6 +296,11 @@ registry! {
         "The keys of the token's issuer are not available",
         client: "Your credentials were not judged. Wait and try again; nothing needs to change on your side.",
         operator: "The issuer's key set is empty or could not be loaded: see the errors of this issuer.";
+    AuthSystemKeysStale = AuthSystem / "keys_stale", 503, true,
+        "The keys of the token's issuer are too old to be trusted",
+        client: "Your credentials were not judged. Wait and try again; nothing needs to change on your side.",
+        operator: "The issuer has not answered for longer than max_stale: `gatehouse status` says why. \
+                   Repair the way to the issuer; raise max_stale if you can trust its keys for longer.";
 
     LimitAddressSessions = Limit / "address_sessions", 429, true,
         "Too many sessions from this address",

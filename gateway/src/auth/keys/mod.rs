@@ -3,6 +3,7 @@
 mod fault;
 mod file;
 mod jwk;
+mod live;
 mod pem;
 mod verifier;
 
@@ -18,6 +19,8 @@ use super::sign::SigningKey;
 use crate::config::{Diagnostic, KeySource};
 pub(super) use fault::Fault;
 pub(super) use file::read;
+pub(super) use live::Lack;
+pub use live::{LiveKeys, Refresh, Refreshed};
 pub(super) use verifier::Key;
 
 /// Keys that were tried for one token without a `kid`, at most. Each try costs a signature check,
@@ -32,7 +35,7 @@ pub(super) const TRIES: usize = 16;
 pub struct KeySet {
     keys: Vec<Key>,
     /// The public halves of our own keys, as JWKs (RFC 7517 §4).
-    published: Vec<Value>,
+    served: Vec<Value>,
 }
 
 /// A key set, and what is odd about its source.
@@ -61,6 +64,7 @@ impl KeySet {
                 })
             }
             KeySource::JwkSet(path) | KeySource::Pem(path) => Self::parse(source, read(path, limit)?.bytes),
+            KeySource::Fetched(_) => Ok(Loaded { keys: Self::default(), warnings: Vec::new() }),
             KeySource::Secret(path) | KeySource::SigningKey(path) => {
                 let (bytes, mut warnings) = read(path, limit)?.private(path);
                 let loaded = Self::parse(source, bytes)?;
@@ -78,21 +82,53 @@ impl KeySet {
     pub fn parse(source: &KeySource, bytes: Vec<u8>) -> Result<Loaded, Diagnostic> {
         match source {
             KeySource::JwkSet(path) => jwk::parse(path, &text(path, bytes)?),
+            KeySource::Fetched(fetched) => Self::published(&fetched.place.shown(), bytes),
             KeySource::Pem(path) => pem::parse(path, &text(path, bytes)?),
             KeySource::Secret(path) => Self::of_one(path, secret(&bytes)),
             KeySource::SigningKey(path) => {
                 let key = SigningKey::parse(&bytes).ok_or(Fault::NotSigningKey);
-                let published = key.as_ref().map_or(Value::Null, |key| key.jwk());
+                let served = key.as_ref().map(SigningKey::jwk).ok();
                 let mut loaded = Self::of_one(path, key.and_then(|key| signing_key(&key)))?;
-                loaded.keys.published.push(published);
+                loaded.keys.served.extend(served);
                 Ok(loaded)
             }
         }
     }
 
+    /// The keys in `bytes`, a JWK set that everybody can fetch from `place`: no secret is among them,
+    /// and no private key.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load), with `place` for the file.
+    pub fn published(place: &str, bytes: Vec<u8>) -> Result<Loaded, Diagnostic> {
+        let place = Path::new(place);
+        let text = text(place, bytes)?;
+        jwk::refuse_secrets(place, &text)?;
+        jwk::parse(place, &text)
+    }
+
+    /// These keys and those of `others`.
+    #[must_use]
+    pub fn plus(&self, others: &Self) -> Self {
+        let more = others.keys.iter().filter(|key| !self.has(key));
+        Self { keys: self.keys.iter().chain(more).cloned().collect(), served: Vec::new() }
+    }
+
+    /// These keys without those of `others`.
+    #[must_use]
+    pub fn minus(&self, others: &Self) -> Self {
+        let kept = self.keys.iter().filter(|key| !others.has(key)).cloned();
+        Self { keys: kept.collect(), served: Vec::new() }
+    }
+
+    fn has(&self, key: &Key) -> bool {
+        self.keys.iter().any(|own| own.is_same(key))
+    }
+
     fn of_one(path: &Path, key: Result<Key, Fault>) -> Result<Loaded, Diagnostic> {
         let key = key.map_err(|fault| Diagnostic::of_file(path, fault.to_string()))?;
-        Ok(Loaded { keys: Self { keys: vec![key], published: Vec::new() }, warnings: Vec::new() })
+        Ok(Loaded { keys: Self { keys: vec![key], served: Vec::new() }, warnings: Vec::new() })
     }
 
     /// The same, but a signing key that does not exist is made (see [`SigningKey::create`]).
@@ -110,8 +146,8 @@ impl KeySet {
     }
 
     /// The public halves of our own keys, as JWKs; of others' keys nothing.
-    pub fn published(&self) -> impl Iterator<Item = &Value> {
-        self.published.iter()
+    pub fn served(&self) -> impl Iterator<Item = &Value> {
+        self.served.iter()
     }
 
     /// Whether there is no key.

@@ -41,6 +41,7 @@ const HMAC: [(Algorithm, usize); 3] =
 ///
 /// It verifies only the algorithms that its *kind* is for. What the token's header says only
 /// chooses among them, so a public key can never serve as an HMAC secret (RFC 8725 §2.1, §3.1).
+#[derive(Clone)]
 pub(in crate::auth) struct Key {
     /// The `kid`, where the key has one.
     pub(in crate::auth) id: Option<String>,
@@ -106,6 +107,13 @@ impl Key {
     /// Whether this key verifies `algorithm`.
     pub(in crate::auth) fn fits(&self, algorithm: Algorithm) -> bool {
         self.algorithms.contains(&algorithm)
+    }
+
+    /// Whether this is the same key under the same name, for the same algorithms.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id
+            && self.algorithms == other.algorithms
+            && self.key.try_get_as_bytes().ok() == other.key.try_get_as_bytes().ok()
     }
 
     /// Whether `signature` is this key's signature of `signed` by `algorithm`. Secrets are

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod crafted;
+mod fetched;
 mod forge;
 mod properties;
 mod reasons;

@@ -56,9 +56,9 @@ impl Endpoints {
                 documents.insert(path, metadata(url, route, issuers).into());
             }
         }
-        let published: Vec<_> = issuers.iter().flat_map(|issuer| issuer.published()).collect();
-        if !published.is_empty() {
-            documents.insert(KEYS.to_owned(), json!({ "keys": published }).to_string().into());
+        let served: Vec<_> = issuers.iter().flat_map(|issuer| issuer.served()).collect();
+        if !served.is_empty() {
+            documents.insert(KEYS.to_owned(), json!({ "keys": served }).to_string().into());
         }
         Self { documents, tickets: routes.iter().any(|route| route.sources.tickets) }
     }
