@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::{Order, Verdict};
 use super::explain::Query;
+use super::revocations;
 
 /// Bytes of a request; a token of the largest accepted size fits.
 const MAX_REQUEST: u64 = 64 * 1024;
@@ -52,6 +53,8 @@ pub enum Request {
         /// How.
         verdict: Verdict,
     },
+    /// Revoke, show what is revoked, or take a revocation back.
+    Revoke(revocations::Order),
     /// Whom of these the policy in force drops.
     Drops {
         /// These.
@@ -65,7 +68,7 @@ impl Request {
         match self {
             // For an explanation, an issuer may have to be asked.
             Self::Apply(_) | Self::Trial { .. } | Self::AcceptList { .. } | Self::Explain(_) => LONG_DEADLINE,
-            Self::Status | Self::Lists | Self::Drops { .. } => DEADLINE,
+            Self::Status | Self::Lists | Self::Revoke(_) | Self::Drops { .. } => DEADLINE,
         }
     }
 }

@@ -4,4 +4,5 @@ pub mod apply;
 pub mod control;
 pub mod explain;
 pub mod lists;
+pub mod revocations;
 pub mod status;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys::{KeySet, Lack, LiveKeys, TRIES};
+use super::revocation::InForce;
 use crate::config::{self, ClaimRule, ScopeRule};
 
 /// Someone whose tokens can be accepted: the rules for its tokens and its keys.
@@ -102,12 +103,24 @@ impl Issuer {
 #[derive(Debug, Default)]
 pub struct Authenticator {
     issuers: Vec<Arc<Issuer>>,
+    revocations: InForce,
 }
 
 impl Authenticator {
     /// With these issuers.
     pub fn new(issuers: impl IntoIterator<Item = Issuer>) -> Self {
-        Self { issuers: issuers.into_iter().map(Arc::new).collect() }
+        Self { issuers: issuers.into_iter().map(Arc::new).collect(), revocations: InForce::default() }
+    }
+
+    /// The same, where these revocations are in force.
+    #[must_use]
+    pub fn revoking(self, revocations: InForce) -> Self {
+        Self { revocations, ..self }
+    }
+
+    /// The revocations in force.
+    pub fn revocations(&self) -> &InForce {
+        &self.revocations
     }
 
     /// All issuers, in the order of the configuration.
@@ -123,6 +136,7 @@ impl Authenticator {
             scopes: route.scopes.clone(),
             claims: route.claims.clone(),
             max_age: route.max_age,
+            revocations: self.revocations.clone(),
         }
     }
 }
@@ -138,12 +152,20 @@ pub struct Requirement {
     pub claims: ClaimRule,
     /// The longest time since its user signed in.
     pub max_age: Option<Duration>,
+    /// What is revoked.
+    pub revocations: InForce,
 }
 
 impl Requirement {
     /// A token of one of these issuers, whatever it allows.
     pub fn any_token(issuers: Vec<Arc<Issuer>>) -> Self {
-        Self { issuers, scopes: ScopeRule::default(), claims: ClaimRule::default(), max_age: None }
+        Self {
+            issuers,
+            scopes: ScopeRule::default(),
+            claims: ClaimRule::default(),
+            max_age: None,
+            revocations: InForce::default(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::claims::{self, Round};
 use super::excerpt;
 use super::issuer::{Issuer, Keys, Requirement, names};
 use super::jws::{Jws, Members};
+use super::revocation::{Marks, print};
 use super::token::Token;
 use super::trace::{Check, Explanation, Step, Trace};
 use super::{rules, scopes};
@@ -31,6 +32,45 @@ pub struct Identity {
     pub accepted_until: u64,
     /// `jti`, where the token has one.
     pub token_id: Option<String>,
+    /// `sid`, where the token has one (OpenID Connect Back-Channel Logout §2.1).
+    pub session_id: Option<String>,
+    /// `kid`, where the token has one.
+    pub key_id: Option<String>,
+    /// `iat`, in seconds since 1970, where the token has one.
+    pub issued: Option<u64>,
+    /// `iss`
+    pub issuer_id: String,
+}
+
+impl Identity {
+    /// What revocations know the token by.
+    pub(super) fn marks(&self) -> Marks<'_> {
+        Marks {
+            issuer: &self.issuer_id,
+            subject: &self.subject,
+            token_id: self.token_id.as_deref(),
+            session_id: self.session_id.as_deref(),
+            key_id: self.key_id.as_deref(),
+            issued: self.issued,
+        }
+    }
+}
+
+impl Requirement {
+    /// Whether a token with these marks is revoked at `now`, in seconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// `credentials/revoked`. Which revocation it is stays in the journal.
+    pub(super) fn check_revocations(&self, marks: &Marks<'_>, now: u64) -> Result<(), Box<Rejection>> {
+        match self.revocations.get().of(marks, now) {
+            None => Ok(()),
+            Some(found) => {
+                let note = format!("revocation {}: {}", found.id(), print(found));
+                Err(Box::new(Rejection::new(Reason::CredentialsRevoked).note(note)))
+            }
+        }
+    }
 }
 
 impl Requirement {
@@ -44,7 +84,7 @@ impl Requirement {
     ///    selects: the keys of that issuer must confirm it;
     /// 3. the issuer accepts the algorithm, has any keys at all, has a key with the token's `kid`
     ///    for this algorithm, and that key made the signature;
-    /// 4. `typ`; the claims of the issuer's profile are there; no `cnf`; the values that the issuer
+    /// 4. `typ`; the claims of the issuer's profile are there; no revocation; no `cnf`; the values that the issuer
     ///    demands; the life of the token; `aud`; `iat` and `nbf`;
     /// 5. `exp`; `auth_time` where the route has a `max_age`;
     /// 6. the scopes and the claims that the route needs.
@@ -192,13 +232,14 @@ impl Issuer {
             Some(typ) => format!("typ is {}", excerpt(typ)),
             None => "any typ is accepted, and there is none".to_owned(),
         });
-        self.judge_claims(&jws.claims, requirement, now, trace)
+        self.judge_claims(&jws.claims, jws.header.key_id.as_deref(), requirement, now, trace)
     }
 
     /// Whether these claims, which are the issuer's own, admit on a route with this `requirement`.
     pub(super) fn judge_claims(
         &self,
         claims: &Members,
+        key_id: Option<&str>,
         requirement: &Requirement,
         now: u64,
         trace: &mut impl Trace,
@@ -219,6 +260,21 @@ impl Issuer {
             format!("the claims of an access token are there, for {}", excerpt(subject))
         });
 
+        let session_id = claims::text(claims, "sid")?.map(str::to_owned);
+        let identity = Identity {
+            issuer: rules.name.clone(),
+            subject: subject.to_owned(),
+            scopes: Vec::new(),
+            expires,
+            accepted_until: expires.saturating_add(rules.leeway.as_secs()),
+            token_id,
+            session_id,
+            key_id: key_id.map(str::to_owned),
+            issued: claims::date(claims, "iat", Round::Down)?,
+            issuer_id: rules.issuer.clone(),
+        };
+        requirement.check_revocations(&identity.marks(), now)?;
+        trace.passed(Step::Revocation, || "the token is not revoked".to_owned());
         // RFC 8705 §3, RFC 9449 §6: who cannot show the key stole the token, or was given the wrong
         // one.
         if claims.get("cnf").is_some() {
@@ -243,8 +299,7 @@ impl Issuer {
         self.check_start(not_before, issued, now)?;
         trace.passed(Step::NotYet, || "the token is valid by now".to_owned());
 
-        let accepted_until = expires.saturating_add(rules.leeway.as_secs());
-        if now >= accepted_until {
+        if now >= identity.accepted_until {
             let detail = format!("The token expired {} ago.", span(now - expires));
             return Err(Box::new(Rejection::new(Reason::ExpiryExpired).detail(detail)));
         }
@@ -263,14 +318,7 @@ impl Issuer {
         trace.passed(Step::Scopes, || format!("the scopes suffice: {}", excerpt(&scopes.join(" "))));
         rules::check(claims, &requirement.claims)?;
         trace.passed(Step::RouteClaims, || "the claims are those that the route needs".to_owned());
-        Ok(Identity {
-            issuer: rules.name.clone(),
-            subject: subject.to_owned(),
-            scopes,
-            expires,
-            accepted_until,
-            token_id,
-        })
+        Ok(Identity { scopes, ..identity })
     }
 
     fn check_lifetime(&self, issued: Option<u64>, expires: u64) -> Result<(), Box<Rejection>> {

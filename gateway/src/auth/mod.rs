@@ -18,6 +18,7 @@ mod jws;
 mod keys;
 pub mod metadata;
 mod provider;
+pub mod revocation;
 mod rules;
 mod scopes;
 pub mod sign;

@@ -1,7 +1,10 @@
 //! Whether who was admitted would be admitted still.
 
+use std::time::SystemTime;
+
 use super::issuer::Requirement;
 use super::judge::Identity;
+use super::revocation::seconds;
 use super::scopes;
 use crate::rejection::{Reason, Rejection};
 
@@ -11,9 +14,11 @@ impl Requirement {
     ///
     /// # Errors
     ///
-    /// `credentials/unknown_issuer` or `scope/insufficient_scope`.
-    pub fn admits_still(&self, identity: &Identity) -> Result<(), Box<Rejection>> {
-        let judged = if self.issuers.iter().any(|issuer| issuer.rules.name == identity.issuer) {
+    /// `credentials/revoked`, `credentials/unknown_issuer` or `scope/insufficient_scope`.
+    pub fn admits_still(&self, identity: &Identity, now: SystemTime) -> Result<(), Box<Rejection>> {
+        let judged = if let Err(revoked) = self.check_revocations(&identity.marks(), seconds(now)) {
+            Err(revoked)
+        } else if self.issuers.iter().any(|issuer| issuer.rules.name == identity.issuer) {
             scopes::check(&self.scopes, &identity.scopes)
         } else {
             let note = format!("the route does not accept the issuer `{}` any more", identity.issuer);

@@ -22,6 +22,8 @@ pub enum Step {
     Type,
     /// The claims of the profile are there and of their types.
     Claims,
+    /// The token is not revoked.
+    Revocation,
     /// The token is not bound to a key.
     Binding,
     /// The claims have the values that the issuer has to give.
@@ -44,7 +46,7 @@ pub enum Step {
 
 impl Step {
     /// All checks in their order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Form,
         Self::Issuer,
         Self::Algorithm,
@@ -52,6 +54,7 @@ impl Step {
         Self::Signature,
         Self::Type,
         Self::Claims,
+        Self::Revocation,
         Self::Binding,
         Self::Values,
         Self::Lifetime,
@@ -73,6 +76,7 @@ impl Step {
             Self::Signature => "signature",
             Self::Type => "type",
             Self::Claims => "claims",
+            Self::Revocation => "revocation",
             Self::Binding => "binding",
             Self::Values => "values",
             Self::Lifetime => "lifetime",

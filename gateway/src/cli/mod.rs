@@ -18,6 +18,7 @@ mod explain;
 mod lists;
 mod reasons;
 mod rehearse;
+mod revoke;
 mod run;
 mod status;
 mod token;
@@ -60,6 +61,7 @@ enum Verb {
     Apply(apply::Apply),
     Lists(lists::Lists),
     Reasons(reasons::Reasons),
+    Revoke(revoke::Revoke),
     Token(token::Token),
     Connect(connect::Connect),
     Detach(detach::Detach),
@@ -103,6 +105,7 @@ pub fn main() -> ExitCode {
         Verb::Apply(apply) => apply.run(),
         Verb::Lists(lists) => lists.run(),
         Verb::Reasons(reasons) => reasons.run(),
+        Verb::Revoke(revoke) => revoke.run(),
         Verb::Token(token) => token.run(),
         Verb::Connect(connect) => connect.run(),
         Verb::Detach(detach) => detach.run(),

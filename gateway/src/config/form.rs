@@ -24,6 +24,7 @@ pub(super) struct Form {
     #[serde(default)]
     pub(super) limits: Limits,
     pub(super) gateway: Option<Gateway>,
+    pub(super) revocation: Option<Revocation>,
     pub(super) echo: Option<Echo>,
     pub(super) control: Option<Control>,
     pub(super) state: Option<State>,
@@ -160,6 +161,7 @@ pub(super) struct Limits {
     pub(super) request_head: Option<Spanned<u64>>,
     pub(super) request_headers: Option<Spanned<u64>>,
     pub(super) handshake_timeout: Option<Spanned<String>>,
+    pub(super) revocations: Option<Spanned<u64>>,
     pub(super) tickets: Option<Spanned<u64>>,
     pub(super) tickets_per_address: Option<Spanned<u64>>,
     pub(super) ticket_ttl: Option<Spanned<String>>,
@@ -182,6 +184,13 @@ pub(super) struct Limits {
     pub(super) session_lifetime: Option<Spanned<String>>,
     pub(super) close_timeout: Option<Spanned<String>>,
     pub(super) drain_timeout: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Revocation {
+    pub(super) file: Option<Spanned<String>>,
+    pub(super) keep: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

@@ -28,6 +28,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// How clients know the gate: scheme and authority, without a path; `None`: nobody is told.
     pub public_url: Option<String>,
+    /// What is revoked.
+    pub revocation: RevocationFile,
     /// Every limit.
     pub limits: Limits,
     /// Where the built-in echo upstream listens, when there is one.
@@ -405,6 +407,22 @@ pub enum Profile {
     Jwt,
 }
 
+/// Where revocations are, besides those of `gatehouse revoke`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevocationFile {
+    /// The file that operators edit.
+    pub file: Option<PathBuf>,
+    /// How long `gatehouse revoke` keeps a revocation unless told otherwise; no token may be good for
+    /// longer.
+    pub keep: Duration,
+}
+
+impl Default for RevocationFile {
+    fn default() -> Self {
+        Self { file: None, keep: Duration::from_secs(30 * 24 * 60 * 60) }
+    }
+}
+
 /// Every limit of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -426,6 +444,8 @@ pub struct Limits {
     pub request_headers: usize,
     /// From accepted connection to complete request head.
     pub handshake_timeout: Duration,
+    /// Revocations of each kind of list.
+    pub revocations: usize,
     /// Tickets that are not used yet.
     pub tickets: usize,
     /// The same, of one address.
@@ -485,6 +505,7 @@ impl Default for Limits {
             request_head: 16 * 1024,
             request_headers: 100,
             handshake_timeout: Duration::from_secs(10),
+            revocations: 100_000,
             tickets: 10_000,
             tickets_per_address: 100,
             ticket_ttl: Duration::from_secs(30),

@@ -13,7 +13,9 @@ use url::Url;
 
 use super::diagnostic::{Diagnostic, position};
 use super::form::{self, Form, Strings};
-use super::model::{Bounds, Config, Firewall, Limits, Listen, Mode, PINS, Ports, Protect, Reload};
+use super::model::{
+    Bounds, Config, Firewall, Limits, Listen, Mode, PINS, Ports, Protect, Reload, RevocationFile,
+};
 use super::remote::SecretUrl;
 use super::{bounds, issuer, list, route};
 use crate::policy::Verdict;
@@ -53,6 +55,7 @@ impl<'a> Checker<'a> {
         let limits = self.limits(&form.limits);
         let firewall = form.firewall.map(|firewall| self.firewall(firewall, &listen));
         let issuers = issuer::check(&mut self, form.issuer);
+        let revocation = self.revocation(form.revocation);
         let public_url = self.public_url(form.gateway.and_then(|gateway| gateway.public_url).as_ref());
         let routes = route::check(&mut self, form.route, &issuers);
         let echo = form.echo.and_then(|echo| self.address(&echo.listen));
@@ -71,6 +74,7 @@ impl<'a> Checker<'a> {
                 issuers,
                 routes,
                 public_url,
+                revocation,
                 limits,
                 echo,
                 control,
@@ -81,6 +85,16 @@ impl<'a> Checker<'a> {
             Ok((config, warnings))
         } else {
             Err(self.found)
+        }
+    }
+
+    fn revocation(&mut self, form: Option<form::Revocation>) -> RevocationFile {
+        let default = RevocationFile::default();
+        let Some(form) = form else { return default };
+        let keep = form.keep.as_ref().and_then(|keep| self.duration(keep));
+        RevocationFile {
+            file: form.file.map(|file| self.path(file.get_ref())),
+            keep: keep.unwrap_or(default.keep),
         }
     }
 
@@ -400,6 +414,7 @@ impl<'a> Checker<'a> {
             (&form.sessions_per_subject, &mut limits.sessions_per_subject, 1..=1 << 24),
             (&form.request_head, &mut limits.request_head, 512..=1 << 20),
             (&form.request_headers, &mut limits.request_headers, 8..=4096),
+            (&form.revocations, &mut limits.revocations, 1..=1 << 24),
             (&form.tickets, &mut limits.tickets, 1..=1 << 24),
             (&form.tickets_per_address, &mut limits.tickets_per_address, 1..=1 << 24),
             (&form.first_message_size, &mut limits.first_message_size, 64..=1 << 20),

@@ -69,6 +69,11 @@ impl Gate {
         self.swaps.send_replace(());
     }
 
+    /// Judges every open session once more: something has changed that the snapshot only refers to.
+    pub fn judge_again(&self) {
+        self.swaps.send_replace(());
+    }
+
     /// Tells of every snapshot from now on.
     pub(super) fn swaps(&self) -> watch::Receiver<()> {
         self.swaps.subscribe()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::endpoints::{self, Endpoints};
 use super::opening::Opening;
+use crate::auth::revocation::InForce;
 use crate::auth::{Authenticator, Issuer, Requirement};
 use crate::config;
 use crate::policy::{Generation, MatchedRule};
@@ -19,6 +20,7 @@ pub struct Snapshot {
     issuers: Vec<Arc<Issuer>>,
     policy: Option<Arc<Generation>>,
     endpoints: Endpoints,
+    revocations: InForce,
 }
 
 /// One route, ready to judge.
@@ -75,7 +77,8 @@ impl Snapshot {
         };
         let issuers = authenticator.issuers().to_vec();
         let endpoints = Endpoints::new(routes, &issuers, public_url);
-        Self { routes: routes.iter().map(route).collect(), issuers, policy, endpoints }
+        let revocations = authenticator.revocations().clone();
+        Self { routes: routes.iter().map(route).collect(), issuers, policy, endpoints, revocations }
     }
 
     /// Goes on with the upstreams that `before` has, too: they carry sessions, and are known to be up
@@ -136,7 +139,7 @@ impl Snapshot {
 
     /// What any route demands at least: a token of some issuer.
     pub fn any_route(&self) -> Requirement {
-        Requirement::any_token(self.issuers.clone())
+        Requirement { revocations: self.revocations.clone(), ..Requirement::any_token(self.issuers.clone()) }
     }
 
     /// Whether the address policy lets `address` through.

@@ -69,7 +69,10 @@ impl Tenure {
     fn judge_again(&self) -> Result<(), Box<Rejection>> {
         let snapshot = self.gate.snapshot();
         snapshot.admit(self.client.ip())?;
-        snapshot.route(&self.path, self.origin.as_deref())?.requirement.admits_still(&self.identity)
+        snapshot
+            .route(&self.path, self.origin.as_deref())?
+            .requirement
+            .admits_still(&self.identity, self.gate.now())
     }
 
     fn rejected(&self, mut rejection: Box<Rejection>) -> Farewell {

@@ -253,6 +253,10 @@ registry! {
         "A claim of the token is not what this service accepts",
         client: "Get a token from the issuer and for the account that this service is meant for.",
         operator: "Compare the claim named in this record with the issuer's require in the configuration.";
+    CredentialsRevoked = Credentials / "revoked", 401, false,
+        "The token was revoked",
+        client: "Get a new token; if that one is refused too, your access was taken away: ask the operator.",
+        operator: "The record names the revocation: `gatehouse revoke --list` shows it, `gatehouse revoke --undo` takes it back.";
     CredentialsBound = Credentials / "bound", 401, false,
         "The token is bound to a key that was not shown",
         client: "Get a token that is not bound to a key (no DPoP, no mutual TLS).",

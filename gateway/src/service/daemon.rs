@@ -19,12 +19,14 @@ use super::keys::Missing;
 use super::recent::Recent;
 use super::reload::{Publication, Reloader};
 use super::remote::{Remotes, StoreError};
+use super::revocations::Book;
 use super::state::{State, StateError};
 use super::{files, firewall, health, state_folder};
 use crate::admin::apply::Outcome;
 use crate::admin::control::{ControlError, ControlSocket, Request};
 use crate::admin::explain::{self, Hits};
 use crate::admin::lists::ListsReport;
+use crate::admin::revocations;
 use crate::admin::status::{InterfaceStatus, NOT_ATTACHED, Packets, Status, UpstreamStatus};
 use crate::audit::{Destination, Trail};
 use crate::config::{Config, Diagnostic, Limits, Mode};
@@ -169,6 +171,7 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     // Before the reloader: it watches the folder into which they are fetched.
     let remotes = Remotes::start(&config, random, &tasks, &stop)?;
     let publication = Publication { card: card.clone(), generations: Arc::clone(&generations) };
+    let revocations = state.revocations();
     let reloader = Reloader::new(config.clone(), state, generations, Arc::clone(&gate), publication)?
         .knowing(recent)
         .keeping(copies.and_then(state_folder::keeper));
@@ -184,6 +187,7 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
             accept,
             health,
             remotes,
+            revocations,
             issuers,
             trail,
             started: Instant::now(),
@@ -266,6 +270,7 @@ struct Live {
     health: super::reload::Health,
     accept: AcceptHandle,
     remotes: Remotes,
+    revocations: Arc<Book>,
     issuers: Issuers,
     trail: Trail,
     started: Instant,
@@ -294,6 +299,14 @@ async fn answer(live: Arc<Live>, request: Request) -> Result<serde_json::Value, 
             serde_json::to_value(outcome)
         }
         Request::Trial { verdict } => serde_json::to_value(live.apply.end_trial(verdict).await?),
+        Request::Revoke(order) => {
+            let report = tokio::task::block_in_place(|| live.revocations.obey(&order))?;
+            if !matches!(order, revocations::Order::List) {
+                live.gate.judge_again();
+                log::warn!("revocations were changed by the operator");
+            }
+            serde_json::to_value(report)
+        }
         Request::Drops { addresses } => {
             let snapshot = live.gate.snapshot();
             let drops =

@@ -18,6 +18,7 @@ mod protected;
 mod recent;
 mod reload;
 mod remote;
+mod revocations;
 mod stamp;
 mod state;
 mod state_folder;
@@ -26,6 +27,7 @@ mod watch;
 
 pub use daemon::{StartError, run};
 pub use offline::{Summary, check, explain, lists, policy};
+pub use revocations::revoke;
 
 use crate::config::{Diagnostic, Severity};
 

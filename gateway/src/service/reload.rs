@@ -195,6 +195,10 @@ impl<P: Publisher> Reloader<P> {
         }
         self.pending |= refreshed.policy;
         let (published, failure) = self.publish_pending().await;
+        if refreshed.revocations {
+            self.gate.judge_again();
+            log::info!("revocations were read anew");
+        }
         if refreshed.keys {
             if !published {
                 self.swap_gate();

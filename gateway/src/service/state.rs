@@ -2,7 +2,7 @@
 //! of a configuration and kept at their last good state.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gateway_ebpf::generation::BLOCK_SIZE;
@@ -10,6 +10,7 @@ use gateway_ebpf::generation::BLOCK_SIZE;
 use super::keys::{self, Keys, Missing};
 use super::lists::{self, Copies, Keep, Lists};
 use super::protected::Protected;
+use super::revocations::Book;
 use crate::admin::lists::Accepted;
 use crate::admin::status::PolicyStatus;
 use crate::config::{Config, Diagnostic, Severity};
@@ -31,6 +32,7 @@ pub(super) struct State {
     /// Why the newest lists make no policy.
     fault: Option<String>,
     keys: Keys,
+    revocations: Arc<Book>,
 }
 
 /// What a refresh changed.
@@ -40,6 +42,8 @@ pub(super) struct Refreshed {
     pub policy: bool,
     /// Keys differ from before.
     pub keys: bool,
+    /// Other tokens are revoked than before.
+    pub revocations: bool,
     /// A file seems to be half written: it has to be looked at again soon.
     pub unfinished: bool,
     /// What is wrong with files that have changed.
@@ -69,10 +73,13 @@ impl State {
         let mut diagnostics = refreshed.diagnostics;
         let (keys, faults) = Keys::load(config, missing);
         let authorities: Vec<_> = authorities(config).collect();
+        let (revocations, broken) = Book::load(config);
         let unusable = refreshed.unusable
             || !authorities.is_empty()
+            || !broken.is_empty()
             || faults.iter().any(|fault| fault.severity == Severity::Error);
         diagnostics.extend(authorities);
+        diagnostics.extend(broken);
         diagnostics.extend(faults);
         if unusable {
             return Err(StateError(diagnostics));
@@ -88,7 +95,15 @@ impl State {
             .map_err(|fault| StateError(vec![fault]))?;
         diagnostics.extend(protected.trimmed(&generation));
         Ok((
-            Self { lists, protected, sources, generation: Arc::new(generation), fault: None, keys },
+            Self {
+                lists,
+                protected,
+                sources,
+                generation: Arc::new(generation),
+                fault: None,
+                keys,
+                revocations: Arc::new(revocations),
+            },
             diagnostics,
         ))
     }
@@ -107,13 +122,16 @@ impl State {
     /// Reads everything but the lists, of which this is known.
     fn follow(&mut self, config: &Config, lists: lists::Refreshed) -> Refreshed {
         let keys = self.keys.refresh(config);
+        let (revocations, broken) = self.revocations.refresh();
         let mut refreshed = Refreshed {
             policy: false,
             keys: keys.changed,
+            revocations,
             unfinished: lists.unfinished,
             diagnostics: lists.diagnostics,
         };
         refreshed.diagnostics.extend(keys.diagnostics);
+        refreshed.diagnostics.extend(broken);
         // The host gets and loses addresses, gateways and resolvers, too.
         let protected = config.firewall.as_ref().is_some_and(|firewall| self.protected.refresh(firewall));
         if lists.changed || protected {
@@ -239,7 +257,13 @@ impl State {
     pub(super) fn folders(config: &Config) -> BTreeSet<PathBuf> {
         let mut folders = Lists::folders(config);
         folders.extend(keys::folders(config));
+        folders.extend(config.revocation.file.as_deref().and_then(Path::parent).map(Path::to_owned));
         folders
+    }
+
+    /// The revocations.
+    pub(super) fn revocations(&self) -> Arc<Book> {
+        Arc::clone(&self.revocations)
     }
 
     /// The keys.
@@ -250,7 +274,8 @@ impl State {
     /// The snapshot by which handshakes are judged, with the policy of `generation`.
     pub(super) fn snapshot(&self, config: &Config, generation: Arc<Generation>) -> Snapshot {
         let policy = config.firewall.is_some().then_some(generation);
-        Snapshot::new(&config.routes, &self.keys.authenticator(config), policy, config.public_url.as_deref())
+        let authenticator = self.keys.authenticator(config).revoking(self.revocations.in_force().clone());
+        Snapshot::new(&config.routes, &authenticator, policy, config.public_url.as_deref())
     }
 }
 

@@ -157,6 +157,10 @@ fn sent_on(text: &str) -> (Vec<u8>, Option<Source>) {
         expires: 0,
         accepted_until: 0,
         token_id: None,
+        session_id: None,
+        key_id: None,
+        issued: None,
+        issuer_id: "https://idp.test".to_owned(),
     };
     let upstream = config::Upstream { place: config::Place::Unix("/unused".into()), path: None, tls: None };
     let client = ([192, 0, 2, 7], 4711).into();
