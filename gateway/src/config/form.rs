@@ -164,6 +164,7 @@ pub(super) struct Limits {
     pub(super) policy_memory: Option<Spanned<u64>>,
     pub(super) key_file: Option<Spanned<u64>>,
     pub(super) audit_queue: Option<Spanned<u64>>,
+    pub(super) verified_tokens: Option<Spanned<u64>>,
     pub(super) idle_timeout: Option<Spanned<String>>,
     pub(super) session_lifetime: Option<Spanned<String>>,
     pub(super) close_timeout: Option<Spanned<String>>,

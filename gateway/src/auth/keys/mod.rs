@@ -10,11 +10,15 @@ mod verifier;
 mod tests;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
 
+use super::cache::Verified;
+use super::jws::{Content, Jws};
 use super::sign::SigningKey;
-use crate::config::{Diagnostic, KeySource};
+use super::token::Token;
+use crate::config::{Diagnostic, KeySource, Limits};
 pub(super) use fault::Fault;
 pub(super) use file::read;
 pub(super) use verifier::Key;
@@ -27,9 +31,17 @@ pub(super) const TRIES: usize = 16;
 ///
 /// It may be empty, and then no token of the issuer can be judged: that is an outage of ours and
 /// not a fault of the client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct KeySet {
     keys: Vec<Key>,
+    /// What these keys have verified. Other keys have verified nothing yet.
+    verified: Verified,
+}
+
+impl Default for KeySet {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
 }
 
 /// A key set, and what is odd about its source.
@@ -42,6 +54,27 @@ pub struct Loaded {
 }
 
 impl KeySet {
+    /// With these keys, which remember as many tokens as the default of `[limits]` says.
+    fn new(keys: Vec<Key>) -> Self {
+        Self { keys, verified: Verified::new(Limits::default().verified_tokens) }
+    }
+
+    /// The same keys, which have verified nothing yet and remember at most about `most` tokens.
+    #[must_use]
+    pub fn remembering(self, most: usize) -> Self {
+        Self { verified: Verified::new(most), ..self }
+    }
+
+    /// What `token` says, if one of these keys is known to have signed it.
+    pub(super) fn verified(&self, token: &Token) -> Option<Arc<Content>> {
+        self.verified.get(token)
+    }
+
+    /// Remembers that one of these keys has signed `jws`.
+    pub(super) fn remember(&self, jws: &Jws<'_>) {
+        self.verified.insert(jws);
+    }
+
     /// Reads the keys of `source`, of which at most `limit` bytes are read. Nothing is written: a
     /// signing key that does not exist yet gives an empty set and a warning.
     ///
@@ -83,7 +116,7 @@ impl KeySet {
 
     fn of_one(path: &Path, key: Result<Key, Fault>) -> Result<Loaded, Diagnostic> {
         let key = key.map_err(|fault| Diagnostic::of_file(path, fault.to_string()))?;
-        Ok(Loaded { keys: Self { keys: vec![key] }, warnings: Vec::new() })
+        Ok(Loaded { keys: Self::new(vec![key]), warnings: Vec::new() })
     }
 
     /// The same, but a signing key that does not exist is made (see [`SigningKey::create`]).

@@ -5,6 +5,7 @@ mod crafted;
 mod forge;
 mod properties;
 mod reasons;
+mod remembered;
 mod signing;
 
 use std::sync::{Arc, LazyLock};
