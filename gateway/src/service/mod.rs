@@ -11,6 +11,7 @@ mod generations;
 mod health;
 mod keys;
 mod lists;
+mod memory;
 mod offline;
 mod protected;
 mod recent;
