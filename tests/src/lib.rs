@@ -7,12 +7,15 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod authority;
 pub mod bpffs;
 pub mod client;
 pub mod daemon;
+pub mod fetched;
 pub mod foreign;
 pub mod frame;
 pub mod host;
+pub mod issuer;
 pub mod journal;
 pub mod lists;
 pub mod load;

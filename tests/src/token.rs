@@ -173,8 +173,13 @@ impl Token {
     /// Signed with `key`.
     pub fn sign(&self, key: &Key) -> Result<String> {
         let mut header = self.header.clone();
-        header["alg"] = key.algorithm.into();
         header["kid"] = key.id.as_str().into();
+        self.sign_as(key, header)
+    }
+
+    /// Signed with `key` under a header that says what it likes, but for `alg`.
+    pub fn sign_as(&self, key: &Key, mut header: Value) -> Result<String> {
+        header["alg"] = key.algorithm.into();
         let message = self.message(&header);
         let signature = encode(&key.sign(message.as_bytes())?);
         Ok(format!("{message}.{signature}"))

@@ -1,10 +1,10 @@
 //! Lists from URLs, and what servers do to them.
 
-use std::fs;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
+use gatehouse_tests::authority::authority;
 use gatehouse_tests::client::{Attempt, Client};
 use gatehouse_tests::daemon::{Daemon, verb};
 use gatehouse_tests::host::{CLIENT_V4, OTHER_CLIENT_V4};
@@ -224,21 +224,4 @@ fn a_private_authority_is_trusted_where_it_is_named() -> Result<()> {
             && entry.line.contains("UnknownIssuer")
     })?;
     scene.end()
-}
-
-/// Makes a certificate authority in `folder`, and a certificate of it for 127.0.0.1.
-fn authority(folder: &Path) -> Result<()> {
-    fs::write(folder.join("names"), "subjectAltName=IP:127.0.0.1\n")?;
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    for arguments in [
-        format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=authority -days 2"),
-        format!("req {key} -keyout key.pem -out request.pem -subj /CN=lists"),
-        "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out cert.pem"
-            .to_owned(),
-    ] {
-        let mut openssl = Command::new("openssl");
-        let output = openssl.args(arguments.split(' ')).current_dir(folder).output().context("openssl(1)")?;
-        ensure!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(())
 }

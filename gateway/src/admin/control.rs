@@ -27,7 +27,7 @@ const MAX_REQUEST: u64 = 64 * 1024;
 const MAX_CONNECTIONS: usize = 16;
 /// For a whole request, and for the answer to most.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// For the answer to an order for which lists are read, compiled and published.
+/// For the answer to an order for which lists are read, compiled and published, or others are asked.
 const LONG_DEADLINE: Duration = Duration::from_secs(120);
 
 /// What can be asked.
@@ -63,8 +63,9 @@ impl Request {
     /// How long the answer may take.
     const fn patience(&self) -> Duration {
         match self {
-            Self::Apply(_) | Self::Trial { .. } | Self::AcceptList { .. } => LONG_DEADLINE,
-            Self::Status | Self::Explain(_) | Self::Lists | Self::Drops { .. } => DEADLINE,
+            // For an explanation, an issuer may have to be asked.
+            Self::Apply(_) | Self::Trial { .. } | Self::AcceptList { .. } | Self::Explain(_) => LONG_DEADLINE,
+            Self::Status | Self::Lists | Self::Drops { .. } => DEADLINE,
         }
     }
 }

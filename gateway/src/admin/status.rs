@@ -140,6 +140,32 @@ pub struct IssuerStatus {
     pub keys: usize,
     /// Why its newest key file is not in force; the last good one is.
     pub error: Option<String>,
+    /// How its fetching stands, when its keys are fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetched: Option<FetchStatus>,
+}
+
+/// How it stands with the keys of an issuer that are fetched. Times are seconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct FetchStatus {
+    /// What is asked, without a query.
+    pub source: String,
+    /// When the issuer was last asked by this daemon.
+    pub last_attempt: Option<u64>,
+    /// When the issuer last said what its keys are, be it to the daemon before.
+    pub last_success: Option<u64>,
+    /// Seconds since then.
+    pub age_s: Option<u64>,
+    /// When the issuer is to be asked next.
+    pub next_attempt: Option<u64>,
+    /// Seconds until then.
+    pub next_s: Option<u64>,
+    /// Whether the keys are older than `max_stale`, so that no token can be judged by them.
+    pub stale: bool,
+    /// Keys in force that the issuer no longer has.
+    pub going: usize,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
 }
 
 /// One upstream.
@@ -222,6 +248,9 @@ impl fmt::Display for Status {
             if let Some(error) = &issuer.error {
                 writeln!(f, "              NOT IN FORCE as it is now: {error}")?;
             }
+            if let Some(fetched) = &issuer.fetched {
+                fetched.write(f)?;
+            }
         }
         for upstream in &self.upstreams {
             let down = if upstream.reachable { "" } else { ", NOT REACHABLE" };
@@ -231,5 +260,33 @@ impl fmt::Display for Status {
             writeln!(f, "{} audit entries were lost", self.audit_lost)?;
         }
         Ok(())
+    }
+}
+
+impl FetchStatus {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "              from {}", self.source)?;
+        match self.age_s {
+            Some(age) => write!(f, ", confirmed {age} s ago")?,
+            None => write!(f, ", never yet")?,
+        }
+        match self.next_s {
+            Some(next) => writeln!(f, ", asked again in {next} s")?,
+            None => writeln!(f, ", being asked")?,
+        }
+        if self.stale {
+            writeln!(f, "              TOO OLD: tokens of this issuer get 503")?;
+        }
+        if self.going > 0 {
+            writeln!(
+                f,
+                "              {} of them are gone at the issuer, and go when it says so again",
+                self.going
+            )?;
+        }
+        match &self.error {
+            Some(error) => writeln!(f, "              NOT FETCHED: {error}"),
+            None => Ok(()),
+        }
     }
 }

@@ -3,20 +3,66 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keys::{KeySet, TRIES};
+use super::keys::{KeySet, Lack, LiveKeys, TRIES};
 use crate::config::{self, ClaimRule, ScopeRule};
 
 /// Someone whose tokens can be accepted: the rules for its tokens and its keys.
 #[derive(Debug)]
 pub struct Issuer {
     pub(super) rules: config::Issuer,
-    pub(super) keys: Arc<KeySet>,
+    pub(super) keys: Keys,
+}
+
+/// The keys of an issuer.
+#[derive(Debug)]
+pub(super) enum Keys {
+    /// Those of its file, as they were when this was made.
+    Fixed(Arc<KeySet>),
+    /// Those that it was last heard to have.
+    Live(Arc<LiveKeys>),
+}
+
+impl Keys {
+    /// The keys that can be used at `now`, in seconds since 1970.
+    pub(super) fn current(&self, now: u64) -> Result<Arc<KeySet>, Lack> {
+        match self {
+            Self::Fixed(keys) if keys.is_empty() => Err(Lack::Nothing),
+            Self::Fixed(keys) => Ok(Arc::clone(keys)),
+            Self::Live(keys) => keys.current(now),
+        }
+    }
+
+    /// The keys, be they too old to be used.
+    pub(super) fn last(&self) -> Arc<KeySet> {
+        match self {
+            Self::Fixed(keys) => Arc::clone(keys),
+            Self::Live(keys) => keys.last(),
+        }
+    }
 }
 
 impl Issuer {
     /// The issuer of the configuration with the keys that were loaded for it.
     pub fn new(rules: config::Issuer, keys: Arc<KeySet>) -> Self {
-        Self { rules, keys }
+        Self { rules, keys: Keys::Fixed(keys) }
+    }
+
+    /// The issuer of the configuration with the keys that are fetched for it.
+    pub fn live(rules: config::Issuer, keys: Arc<LiveKeys>) -> Self {
+        Self { rules, keys: Keys::Live(keys) }
+    }
+
+    /// The `iss` of its tokens.
+    pub fn identifier(&self) -> &str {
+        &self.rules.issuer
+    }
+
+    /// Its public keys as JWKs, where it serves them; they are its own.
+    pub fn served(&self) -> Vec<serde_json::Value> {
+        match &self.keys {
+            Keys::Fixed(keys) if self.rules.serve_keys => keys.served().cloned().collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// The name in the configuration.
@@ -27,8 +73,9 @@ impl Issuer {
     /// What may keep some tokens of this issuer out although their key is there: more keys for one
     /// of the accepted algorithms than are tried for a token that does not name its key.
     pub fn crowd(&self) -> Option<String> {
+        let keys = self.keys.last();
         let (algorithm, count) =
-            self.keys.crowds().find(|(algorithm, _)| self.rules.algorithms.contains(algorithm))?;
+            keys.crowds().find(|(algorithm, _)| self.rules.algorithms.contains(algorithm))?;
         Some(format!(
             "{count} keys of the issuer `{}` are for {algorithm:?}: of a token without `kid`, only the first {TRIES} \
              are tried. Remove old keys, or let the issuer name the key in its tokens",
@@ -39,8 +86,9 @@ impl Issuer {
     /// What keeps every token of this issuer out, although each part is valid: no key verifies
     /// any of the accepted algorithms. An empty set has its own warning.
     pub fn mismatch(&self) -> Option<String> {
-        let fits = self.rules.algorithms.iter().any(|algorithm| self.keys.fits(*algorithm));
-        (!fits && !self.keys.is_empty()).then(|| {
+        let keys = self.keys.last();
+        let fits = self.rules.algorithms.iter().any(|algorithm| keys.fits(*algorithm));
+        (!fits && !keys.is_empty()).then(|| {
             format!(
                 "no key of the issuer `{}` is for {}: correct its algorithms or its keys",
                 self.rules.name,

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::claims::{self, Round};
 use super::excerpt;
-use super::issuer::{Issuer, Requirement, names};
+use super::issuer::{Issuer, Keys, Requirement, names};
 use super::jws::{Jws, Members};
 use super::token::Token;
 use super::trace::{Check, Explanation, Step, Trace};
@@ -79,7 +79,7 @@ impl Requirement {
         // A clock before 1970 makes every token too new, which is the safe side.
         let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         // Whichever keys verified it: the same bytes say the same.
-        let known = self.issuers.iter().find_map(|issuer| issuer.keys.verified(token));
+        let known = self.issuers.iter().find_map(|issuer| issuer.keys.last().verified(token));
         let jws = known.map_or_else(|| Jws::parse(token), |content| Ok(Jws { token, content }))?;
         trace.passed(Step::Form, || match &jws.header.key_id {
             Some(id) => format!("a JWT, signed with {:?} and the key {}", jws.header.algorithm, excerpt(id)),
@@ -91,7 +91,7 @@ impl Requirement {
         let mut unverified = None;
         let mut rejected = None;
         for issuer in named() {
-            let outcome = match issuer.verify(&jws, trace) {
+            let outcome = match issuer.verify(&jws, now, trace) {
                 Ok(()) => {
                     issuer.accept(&jws, self, now, trace).map_err(|rejection| (&mut rejected, rejection))
                 }
@@ -127,7 +127,7 @@ fn keep_furthest(furthest: &mut Option<Box<Rejection>>, rejection: Box<Rejection
 
 impl Issuer {
     /// Whether a key of this issuer made the signature.
-    fn verify(&self, jws: &Jws<'_>, trace: &mut impl Trace) -> Result<(), Box<Rejection>> {
+    fn verify(&self, jws: &Jws<'_>, now: u64, trace: &mut impl Trace) -> Result<(), Box<Rejection>> {
         let rules = &self.rules;
         let algorithm = jws.header.algorithm;
         let key_id = jws.header.key_id.as_deref();
@@ -138,22 +138,24 @@ impl Issuer {
             return Err(Box::new(Rejection::new(Reason::CredentialsAlgorithm).note(note)));
         }
         trace.passed(Step::Algorithm, || format!("the issuer accepts {algorithm:?}"));
-        if self.keys.is_empty() {
-            let mut rejection = Rejection::new(Reason::AuthSystemKeysUnavailable);
-            rejection.retry_after = Some(RETRY);
-            return Err(Box::new(rejection.note("the issuer has no keys")));
-        }
+        let keys = self.keys.current(now).map_err(|lack| match &self.keys {
+            Keys::Live(keys) => keys.outage(lack, now),
+            Keys::Fixed(_) => {
+                let rejection = Rejection::new(Reason::AuthSystemKeysUnavailable).retry_after(RETRY);
+                Box::new(rejection.note("the issuer has no keys"))
+            }
+        })?;
         let id = key_id.map_or("no kid".to_owned(), |id| format!("kid {}", excerpt(id)));
         // These very keys, so one of them has the token's name and algorithm.
-        let known = self.keys.verified(jws.token).is_some();
+        let known = keys.verified(jws.token).is_some();
         let mut tried = 0;
-        for key in self.keys.candidates(key_id, algorithm) {
+        for key in keys.candidates(key_id, algorithm) {
             if tried == 0 {
                 trace.passed(Step::Key, || format!("the issuer has a key for {algorithm:?} and {id}"));
             }
             if known || key.verifies(algorithm, jws.signed(), &jws.signature) {
                 if !known {
-                    self.keys.remember(jws);
+                    keys.remember(jws);
                 }
                 trace.passed(Step::Signature, || {
                     format!("the signature is that of a key of `{}`", rules.name)
@@ -165,7 +167,7 @@ impl Issuer {
         let reason = if tried == 0 { Reason::CredentialsUnknownKey } else { Reason::CredentialsBadSignature };
         let note = format!(
             "the token has {id} and {algorithm:?}; {tried} of the issuer's {} keys fit that{}",
-            self.keys.len(),
+            keys.len(),
             if tried == 0 { "" } else { ", and none made the signature" }
         );
         Err(Box::new(Rejection::new(reason).note(note)))

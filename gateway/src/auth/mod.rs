@@ -17,6 +17,7 @@ mod issuer;
 mod judge;
 mod jws;
 mod keys;
+pub mod metadata;
 mod provider;
 mod rules;
 mod scopes;
@@ -31,7 +32,7 @@ mod tests;
 
 pub use issuer::{Authenticator, Issuer, Requirement};
 pub use judge::Identity;
-pub use keys::{KeySet, Loaded};
+pub use keys::{KeySet, LiveKeys, Loaded, Refresh, Refreshed};
 pub use token::{MAX_TOKEN, Token, bearer};
 pub use trace::{Check, Contents, Explanation, Step};
 

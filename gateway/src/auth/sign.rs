@@ -97,6 +97,18 @@ impl SigningKey {
         &self.public
     }
 
+    /// The public half as a JWK (RFC 8037 §2).
+    pub fn jwk(&self) -> Value {
+        json!({
+            "kty": "OKP",
+            "crv": "Ed25519",
+            "x": URL_SAFE_NO_PAD.encode(&self.public),
+            "kid": self.id,
+            "alg": "EdDSA",
+            "use": "sig",
+        })
+    }
+
     /// The `kid` of this key's tokens: its thumbprint (RFC 7638, RFC 8037 §2).
     pub fn id(&self) -> &str {
         &self.id

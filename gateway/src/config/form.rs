@@ -23,6 +23,7 @@ pub(super) struct Form {
     pub(super) route: Vec<Route>,
     #[serde(default)]
     pub(super) limits: Limits,
+    pub(super) gateway: Option<Gateway>,
     pub(super) echo: Option<Echo>,
     pub(super) control: Option<Control>,
     pub(super) state: Option<State>,
@@ -110,6 +111,13 @@ pub(super) struct Issuer {
     pub(super) keys: Option<Spanned<String>>,
     pub(super) secret: Option<Spanned<String>>,
     pub(super) signing_key: Option<Spanned<String>>,
+    pub(super) serve_keys: Option<Spanned<bool>>,
+    pub(super) discovery: Option<Spanned<bool>>,
+    pub(super) keys_min_interval: Option<Spanned<String>>,
+    pub(super) keys_max_interval: Option<Spanned<String>>,
+    pub(super) max_stale: Option<Spanned<String>>,
+    pub(super) keys_cooldown: Option<Spanned<String>>,
+    pub(super) ca: Option<Spanned<String>>,
     pub(super) algorithms: Option<Spanned<Strings>>,
     pub(super) typ: Option<Spanned<Value>>,
     pub(super) leeway: Option<Spanned<String>>,
@@ -152,6 +160,9 @@ pub(super) struct Limits {
     pub(super) request_head: Option<Spanned<u64>>,
     pub(super) request_headers: Option<Spanned<u64>>,
     pub(super) handshake_timeout: Option<Spanned<String>>,
+    pub(super) tickets: Option<Spanned<u64>>,
+    pub(super) tickets_per_address: Option<Spanned<u64>>,
+    pub(super) ticket_ttl: Option<Spanned<String>>,
     pub(super) first_message_timeout: Option<Spanned<String>>,
     pub(super) first_message_size: Option<Spanned<u64>>,
     pub(super) upstream_timeout: Option<Spanned<String>>,
@@ -163,12 +174,21 @@ pub(super) struct Limits {
     pub(super) prefixes: Option<Spanned<u64>>,
     pub(super) policy_memory: Option<Spanned<u64>>,
     pub(super) key_file: Option<Spanned<u64>>,
+    pub(super) issuer_timeout: Option<Spanned<String>>,
+    pub(super) issuer_answer: Option<Spanned<u64>>,
+    pub(super) issuer_waiters: Option<Spanned<u64>>,
     pub(super) audit_queue: Option<Spanned<u64>>,
     pub(super) verified_tokens: Option<Spanned<u64>>,
     pub(super) idle_timeout: Option<Spanned<String>>,
     pub(super) session_lifetime: Option<Spanned<String>>,
     pub(super) close_timeout: Option<Spanned<String>>,
     pub(super) drain_timeout: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gateway {
+    pub(super) public_url: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

@@ -7,10 +7,9 @@ use std::time::Duration;
 use jsonwebtoken::Algorithm;
 use toml::{Spanned, Value};
 
-use super::claims;
-use super::form;
 use super::model::{Issuer, KeySource, Profile};
 use super::validate::Checker;
+use super::{claims, fetched, form};
 
 /// Tolerated clock difference unless the issuer says otherwise. RFC 7519 §4.1.4 allows "usually
 /// no more than a few minutes"; hosts with NTP need far less.
@@ -53,6 +52,11 @@ fn one(checker: &mut Checker<'_>, form: form::Issuer) -> Option<Issuer> {
     }
     let keys = keys(checker, &form);
     let algorithms = algorithms(checker, form.algorithms.as_ref(), keys.as_ref());
+    let serve_keys = form.serve_keys.as_ref().is_some_and(|serve| *serve.get_ref());
+    if let (Some(serve), None) = (&form.serve_keys, &form.signing_key) {
+        checker
+            .fault(&serve.span(), "serve_keys goes with signing_key: other keys are their issuer's to serve");
+    }
     let profile = profile(checker, form.profile.as_ref());
     let typ = typ(checker, form.typ.as_ref(), profile);
     let scope_claim = form.scope_claim.as_ref().and_then(|form| claims::path(checker, form));
@@ -74,6 +78,7 @@ fn one(checker: &mut Checker<'_>, form: form::Issuer) -> Option<Issuer> {
         typ,
         leeway: leeway?,
         scope_claim,
+        serve_keys,
         profile,
         require,
         max_lifetime,
@@ -103,16 +108,20 @@ fn not_empty(checker: &mut Checker<'_>, text: &Spanned<String>, what: &str) {
 }
 
 fn keys(checker: &mut Checker<'_>, form: &form::Issuer) -> Option<KeySource> {
+    let discovery = form.discovery.as_ref().is_some_and(|discovery| *discovery.get_ref());
+    let url = form.keys.as_ref().filter(|keys| keys.get_ref().contains("://"));
+    if !discovery && url.is_none() {
+        fetched::refuse(checker, form);
+    }
     match (&form.keys, &form.secret, &form.signing_key) {
-        (Some(keys), None, None) => {
+        (None, None, None) if discovery => {
+            fetched::check(checker, form, None).map(Box::new).map(KeySource::Fetched)
+        }
+        (Some(_), None, None) if url.is_some() && !discovery => {
+            fetched::check(checker, form, url).map(Box::new).map(KeySource::Fetched)
+        }
+        (Some(keys), None, None) if !discovery => {
             let text = keys.get_ref();
-            if text.contains("://") {
-                checker.fault(
-                    &keys.span(),
-                    "keys is a URL: name a file with the JWK set or the PEM public key here",
-                );
-                return None;
-            }
             let path = checker.path(text);
             match Path::new(text).extension().and_then(|extension| extension.to_str()) {
                 Some("json" | "jwks" | "jwk") => Some(KeySource::JwkSet(path)),
@@ -126,12 +135,13 @@ fn keys(checker: &mut Checker<'_>, form: &form::Issuer) -> Option<KeySource> {
                 }
             }
         }
-        (None, Some(secret), None) => Some(KeySource::Secret(checker.path(secret.get_ref()))),
-        (None, None, Some(key)) => Some(KeySource::SigningKey(checker.path(key.get_ref()))),
+        (None, Some(secret), None) if !discovery => Some(KeySource::Secret(checker.path(secret.get_ref()))),
+        (None, None, Some(key)) if !discovery => Some(KeySource::SigningKey(checker.path(key.get_ref()))),
         _ => {
             checker.fault(
                 &form.name.span(),
-                "an issuer needs exactly one of keys (JWK set or PEM file), secret (HMAC) and signing_key (our own)",
+                "an issuer needs exactly one of keys (JWK set or PEM file, or URL), discovery, secret (HMAC) and signing_key \
+                 (our own)",
             );
             None
         }
@@ -183,7 +193,8 @@ fn algorithms(
     let is_hmac = hmac > 0;
     let fits = match keys {
         Some(KeySource::Secret(_)) => is_hmac || algorithms.is_empty(),
-        Some(KeySource::Pem(_)) => !is_hmac,
+        // A set that anybody can fetch has no secrets.
+        Some(KeySource::Pem(_) | KeySource::Fetched(_)) => !is_hmac,
         Some(KeySource::SigningKey(_)) => algorithms.iter().all(|algorithm| *algorithm == Algorithm::EdDSA),
         Some(KeySource::JwkSet(_)) | None => true,
     };

@@ -5,6 +5,7 @@ mod bounds;
 mod change;
 mod claims;
 mod diagnostic;
+mod fetched;
 mod form;
 mod issuer;
 mod list;
@@ -18,6 +19,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use fetched::{FetchedKeys, KeysPlace};
 pub use model::*;
 pub use remote::{RemoteList, SecretUrl, may_be_asked};
 pub use token_sources::{SUBPROTOCOL_PREFIX, TokenSources};

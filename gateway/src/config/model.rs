@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 
+use super::fetched::FetchedKeys;
 use super::remote::RemoteList;
 use super::token_sources::TokenSources;
 use crate::policy::{Tier, Verdict};
@@ -25,6 +26,8 @@ pub struct Config {
     pub issuers: Vec<Issuer>,
     /// What is guarded.
     pub routes: Vec<Route>,
+    /// How clients know the gate: scheme and authority, without a path; `None`: nobody is told.
+    pub public_url: Option<String>,
     /// Every limit.
     pub limits: Limits,
     /// Where the built-in echo upstream listens, when there is one.
@@ -228,6 +231,8 @@ pub struct Issuer {
     pub leeway: Duration,
     /// The claim that holds the scopes; `None`: `scope`, then `scp`.
     pub scope_claim: Option<ClaimPath>,
+    /// Whether the gate serves the public keys, for others to verify tokens of ours.
+    pub serve_keys: bool,
     /// Which claims have to be there.
     pub profile: Profile,
     /// What claims have to be.
@@ -248,6 +253,8 @@ pub enum KeySource {
     /// A private key of ours (PKCS #8 PEM), made on first start when the file is absent; its
     /// public half verifies.
     SigningKey(PathBuf),
+    /// A JWK set that is fetched from the issuer.
+    Fetched(Box<FetchedKeys>),
 }
 
 /// A guarded path.
@@ -419,6 +426,12 @@ pub struct Limits {
     pub request_headers: usize,
     /// From accepted connection to complete request head.
     pub handshake_timeout: Duration,
+    /// Tickets that are not used yet.
+    pub tickets: usize,
+    /// The same, of one address.
+    pub tickets_per_address: usize,
+    /// How long a ticket can be used.
+    pub ticket_ttl: Duration,
     /// From the open session to the message with its token, where a route has `first_message`.
     pub first_message_timeout: Duration,
     /// Bytes of that message.
@@ -441,6 +454,13 @@ pub struct Limits {
     pub policy_memory: usize,
     /// Bytes of one key file.
     pub key_file: usize,
+    /// From a request to an issuer to the end of its answer, and the longest that a handshake waits
+    /// for one.
+    pub issuer_timeout: Duration,
+    /// Bytes of an answer of an issuer.
+    pub issuer_answer: u64,
+    /// Handshakes that wait for the same answer of an issuer at once.
+    pub issuer_waiters: usize,
     /// Audit entries waiting for the journal; more are counted as lost.
     pub audit_queue: usize,
     /// Tokens of one issuer that are remembered once their signature is verified; 0: none.
@@ -467,6 +487,9 @@ impl Default for Limits {
             request_head: 16 * 1024,
             request_headers: 100,
             handshake_timeout: Duration::from_secs(10),
+            tickets: 10_000,
+            tickets_per_address: 100,
+            ticket_ttl: Duration::from_secs(30),
             first_message_timeout: Duration::from_secs(5),
             first_message_size: 16 * 1024,
             upstream_timeout: Duration::from_secs(10),
@@ -478,6 +501,9 @@ impl Default for Limits {
             prefixes: 4_000_000,
             policy_memory: 1024 * 1024 * 1024,
             key_file: 1024 * 1024,
+            issuer_timeout: Duration::from_secs(5),
+            issuer_answer: 1024 * 1024,
+            issuer_waiters: 1_024,
             audit_queue: 8_192,
             verified_tokens: 10_000,
             idle_timeout: None,

@@ -14,8 +14,14 @@ use super::validate::Checker;
 pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers: &[Issuer]) -> Vec<Route> {
     let mut paths = HashSet::new();
     let mut routes = Vec::new();
+    let tickets = forms.iter().any(|form| form.tickets.as_ref().is_some_and(|tickets| *tickets.get_ref()));
     for form in forms {
         checker.unique(&mut paths, &form.path, "the path");
+        if form.path.get_ref().starts_with("/.well-known/") || tickets && form.path.get_ref() == "/tickets" {
+            let message =
+                format!("`{}` is answered by the gate itself: choose another path", form.path.get_ref());
+            checker.fault(&form.path.span(), message);
+        }
         path(checker, &form.path);
         issuer_names(checker, &form.issuers, issuers);
         let upstreams = upstreams(checker, &form.upstream, form.upstream_ca.as_ref());
@@ -128,6 +134,10 @@ fn upstream(text: &str, ca: Option<&PathBuf>) -> Option<Upstream> {
     }
     let uri: http::Uri = text.parse().ok()?;
     let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
+    let host = authority.host().trim_matches(['[', ']']);
+    if host.is_empty() {
+        return None;
+    }
     let path = Some(uri.path()).filter(|path| *path != "/" && !path.is_empty());
     let (tls, port) = match uri.scheme_str() {
         Some("ws") => (None, 80),
@@ -135,10 +145,7 @@ fn upstream(text: &str, ca: Option<&PathBuf>) -> Option<Upstream> {
         _ => return None,
     };
     uri.query().is_none().then(|| Upstream {
-        place: Place::Tcp {
-            host: authority.host().trim_matches(['[', ']']).to_owned(),
-            port: authority.port_u16().unwrap_or(port),
-        },
+        place: Place::Tcp { host: host.to_owned(), port: authority.port_u16().unwrap_or(port) },
         tls,
         path: path.map(str::to_owned),
     })

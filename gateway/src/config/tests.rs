@@ -202,7 +202,7 @@ fn limits_that_no_client_could_meet_and_no_host_could_hold_are_faults() {
         let found = parse(Path::new("g.toml"), &format!("[limits]\n{limit}\n")).expect_err("a fault");
         found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     };
-    for limit in ["handshake_timeout = \"0s\"", "upstream_timeout = \"0ms\""] {
+    for limit in ["handshake_timeout = \"0s\"", "upstream_timeout = \"0ms\"", "issuer_timeout = \"0s\""] {
         let fault = fault(limit);
         assert!(fault.starts_with("g.toml:2:") && fault.contains("nobody can be that fast"), "{fault}");
     }
@@ -212,6 +212,8 @@ fn limits_that_no_client_could_meet_and_no_host_could_hold_are_faults() {
         ("audit_queue = 9223372036854775807", "16 to 1048576"),
         ("verified_tokens = 1048577", "0 to 1048576"),
         ("sessions = 0", "1 to 16777216"),
+        ("issuer_waiters = 0", "1 to 1048576"),
+        ("issuer_answer = 9", "1024 to 67108864"),
     ] {
         let fault = fault(limit);
         assert!(fault.starts_with("g.toml:2:") && fault.contains(range), "{fault}");

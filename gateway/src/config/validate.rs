@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use toml::{Spanned, Value};
+use url::Url;
 
 use super::diagnostic::{Diagnostic, position};
 use super::form::{self, Form, Strings};
@@ -52,6 +53,7 @@ impl<'a> Checker<'a> {
         let limits = self.limits(&form.limits);
         let firewall = form.firewall.map(|firewall| self.firewall(firewall, &listen));
         let issuers = issuer::check(&mut self, form.issuer);
+        let public_url = self.public_url(form.gateway.and_then(|gateway| gateway.public_url).as_ref());
         let routes = route::check(&mut self, form.route, &issuers);
         let echo = form.echo.and_then(|echo| self.address(&echo.listen));
         let control = form.control.map(|control| self.path(control.socket.get_ref()));
@@ -68,6 +70,7 @@ impl<'a> Checker<'a> {
                 firewall,
                 issuers,
                 routes,
+                public_url,
                 limits,
                 echo,
                 control,
@@ -79,6 +82,30 @@ impl<'a> Checker<'a> {
         } else {
             Err(self.found)
         }
+    }
+
+    /// Scheme and authority, without a slash at the end.
+    fn public_url(&mut self, form: Option<&Spanned<String>>) -> Option<String> {
+        let form = form?;
+        let url = Url::parse(form.get_ref()).ok().filter(|url| {
+            let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+            let local = match url.host() {
+                Some(url::Host::Ipv4(address)) => address.is_loopback(),
+                Some(url::Host::Ipv6(address)) => address.is_loopback(),
+                Some(url::Host::Domain(name)) => name == "localhost",
+                None => false,
+            };
+            let safe = url.scheme() == "https" || url.scheme() == "http" && local;
+            bare && safe && url.username().is_empty() && url.password().is_none()
+        });
+        if url.is_none() {
+            let message = format!(
+                "`{}` is not how clients can know the gate: write \"https://HOST\" without a path (http only for this host)",
+                form.get_ref()
+            );
+            self.fault(&form.span(), message);
+        }
+        url.map(|url| url.origin().ascii_serialization())
     }
 
     /// Records a fault at `span`.
@@ -373,12 +400,15 @@ impl<'a> Checker<'a> {
             (&form.sessions_per_subject, &mut limits.sessions_per_subject, 1..=1 << 24),
             (&form.request_head, &mut limits.request_head, 512..=1 << 20),
             (&form.request_headers, &mut limits.request_headers, 8..=4096),
+            (&form.tickets, &mut limits.tickets, 1..=1 << 24),
+            (&form.tickets_per_address, &mut limits.tickets_per_address, 1..=1 << 24),
             (&form.first_message_size, &mut limits.first_message_size, 64..=1 << 20),
             (&form.prefixes, &mut limits.prefixes, 1..=1 << 28),
             (&form.policy_memory, &mut limits.policy_memory, 2 << 20..=256 << 30),
             (&form.audit_queue, &mut limits.audit_queue, 16..=1 << 20),
             (&form.verified_tokens, &mut limits.verified_tokens, 0..=1 << 20),
             (&form.key_file, &mut limits.key_file, 64..=1 << 30),
+            (&form.issuer_waiters, &mut limits.issuer_waiters, 1..=1 << 20),
         ];
         for (given, limit, range) in counts {
             if let Some(value) = given {
@@ -388,6 +418,12 @@ impl<'a> Checker<'a> {
                 }
                 *limit = size(*value.get_ref());
             }
+        }
+        if let Some(value) = &form.issuer_answer {
+            if !(1024..=64 << 20).contains(value.get_ref()) {
+                self.fault(&value.span(), "an answer of an issuer has from 1024 to 67108864 bytes");
+            }
+            limits.issuer_answer = *value.get_ref();
         }
         for (given, limit) in [
             (&form.handshake_rate, &mut limits.handshake_rate),
@@ -403,12 +439,14 @@ impl<'a> Checker<'a> {
         }
         for (given, limit, least) in [
             (&form.handshake_timeout, &mut limits.handshake_timeout, Duration::from_millis(1)),
+            (&form.ticket_ttl, &mut limits.ticket_ttl, Duration::from_secs(1)),
             (&form.first_message_timeout, &mut limits.first_message_timeout, Duration::from_millis(1)),
             (&form.upstream_timeout, &mut limits.upstream_timeout, Duration::from_millis(1)),
             (&form.health_interval, &mut limits.health_interval, Duration::from_millis(100)),
             (&form.remote_connect_timeout, &mut limits.remote_connect_timeout, Duration::from_millis(1)),
             (&form.remote_idle_timeout, &mut limits.remote_idle_timeout, Duration::from_millis(1)),
             (&form.remote_timeout, &mut limits.remote_timeout, Duration::from_millis(1)),
+            (&form.issuer_timeout, &mut limits.issuer_timeout, Duration::from_millis(1)),
             (&form.close_timeout, &mut limits.close_timeout, Duration::from_millis(1)),
             (&form.drain_timeout, &mut limits.drain_timeout, Duration::ZERO),
         ] {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Ends;
 use super::answer;
+use super::endpoints::{self, Refused};
 use super::first_message::{self, Heard};
 use super::gate::Gate;
 use super::head::{Head, HeadError};
@@ -206,7 +207,8 @@ async fn reject(
     gate: &Gate,
     opened: &AtomicBool,
 ) {
-    let Rejected { route, rejection, head_only } = rejected;
+    let Rejected { route, mut rejection, head_only } = rejected;
+    rejection.resource_metadata = route.as_ref().and_then(|route| route.metadata.clone());
     let route = route.map(|route| route.path.clone());
     gate.record(Entry::Rejected { id, client, route, rejection: rejection.clone() });
     if opened.load(Ordering::Relaxed) {
@@ -276,6 +278,10 @@ async fn authorize(
     if let Some(rule) = snapshot.observed(client.ip()) {
         gate.record(Entry::ObservedAtGateway { id, client, rule });
     }
+    let refused = endpoints::serve(stream, &head, client, &snapshot, gate).await;
+    if refused.map_err(|Refused { route, rejection }| Rejected { route, rejection, head_only })? {
+        return Ok(None);
+    }
     let mut opening = Opening::judge(head, limits.request_headers).map_err(unrouted)?;
     let mut route = snapshot.route_of(&opening).map_err(unrouted)?;
     let asked = place.ask(&route.path, &route.limits);
@@ -284,10 +290,10 @@ async fn authorize(
     let presented = sources::take(opening.carriers(), &route.sources);
     let (source, token, greetings) = match presented.map_err(|rejection| Rejected::on(&route, rejection))? {
         Some((source, Presented::Token(token))) => (source, token, None),
-        Some((source, Presented::Ticket(_))) => {
-            let rejection =
-                Rejection::new(Reason::CredentialsMissing).detail("The ticket is not known here.");
-            return Err(Rejected::on(&route, sources::of(source, Box::new(rejection))));
+        Some((source, Presented::Ticket(ticket))) => {
+            let token = gate.tickets().redeem(ticket.reveal(), &route.path, client.ip(), Instant::now());
+            let token = token.map_err(|rejection| Rejected::on(&route, sources::of(source, rejection)))?;
+            (source, token, None)
         }
         None if route.sources.first_message => {
             let heard = first_message::hear(stream, &mut opening, &route.sources, id, gate, opened).await;

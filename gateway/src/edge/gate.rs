@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::endpoints::Tickets;
 use super::snapshot::Snapshot;
 use crate::audit::{AuditSink, Entry, HandshakeId};
 use crate::config::Limits;
@@ -33,6 +34,7 @@ pub struct Gate {
     limits: Limits,
     counts: Arc<Counts>,
     overflow: Arc<Semaphore>,
+    tickets: Tickets,
     audit: Arc<dyn AuditSink>,
     sources: Sources,
 }
@@ -47,12 +49,14 @@ impl Gate {
     /// A gate that starts with `snapshot`.
     pub fn new(snapshot: Snapshot, limits: Limits, audit: Arc<dyn AuditSink>, sources: Sources) -> Self {
         let counts = Arc::new(Counts::new(&limits));
+        let tickets = Tickets::new(&limits);
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             swaps: watch::Sender::new(()),
             limits,
             counts,
             overflow: Arc::new(Semaphore::new(OVERFLOW)),
+            tickets,
             audit,
             sources,
         }
@@ -92,6 +96,10 @@ impl Gate {
 
     pub(super) fn counts(&self) -> &Arc<Counts> {
         &self.counts
+    }
+
+    pub(super) fn tickets(&self) -> &Tickets {
+        &self.tickets
     }
 
     pub(super) fn now(&self) -> SystemTime {

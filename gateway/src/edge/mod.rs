@@ -6,6 +6,7 @@
 
 mod answer;
 mod connection;
+mod endpoints;
 mod first_message;
 mod gate;
 pub mod head;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::endpoints::{self, Endpoints};
 use super::opening::Opening;
 use crate::auth::{Authenticator, Issuer, Requirement};
 use crate::config;
@@ -17,6 +18,7 @@ pub struct Snapshot {
     routes: HashMap<String, Arc<Route>>,
     issuers: Vec<Arc<Issuer>>,
     policy: Option<Arc<Generation>>,
+    endpoints: Endpoints,
 }
 
 /// One route, ready to judge.
@@ -33,14 +35,25 @@ pub struct Route {
     /// How much it carries.
     pub limits: config::RouteLimits,
     origins: Option<Vec<String>>,
+    /// Where its metadata is (RFC 9728).
+    pub metadata: Option<String>,
+}
+
+impl Route {
+    /// Whether `origin` is in its list of origins.
+    pub fn lists(&self, origin: &str) -> bool {
+        self.origins.as_ref().is_some_and(|all| all.iter().any(|one| one.eq_ignore_ascii_case(origin)))
+    }
 }
 
 impl Snapshot {
-    /// The snapshot of `routes` with these issuers and this policy.
+    /// The snapshot of `routes` with these issuers and this policy, for clients that know the gate as
+    /// `public_url`.
     pub fn new<'a>(
         routes: &'a [config::Route],
         authenticator: &Authenticator,
         policy: Option<Arc<Generation>>,
+        public_url: Option<&str>,
     ) -> Self {
         let node = |upstream: &config::Upstream| Arc::new(Node::new(upstream.clone()));
         let mut nodes: HashMap<&config::Upstream, Arc<Node>> = HashMap::new();
@@ -56,10 +69,13 @@ impl Snapshot {
                 sources: route.sources.clone(),
                 limits: route.limits,
                 origins: route.origins.clone(),
+                metadata: public_url.map(|url| endpoints::metadata_url(url, &route.path)),
             };
             (route.path.clone(), Arc::new(ready))
         };
-        Self { routes: routes.iter().map(route).collect(), issuers: authenticator.issuers().to_vec(), policy }
+        let issuers = authenticator.issuers().to_vec();
+        let endpoints = Endpoints::new(routes, &issuers, public_url);
+        Self { routes: routes.iter().map(route).collect(), issuers, policy, endpoints }
     }
 
     /// Goes on with the upstreams that `before` has, too: they carry sessions, and are known to be up
@@ -101,6 +117,16 @@ impl Snapshot {
             }
         }
         nodes
+    }
+
+    /// What is answered besides opening handshakes.
+    pub(super) fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
+    /// Whether pages of `origin` may ask for tickets for some route.
+    pub(super) fn takes_tickets_from(&self, origin: &str) -> bool {
+        self.routes.values().any(|route| route.sources.tickets && route.lists(origin))
     }
 
     /// The address policy, when there is one.

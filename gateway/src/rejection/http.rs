@@ -141,11 +141,16 @@ fn challenge(rejection: &Rejection) -> Option<String> {
     };
     let mut challenge = "Bearer realm=\"gatehouse\"".to_owned();
     if let Some(error) = error {
-        challenge
-            .push_str(&format!(", error=\"{error}\", error_description=\"{}\"", quotable(reason.title())));
+        challenge.push_str(&format!(
+            ", error=\"{error}\", error_description=\"{}\"",
+            quotable(rejection.detail.as_deref().unwrap_or(reason.title()))
+        ));
     }
     if let Some(scope) = &rejection.scope {
         challenge.push_str(&format!(", scope=\"{}\"", quotable(scope)));
+    }
+    if let Some(url) = &rejection.resource_metadata {
+        challenge.push_str(&format!(", resource_metadata=\"{}\"", quotable(url)));
     }
     if let Some(max_age) = rejection.max_age {
         challenge.push_str(&format!(", max_age=\"{}\"", max_age.as_secs()));

@@ -29,6 +29,8 @@ pub struct Rejection {
     pub retry_after: Option<Duration>,
     /// The scopes that the route needs, space-delimited, for the challenge (RFC 6750 §3).
     pub scope: Option<String>,
+    /// Where to read who gives tokens for the route (RFC 9728 §5.1).
+    pub resource_metadata: Option<String>,
     /// How long ago the user may have signed in, for the challenge (RFC 9470 §3).
     pub max_age: Option<Duration>,
     /// The configured name of the issuer that the token claims, once it is known.
@@ -53,6 +55,7 @@ impl Rejection {
             retry_after: None,
             scope: None,
             max_age: None,
+            resource_metadata: None,
             issuer: None,
             source: None,
             subject: None,

@@ -217,6 +217,10 @@ registry! {
         "The first message of the session does not authenticate",
         client: "Begin the session with one text message: {\"type\":\"authenticate\",\"token\":\"<token>\"}; the detail names the fault.",
         operator: "Look for a client that does not know that this route has first_message = true.";
+    CredentialsTicket = Credentials / "ticket", 401, false,
+        "The ticket is unknown, used up or expired",
+        client: "Get a new ticket (POST /tickets), and use it once, at once, from the same address, on the same route.",
+        operator: "The note says which; behind a proxy, clients may come from changing addresses. The life of tickets is [limits] ticket_ttl.";
     CredentialsMalformed = Credentials / "malformed", 401, false,
         "The token is not a valid JWT",
         client: "Send the token exactly as the issuer gave it to you.",
@@ -292,6 +296,11 @@ registry! {
         "The keys of the token's issuer are not available",
         client: "Your credentials were not judged. Wait and try again; nothing needs to change on your side.",
         operator: "The issuer's key set is empty or could not be loaded: see the errors of this issuer.";
+    AuthSystemKeysStale = AuthSystem / "keys_stale", 503, true,
+        "The keys of the token's issuer are too old to be trusted",
+        client: "Your credentials were not judged. Wait and try again; nothing needs to change on your side.",
+        operator: "The issuer has not answered for longer than max_stale: `gatehouse status` says why. \
+                   Repair the way to the issuer; raise max_stale if you can trust its keys for longer.";
 
     LimitAddressSessions = Limit / "address_sessions", 429, true,
         "Too many sessions from this address",
@@ -305,6 +314,10 @@ registry! {
         "Too many sessions on this route",
         client: "Wait and try again; nothing needs to change on your side.",
         operator: "Raise the route's sessions if it can carry more.";
+    LimitTickets = Limit / "tickets", 429, true,
+        "Too many unused tickets of this address",
+        client: "Use the tickets that you have, or wait until they expire.",
+        operator: "Raise [limits] tickets_per_address if the load is legitimate.";
     LimitAddressRate = Limit / "address_rate", 429, true,
         "Too many handshakes a second from this address",
         client: "Wait as long as Retry-After says, and connect less often, with growing and random pauses.",

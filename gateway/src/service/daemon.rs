@@ -14,6 +14,7 @@ use super::accept::AcceptHandle;
 use super::apply::ApplyHandle;
 use super::card::{CardHandle, CardTask, Guard};
 use super::generations::Generations;
+use super::issuers::Issuers;
 use super::keys::Missing;
 use super::recent::Recent;
 use super::reload::{Publication, Reloader};
@@ -149,6 +150,8 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     ));
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    // Before anybody can connect: keys that were kept are in force then.
+    let issuers = Issuers::start(&config, state.keys().fetched(&config), random, &tasks, &stop);
     let recent = Recent::default();
     let card = card.map(|(card, guards)| {
         let mode = config.firewall.as_ref().map_or(Mode::Off, |firewall| firewall.mode);
@@ -182,6 +185,7 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
             accept,
             health,
             remotes,
+            issuers,
             trail,
             started: Instant::now(),
         });
@@ -263,6 +267,7 @@ struct Live {
     health: super::reload::Health,
     accept: AcceptHandle,
     remotes: Remotes,
+    issuers: Issuers,
     trail: Trail,
     started: Instant,
 }
@@ -274,8 +279,7 @@ async fn answer(live: Arc<Live>, request: Request) -> Result<serde_json::Value, 
         Request::AcceptList { list } => serde_json::to_value(live.accept.accept(list).await?),
         Request::Explain(query) => {
             let snapshot = live.gate.snapshot();
-            let mut report = explain::report(&snapshot, &query, SystemTime::now());
-            report.live = true;
+            let mut report = explain::live(&snapshot, &query, SystemTime::now).await;
             if let (Some(address), Some(policy)) = (query.address, snapshot.policy()) {
                 let source = usize::from(policy.decide(address).source());
                 let counters = counters(&live).await;
@@ -332,6 +336,8 @@ async fn status(live: &Live) -> Status {
     for list in policy.iter_mut().flat_map(|policy| &mut policy.lists) {
         list.remote = live.remotes.status(&list.list);
     }
+    let mut issuers = health.issuers();
+    live.issuers.add_to(&mut issuers, SystemTime::now());
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -349,7 +355,7 @@ async fn status(live: &Live) -> Status {
             dropped: counters.dropped,
             malformed: counters.malformed,
         }),
-        issuers: health.issuers(),
+        issuers,
         upstreams: live.gate.snapshot().upstreams().iter().map(|node| upstream(node)).collect(),
         audit_lost: live.trail.lost(),
     }

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::outgoing::check_certificates;
 use super::stamp::Stamp;
 use crate::admin::status::IssuerStatus;
-use crate::auth::{Authenticator, Issuer, KeySet};
-use crate::config::{self, Config, Diagnostic, KeySource};
+use crate::auth::{Authenticator, Issuer, KeySet, LiveKeys};
+use crate::config::{self, Config, Diagnostic, FetchedKeys, KeySource};
 
 /// The keys of every issuer, in the order of the configuration.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ struct Known {
     keys: Arc<KeySet>,
     error: Option<String>,
     stamp: Option<Stamp>,
+    /// The keys, where they are fetched.
+    live: Option<Arc<LiveKeys>>,
 }
 
 /// What a refresh found.
@@ -47,7 +50,13 @@ impl Keys {
         let mut all = Vec::new();
         let mut diagnostics = Vec::new();
         for issuer in &config.issuers {
-            let stamp = Stamp::of(path(issuer)).ok();
+            if let KeySource::Fetched(fetched) = &issuer.keys {
+                diagnostics.extend(fetched.ca.iter().filter_map(|ca| check_certificates(ca).err()));
+                let live = Some(Arc::new(LiveKeys::new(fetched.max_stale)));
+                all.push(Known { keys: Arc::default(), error: None, stamp: None, live });
+                continue;
+            }
+            let stamp = stamp(issuer);
             let load = match missing {
                 Missing::Create => KeySet::load_or_create,
                 Missing::Leave => KeySet::load,
@@ -64,8 +73,8 @@ impl Keys {
             };
             diagnostics.extend(oddities(issuer, &keys));
             // A key that was made just now has none from before.
-            let stamp = stamp.or_else(|| Stamp::of(path(issuer)).ok());
-            all.push(Known { keys, error: None, stamp });
+            let stamp = stamp.or_else(|| self::stamp(issuer));
+            all.push(Known { keys, error: None, stamp, live: None });
         }
         (Self { known: all }, diagnostics)
     }
@@ -74,8 +83,8 @@ impl Keys {
     pub(super) fn refresh(&mut self, config: &Config) -> Refreshed {
         let mut refreshed = Refreshed::default();
         for (known, issuer) in self.known.iter_mut().zip(&config.issuers) {
-            let stamp = Stamp::of(path(issuer)).ok();
-            if stamp == known.stamp {
+            let stamp = stamp(issuer);
+            if stamp == known.stamp || known.live.is_some() {
                 continue;
             }
             known.stamp = stamp;
@@ -84,7 +93,7 @@ impl Keys {
                 // is a set being written, or a fault of whoever writes it.
                 Ok(loaded) if loaded.keys.is_empty() && !known.keys.is_empty() => {
                     let message = "holds no key any more: the last good keys stay in force until it does";
-                    let fault = Diagnostic::of_file(path(issuer), message);
+                    let fault = Diagnostic::of_file(path(issuer).unwrap_or(Path::new("")), message);
                     known.error = Some(fault.to_string());
                     refreshed.diagnostics.push(fault);
                 }
@@ -107,7 +116,23 @@ impl Keys {
     /// The issuers of `config` with these keys.
     pub(super) fn authenticator(&self, config: &Config) -> Authenticator {
         let issuers = config.issuers.iter().zip(&self.known);
-        Authenticator::new(issuers.map(|(rules, known)| Issuer::new(rules.clone(), Arc::clone(&known.keys))))
+        Authenticator::new(issuers.map(|(rules, known)| match &known.live {
+            Some(live) => Issuer::live(rules.clone(), Arc::clone(live)),
+            None => Issuer::new(rules.clone(), Arc::clone(&known.keys)),
+        }))
+    }
+
+    /// The issuers of `config` whose keys are fetched, and where these go.
+    pub(super) fn fetched<'a>(
+        &self,
+        config: &'a Config,
+    ) -> Vec<(&'a config::Issuer, &'a FetchedKeys, Arc<LiveKeys>)> {
+        let issuers = config.issuers.iter().zip(&self.known);
+        let fetched = issuers.filter_map(|(issuer, known)| match (&issuer.keys, &known.live) {
+            (KeySource::Fetched(keys), Some(live)) => Some((issuer, &**keys, Arc::clone(live))),
+            _ => None,
+        });
+        fetched.collect()
     }
 
     /// How the issuers of `config` are.
@@ -117,6 +142,7 @@ impl Keys {
             issuer: rules.name.clone(),
             keys: known.keys.len(),
             error: known.error.clone(),
+            fetched: None,
         });
         status.collect()
     }
@@ -124,7 +150,7 @@ impl Keys {
 
 /// What is odd about the keys of `issuer`, though each is valid.
 fn oddities(issuer: &config::Issuer, keys: &Arc<KeySet>) -> impl Iterator<Item = Diagnostic> {
-    let file = path(issuer).to_owned();
+    let file = path(issuer).unwrap_or(Path::new("")).to_owned();
     let issuer = Issuer::new(issuer.clone(), Arc::clone(keys));
     let messages = [issuer.mismatch(), issuer.crowd()].into_iter().flatten();
     messages.map(move |message| Diagnostic::of_file(&file, message).warning())
@@ -132,15 +158,21 @@ fn oddities(issuer: &config::Issuer, keys: &Arc<KeySet>) -> impl Iterator<Item =
 
 /// The folders in which key files are.
 pub(super) fn folders(config: &Config) -> BTreeSet<PathBuf> {
-    config.issuers.iter().filter_map(|issuer| path(issuer).parent().map(Path::to_owned)).collect()
+    config.issuers.iter().filter_map(|issuer| path(issuer)?.parent().map(Path::to_owned)).collect()
 }
 
-fn path(issuer: &config::Issuer) -> &Path {
+fn stamp(issuer: &config::Issuer) -> Option<Stamp> {
+    Stamp::of(path(issuer)?).ok()
+}
+
+/// The file with the keys, where they are in one.
+fn path(issuer: &config::Issuer) -> Option<&Path> {
     match &issuer.keys {
         KeySource::JwkSet(path)
         | KeySource::Pem(path)
         | KeySource::Secret(path)
-        | KeySource::SigningKey(path) => path,
+        | KeySource::SigningKey(path) => Some(path),
+        KeySource::Fetched(_) => None,
     }
 }
 
@@ -214,6 +246,21 @@ mod tests {
         assert!(Keys::load(&Folder::new(&set(16)).config, Missing::Leave).1.is_empty());
         let warnings = Keys::load(&Folder::new(&set(17)).config, Missing::Leave).1;
         assert!(warnings.len() == 1 && warnings[0].message.starts_with("17 keys"), "{warnings:?}");
+    }
+
+    #[test]
+    fn certificates_to_trust_that_are_none_are_a_fault_at_the_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = "[[issuer]]\nname = \"main\"\nissuer = \"i\"\naudience = [\"a\"]\n\
+                    keys = \"https://idp.example/jwks\"\nca = \"ca.pem\"\n";
+        let config = config::parse(&folder.path().join("g.toml"), text).expect("valid").0;
+        for content in [None, Some("no certificate"), Some("")] {
+            if let Some(content) = content {
+                std::fs::write(folder.path().join("ca.pem"), content).expect("written");
+            }
+            let faults = Keys::load(&config, Missing::Leave).1;
+            assert!(faults.len() == 1 && faults[0].to_string().contains("ca.pem: "), "{faults:?}");
+        }
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct Summary {
     routes: usize,
     /// Lists that the daemon would fetch, and how often.
     remote: Vec<(String, Duration)>,
+    /// What the daemon would ask for keys, and how often at least.
+    issuer_keys: Vec<(String, Duration)>,
     took: Duration,
 }
 
@@ -43,6 +45,10 @@ impl fmt::Display for Summary {
         )?;
         for (list, interval) in &self.remote {
             write!(f, "\nthe daemon fetches {list} every {}", humantime::format_duration(*interval))?;
+        }
+        for (place, interval) in &self.issuer_keys {
+            let interval = humantime::format_duration(*interval);
+            write!(f, "\nthe daemon fetches the keys of {place} every {interval} or sooner")?;
         }
         Ok(())
     }
@@ -65,6 +71,11 @@ pub fn check(config: &Config) -> Result<Summary, Vec<Diagnostic>> {
         keys: state.keys().status(config).iter().map(|issuer| issuer.keys).sum(),
         routes: config.routes.len(),
         remote: config.remote_lists().map(|(_, list)| (list.name.clone(), list.interval)).collect(),
+        issuer_keys: (state.keys().fetched(config).into_iter())
+            .map(|(issuer, keys, _)| {
+                (format!("issuer {} from {}", issuer.name, keys.place.shown()), keys.max_interval)
+            })
+            .collect(),
         took: start.elapsed(),
     })
 }

@@ -250,7 +250,7 @@ impl State {
     /// The snapshot by which handshakes are judged, with the policy of `generation`.
     pub(super) fn snapshot(&self, config: &Config, generation: Arc<Generation>) -> Snapshot {
         let policy = config.firewall.is_some().then_some(generation);
-        Snapshot::new(&config.routes, &self.keys.authenticator(config), policy)
+        Snapshot::new(&config.routes, &self.keys.authenticator(config), policy, config.public_url.as_deref())
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use gateway::config::{Config, Diagnostic, ListFiles, Place, Ports, ScopeRule, may_be_asked, parse};
+use gateway::config::{
+    Config, Diagnostic, KeySource, KeysPlace, ListFiles, Place, Ports, ScopeRule, may_be_asked, parse,
+};
 
 pub(crate) fn run(input: &[u8]) {
     // `load` refuses other files before it parses them.
@@ -64,6 +66,18 @@ fn is_valid(config: &Config) {
     for issuer in &config.issuers {
         assert!(!issuer.algorithms.is_empty() && !issuer.audience.is_empty(), "{issuer:?}");
         assert_eq!(config.issuers.iter().filter(|other| other.name == issuer.name).count(), 1);
+        if let KeySource::Fetched(keys) = &issuer.keys {
+            let asked = match &keys.place {
+                KeysPlace::Set(url) => vec![url.expose()],
+                KeysPlace::Metadata(urls) => urls.iter().collect(),
+            };
+            assert!(asked.into_iter().all(may_be_asked), "{issuer:?}");
+            assert!(!keys.min_interval.is_zero() && !keys.cooldown.is_zero(), "{issuer:?}");
+            assert!(
+                keys.min_interval <= keys.max_interval && keys.max_interval <= keys.max_stale,
+                "{issuer:?}"
+            );
+        }
     }
     if let Some(firewall) = &config.firewall {
         let patterns = firewall.deny.iter().chain(&firewall.allow);

@@ -28,6 +28,11 @@ pub(crate) fn run(input: &[u8]) {
     if let Some(loaded) = parse(&KeySource::JwkSet(path()), input) {
         is_what_the_set_says(&loaded, input);
     }
+    if let Ok(loaded) = KeySet::published("https://idp.example/jwks", input.to_vec()) {
+        is_what_the_set_says(&loaded, input);
+        // What everybody can fetch is no secret.
+        assert!(!ALGORITHMS[..3].iter().any(|algorithm| loaded.keys.fits(*algorithm)));
+    }
     if let Some(loaded) = parse(&KeySource::Pem(path()), input) {
         assert!(!contains(input, b"PRIVATE KEY-----"), "a private key is among the public ones");
         assert!(!loaded.keys.is_empty());

@@ -13,6 +13,7 @@ mod frames;
 mod handshake;
 mod keys;
 mod lists;
+mod metadata;
 mod naive;
 mod packets;
 mod policy;
@@ -32,7 +33,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "lists", corpus: "lists", run: lists::run },
     Target { name: "policy", corpus: "lists", run: policy::run },
     Target { name: "unpack", corpus: "archives", run: unpack::run },
@@ -42,6 +43,7 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "handshake", corpus: "handshake", run: handshake::run },
     Target { name: "token", corpus: "token", run: token::run },
     Target { name: "keys", corpus: "keys", run: keys::run },
+    Target { name: "metadata", corpus: "metadata", run: metadata::run },
     Target { name: "sources", corpus: "handshake", run: sources::run },
     Target { name: "first_message", corpus: "first_message", run: first_message::run },
     Target { name: "answer", corpus: "answer", run: answer::run },

@@ -2,6 +2,8 @@
 //!
 //! The very code and tables of the daemon answer here; nothing is judged a second way.
 
+mod live;
+
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use crate::auth::{Contents, Explanation, Requirement, Step as Check, bearer};
 use crate::edge::{Route, Snapshot};
 use crate::policy::{MatchedRule, Tier};
 use crate::rejection::{Layer, Rejection};
+
+pub use live::live;
 
 /// What is known about the client. What is left out is not judged.
 #[derive(Clone, Default, Deserialize, Serialize)]

@@ -22,6 +22,11 @@ pub(in crate::auth) enum Fault {
         "has the private member `{0}`: put only public keys here, and replace this key if others could read it"
     )]
     Private(&'static str),
+    #[error(
+        "is a secret (kty oct) that everybody can fetch: let the issuer replace it at once, and sign with a \
+         key pair"
+    )]
+    PublishedSecret,
     #[error("lacks the member `{0}`: export the key again")]
     MissingMember(&'static str),
     #[error("{0}")]

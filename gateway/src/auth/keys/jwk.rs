@@ -64,6 +64,25 @@ enum Entry {
     Unknown(String),
 }
 
+/// A fault if a key of the JWK set `text`, which everybody can fetch from `file`, is a secret. What is
+/// no set at all is for [`parse`] to find.
+pub(super) fn refuse_secrets(file: &Path, text: &str) -> Result<(), Diagnostic> {
+    #[derive(Deserialize)]
+    struct Kind {
+        kty: String,
+    }
+
+    let Ok(set) = serde_json::from_str::<Set<'_>>(text) else { return Ok(()) };
+    let is_secret = |raw: &&RawValue| matches!(read::<Kind>(raw), Ok(kind) if kind.kty == "oct");
+    match set.keys.into_iter().position(|raw| is_secret(&raw)) {
+        Some(index) => {
+            let message = format!("key {} of the set {}", index + 1, Fault::PublishedSecret);
+            Err(Diagnostic::of_file(file, message))
+        }
+        None => Ok(()),
+    }
+}
+
 /// The keys of the JWK set `text`, the content of `file`.
 pub(super) fn parse(file: &Path, text: &str) -> Result<Loaded, Diagnostic> {
     let set: Set<'_> = serde_json::from_str(text).map_err(|error| not_a_set(file, &error))?;

@@ -3,6 +3,7 @@
 mod fault;
 mod file;
 mod jwk;
+mod live;
 mod pem;
 mod verifier;
 
@@ -13,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
+use serde_json::Value;
 
 use super::cache::Verified;
 use super::jws::{Content, Jws};
@@ -21,6 +23,8 @@ use super::token::Token;
 use crate::config::{Diagnostic, KeySource, Limits};
 pub(super) use fault::Fault;
 pub(super) use file::read;
+pub(super) use live::Lack;
+pub use live::{LiveKeys, Refresh, Refreshed};
 pub(super) use verifier::Key;
 
 /// Keys that were tried for one token without a `kid`, at most. Each try costs a signature check,
@@ -34,6 +38,8 @@ pub(super) const TRIES: usize = 16;
 #[derive(Debug)]
 pub struct KeySet {
     keys: Vec<Key>,
+    /// The public halves of our own keys, as JWKs (RFC 7517 §4).
+    served: Vec<Value>,
     /// What these keys have verified. Other keys have verified nothing yet.
     verified: Verified,
 }
@@ -56,7 +62,7 @@ pub struct Loaded {
 impl KeySet {
     /// With these keys, which remember as many tokens as the default of `[limits]` says.
     fn new(keys: Vec<Key>) -> Self {
-        Self { keys, verified: Verified::new(Limits::default().verified_tokens) }
+        Self { keys, served: Vec::new(), verified: Verified::new(Limits::default().verified_tokens) }
     }
 
     /// The same keys, which have verified nothing yet and remember at most about `most` tokens.
@@ -91,6 +97,7 @@ impl KeySet {
                 })
             }
             KeySource::JwkSet(path) | KeySource::Pem(path) => Self::parse(source, read(path, limit)?.bytes),
+            KeySource::Fetched(_) => Ok(Loaded { keys: Self::default(), warnings: Vec::new() }),
             KeySource::Secret(path) | KeySource::SigningKey(path) => {
                 let (bytes, mut warnings) = read(path, limit)?.private(path);
                 let loaded = Self::parse(source, bytes)?;
@@ -108,10 +115,48 @@ impl KeySet {
     pub fn parse(source: &KeySource, bytes: Vec<u8>) -> Result<Loaded, Diagnostic> {
         match source {
             KeySource::JwkSet(path) => jwk::parse(path, &text(path, bytes)?),
+            KeySource::Fetched(fetched) => Self::published(&fetched.place.shown(), bytes),
             KeySource::Pem(path) => pem::parse(path, &text(path, bytes)?),
             KeySource::Secret(path) => Self::of_one(path, secret(&bytes)),
-            KeySource::SigningKey(path) => Self::of_one(path, signing_key(&bytes)),
+            KeySource::SigningKey(path) => {
+                let key = SigningKey::parse(&bytes).ok_or(Fault::NotSigningKey);
+                let served = key.as_ref().map(SigningKey::jwk).ok();
+                let mut loaded = Self::of_one(path, key.and_then(|key| signing_key(&key)))?;
+                loaded.keys.served.extend(served);
+                Ok(loaded)
+            }
         }
+    }
+
+    /// The keys in `bytes`, a JWK set that everybody can fetch from `place`: no secret is among them,
+    /// and no private key.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load), with `place` for the file.
+    pub fn published(place: &str, bytes: Vec<u8>) -> Result<Loaded, Diagnostic> {
+        let place = Path::new(place);
+        let text = text(place, bytes)?;
+        jwk::refuse_secrets(place, &text)?;
+        jwk::parse(place, &text)
+    }
+
+    /// These keys and those of `others`.
+    #[must_use]
+    pub fn plus(&self, others: &Self) -> Self {
+        let more = others.keys.iter().filter(|key| !self.has(key));
+        Self::new(self.keys.iter().chain(more).cloned().collect())
+    }
+
+    /// These keys without those of `others`.
+    #[must_use]
+    pub fn minus(&self, others: &Self) -> Self {
+        let kept = self.keys.iter().filter(|key| !others.has(key)).cloned();
+        Self::new(kept.collect())
+    }
+
+    fn has(&self, key: &Key) -> bool {
+        self.keys.iter().any(|own| own.is_same(key))
     }
 
     fn of_one(path: &Path, key: Result<Key, Fault>) -> Result<Loaded, Diagnostic> {
@@ -131,6 +176,11 @@ impl KeySet {
             SigningKey::create(path)?;
         }
         Self::load(source, limit)
+    }
+
+    /// The public halves of our own keys, as JWKs; of others' keys nothing.
+    pub fn served(&self) -> impl Iterator<Item = &Value> {
+        self.served.iter()
     }
 
     /// Whether there is no key.
@@ -185,8 +235,7 @@ fn secret(bytes: &[u8]) -> Result<Key, Fault> {
 }
 
 /// The public half of a key that signs.
-fn signing_key(bytes: &[u8]) -> Result<Key, Fault> {
-    let key = SigningKey::parse(bytes).ok_or(Fault::NotSigningKey)?;
+fn signing_key(key: &SigningKey) -> Result<Key, Fault> {
     Ok(Key::ed25519(key.public())?.with_id(Some(key.id().to_owned())))
 }
 

@@ -41,6 +41,7 @@ const HMAC: [(Algorithm, usize); 3] =
 ///
 /// It verifies only the algorithms that its *kind* is for. What the token's header says only
 /// chooses among them, so a public key can never serve as an HMAC secret (RFC 8725 §2.1, §3.1).
+#[derive(Clone)]
 pub(in crate::auth) struct Key {
     /// The `kid`, where the key has one.
     pub(in crate::auth) id: Option<String>,
@@ -48,9 +49,22 @@ pub(in crate::auth) struct Key {
 }
 
 /// What verifies one algorithm.
+#[derive(Clone)]
 enum Verifier {
     Public(ParsedPublicKey),
     Secret(DecodingKey),
+}
+
+impl Verifier {
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Public(own), Self::Public(other)) => own.as_ref() == other.as_ref(),
+            (Self::Secret(own), Self::Secret(other)) => {
+                own.try_get_as_bytes().ok() == other.try_get_as_bytes().ok()
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Key {
@@ -115,6 +129,13 @@ impl Key {
     /// Whether this key verifies `algorithm`.
     pub(in crate::auth) fn fits(&self, algorithm: Algorithm) -> bool {
         self.algorithms().any(|own| own == algorithm)
+    }
+
+    /// Whether this is the same key under the same name, for the same algorithms.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id
+            && self.algorithms().eq(other.algorithms())
+            && self.verifiers.iter().zip(&other.verifiers).all(|((_, own), (_, its))| own.is_same(its))
     }
 
     /// Whether `signature` is this key's signature of `signed` by `algorithm`. Secrets are

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod crafted;
+mod fetched;
 mod forge;
 mod properties;
 mod reasons;
@@ -42,6 +43,7 @@ fn rules() -> config::Issuer {
         typ: Some(vec!["at+jwt".to_owned()]),
         leeway: Duration::from_secs(LEEWAY),
         scope_claim: None,
+        serve_keys: false,
         profile: Profile::Rfc9068,
         require: Vec::new(),
         max_lifetime: None,

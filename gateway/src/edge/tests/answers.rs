@@ -9,7 +9,12 @@ use crate::rejection::Reason;
 async fn a_request_without_a_token_is_challenged_without_an_error() {
     let mut scene = Scene::new().await;
     let (answer, _) = scene.rejects(&request("/chat", &[]), 401, "credentials/missing").await;
-    assert_eq!(answer.header("WWW-Authenticate"), Some("Bearer realm=\"gatehouse\""));
+    assert_eq!(
+        answer.header("WWW-Authenticate"),
+        Some(
+            "Bearer realm=\"gatehouse\", resource_metadata=\"https://gate.test/.well-known/oauth-protected-resource/chat\""
+        )
+    );
     assert_eq!(answer.header("Cache-Control"), Some("no-store"));
     assert_eq!(answer.header("Connection"), Some("close"));
     assert_eq!(answer.header("Content-Type"), Some("application/problem+json"));

@@ -2,6 +2,7 @@
 
 mod admission;
 mod answers;
+mod endpoints;
 mod first_message;
 mod handshake;
 mod limits;

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::{AuditSink, Entry};
 use crate::auth::sign::{Claims, SigningKey};
-use crate::auth::{Authenticator, Issuer, KeySet};
+use crate::auth::{Authenticator, Issuer, KeySet, Requirement};
 use crate::config::{self, KeySource, Limits, ScopeRule, TokenSources};
 use crate::edge::{Gate, Snapshot, Sources, serve};
 use crate::policy::{self, Generation, ListEntry, PolicyInput, SourceTable, Tier, Verdict};
@@ -28,6 +28,8 @@ use crate::session::client::Header;
 
 /// Enough for a busy machine; reaching it fails the test.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) const PUBLIC_URL: &str = "https://gate.test";
 
 pub(super) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
@@ -95,6 +97,7 @@ fn issuer() -> config::Issuer {
         typ: None,
         leeway: Duration::ZERO,
         scope_claim: None,
+        serve_keys: true,
         profile: config::Profile::Rfc9068,
         require: Vec::new(),
         max_lifetime: None,
@@ -184,6 +187,16 @@ impl Scene {
         self.reroute(|routes| routes.iter_mut().for_each(|route| route.sources = sources.clone()));
     }
 
+    /// The time of the gate.
+    pub(super) fn now(&self) -> SystemTime {
+        (self.now)()
+    }
+
+    /// What the route `/chat` demands, where the issuer has these keys.
+    pub(super) fn requirement_with(&self, keys: KeySet) -> Requirement {
+        Authenticator::new([Issuer::new(issuer(), Arc::new(keys))]).requirement(&self.routes[0])
+    }
+
     /// Changes the routes.
     pub(super) fn reroute(&mut self, change: impl FnOnce(&mut Vec<config::Route>)) {
         change(&mut self.routes);
@@ -197,7 +210,7 @@ impl Scene {
 
     fn snapshot(&self, keys: Arc<KeySet>, policy: Option<Generation>) {
         let authenticator = Authenticator::new([Issuer::new(issuer(), keys)]);
-        self.gate.swap(Snapshot::new(&self.routes, &authenticator, policy.map(Arc::new)));
+        self.gate.swap(Snapshot::new(&self.routes, &authenticator, policy.map(Arc::new), Some(PUBLIC_URL)));
     }
 
     /// A token of `subject` with these scopes that is valid for `ttl` seconds from `age` seconds

@@ -1,8 +1,6 @@
 //! What the head of a server's answer means.
 
-use std::time::{Duration, SystemTime};
-
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, LAST_MODIFIED, RETRY_AFTER, TRANSFER_ENCODING};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, LAST_MODIFIED, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::FetchError;
@@ -54,15 +52,6 @@ pub(super) fn judge(
     })
 }
 
-/// The wait that a server asks for (RFC 9110 §10.2.3), in seconds or until a date.
-pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let value = text(headers, &RETRY_AFTER)?;
-    match value.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => httpdate::parse_http_date(value).ok()?.duration_since(now).ok(),
-    }
-}
-
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
@@ -106,14 +95,5 @@ mod tests {
     fn what_is_too_large_or_compressed_unasked_is_refused_before_it_is_read() {
         assert_eq!(judged(200, &[(CONTENT_LENGTH, "1001")]), Err(FetchError::TooLarge(1000)));
         assert_eq!(judged(200, &[(CONTENT_ENCODING, "gzip")]), Err(FetchError::Encoding("gzip".to_owned())));
-    }
-
-    #[test]
-    fn a_wait_is_read_in_seconds_or_as_a_date() {
-        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").expect("a date");
-        let wait = |value| retry_after(&headers(&[(RETRY_AFTER, value)]), now);
-        assert_eq!(wait("120"), Some(Duration::from_secs(120)));
-        assert_eq!(wait("Sun, 06 Nov 1994 08:50:37 GMT"), Some(Duration::from_secs(60)));
-        assert_eq!((wait("soon"), wait("-1")), (None, None));
     }
 }

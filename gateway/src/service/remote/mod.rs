@@ -3,7 +3,6 @@
 
 mod answer;
 mod fetch;
-mod schedule;
 mod store;
 mod task;
 

@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Semaphore;
 
+use super::super::outgoing::schedule;
 use super::fetch::{Failure, Fetched, fetch};
 use super::store::{Note, Store, Validators};
-use super::{FetchError, Health, schedule, seconds};
+use super::{FetchError, Health, seconds};
 use crate::config::{Limits, RemoteList};
 use crate::policy::{self, ParseOptions, Tier};
 

@@ -82,6 +82,11 @@ fn no_private_key_is_taken_for_a_public_one_or_repeated_in_a_message() -> Outcom
 }
 
 #[test]
+fn nobody_else_speaks_for_an_issuer() -> Outcome {
+    smoke("metadata", 16 * BATCH)
+}
+
+#[test]
 fn an_accepted_answer_satisfies_rfc_6455_and_so_does_what_is_passed_on() -> Outcome {
     smoke("answer", 16 * BATCH)
 }

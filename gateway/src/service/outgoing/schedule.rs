@@ -1,4 +1,4 @@
-//! When a remote list is asked for next.
+//! When a server is asked next.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 /// The wait after a good answer, or after `failures` in a row of which the last one asked for a wait
 /// of `retry_after`. `random` moves it by up to a tenth either way, so that not everybody asks at
 /// the same time.
-pub(super) fn delay(
+pub(in crate::service) fn delay(
     interval: Duration,
     failures: u32,
     retry_after: Option<Duration>,

@@ -1,0 +1,51 @@
+//! The answer of an endpoint, after which the connection is closed. Pure.
+
+use std::time::SystemTime;
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Response {
+    status: u16,
+    headers: String,
+    body: String,
+}
+
+impl Response {
+    /// A JSON document.
+    pub(super) fn json(status: u16, body: &str) -> Self {
+        Self { body: body.to_owned(), ..Self::empty(status) }.header("Content-Type", "application/json")
+    }
+
+    /// Without a body.
+    pub(super) fn empty(status: u16) -> Self {
+        Self { status, headers: String::new(), body: String::new() }
+    }
+
+    /// The same with a header. Nothing in its value can start another.
+    pub(super) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push_str(name);
+        self.headers.push_str(": ");
+        self.headers.extend(value.chars().filter(|character| matches!(character, ' '..='~')));
+        self.headers.push_str("\r\n");
+        self
+    }
+
+    /// All of it; for a HEAD request without the body (RFC 9110 §9.3.2).
+    pub(super) fn bytes(self, now: SystemTime, head_only: bool) -> Vec<u8> {
+        let status = http::StatusCode::from_u16(self.status).ok();
+        let phrase = status.and_then(|status| status.canonical_reason()).unwrap_or("Answer");
+        let mut head =
+            format!("HTTP/1.1 {} {phrase}\r\nDate: {}\r\n", self.status, httpdate::fmt_http_date(now));
+        head.push_str(&self.headers);
+        // RFC 9110 §8.6: not with 204.
+        if self.status != 204 {
+            head.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
+        }
+        head.push_str("X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n");
+        let mut bytes = head.into_bytes();
+        if !head_only {
+            bytes.extend(self.body.into_bytes());
+        }
+        bytes
+    }
+}
