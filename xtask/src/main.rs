@@ -28,6 +28,8 @@ Usage: cargo xtask COMMAND
   run [-- ARGS]          Build, and run the daemon on a copy of config/ in target/run/
   test [-- ARGS]         Build, and run every test; ARGS go to the test programs
   bench policy [-- ARGS] Measure the address policy beside its peers; ARGS go to the bench
+  bench handshake [-- ARGS]
+                         Measure opening handshakes beside HAProxy and Envoy
   lint                   Check format, clippy, and the licences and sources of dependencies
   ci                     lint, then test
 ";
@@ -57,6 +59,10 @@ fn dispatch(words: &[&str], arguments: &[OsString]) -> Result<ExitCode> {
         ["test", "--", ..] => test::test(&tree, &arguments[2..]),
         ["bench", "policy"] => bench::policy(&tree, &[]).map(|()| ExitCode::SUCCESS),
         ["bench", "policy", "--", ..] => bench::policy(&tree, &arguments[3..]).map(|()| ExitCode::SUCCESS),
+        ["bench", "handshake"] => bench::handshake(&tree, &[]).map(|()| ExitCode::SUCCESS),
+        ["bench", "handshake", "--", ..] => {
+            bench::handshake(&tree, &arguments[3..]).map(|()| ExitCode::SUCCESS)
+        }
         ["lint"] => lint::lint(&tree).map(|()| ExitCode::SUCCESS),
         ["ci"] => {
             lint::lint(&tree)?;

@@ -39,6 +39,11 @@ impl Tree {
         self.target.join("tools/venv")
     }
 
+    /// The Python environment that brings Envoy.
+    pub(crate) fn peers(&self) -> PathBuf {
+        self.target.join("tools/peers")
+    }
+
     /// The npm package with the test clients' dependencies.
     pub(crate) fn node(&self) -> PathBuf {
         self.target.join("tools/node")

@@ -34,7 +34,7 @@ impl Keys {
     }
 
     /// The keys, be they too old to be used.
-    fn last(&self) -> Arc<KeySet> {
+    pub(super) fn last(&self) -> Arc<KeySet> {
         match self {
             Self::Fixed(keys) => Arc::clone(keys),
             Self::Live(keys) => keys.last(),

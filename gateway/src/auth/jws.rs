@@ -1,6 +1,8 @@
 //! The parts of a signed token: JWS compact serialization (RFC 7515 §7.1).
 
 use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,15 +18,31 @@ use super::trace::Contents;
 use crate::rejection::{Reason, Rejection};
 
 /// A token taken apart. Nothing in it is verified.
+///
+/// It has the members of its [`Content`], which outlives it where the token is remembered.
 pub(super) struct Jws<'a> {
-    /// The signed bytes: header and payload as they were sent.
-    pub(super) signed: &'a [u8],
+    pub(super) token: &'a Token,
+    pub(super) content: Arc<Content>,
+}
+
+/// What a token says.
+pub(super) struct Content {
+    /// How many bytes of the token are signed: header and payload as they were sent.
+    signed: usize,
     /// What the signer says about the signature.
     pub(super) header: Header,
     /// The claims.
     pub(super) claims: Members,
     /// The signature, decoded.
     pub(super) signature: Vec<u8>,
+}
+
+impl Deref for Jws<'_> {
+    type Target = Content;
+
+    fn deref(&self) -> &Content {
+        &self.content
+    }
 }
 
 /// The members of the JOSE header that matter here (RFC 7515 §4.1). `jwk`, `jku`, `x5u` and
@@ -61,11 +79,16 @@ impl<'a> Jws<'a> {
                 _ => "The token does not have three parts.",
             }));
         };
-        let signed = &text.as_bytes()[..header.len() + 1 + claims.len()];
+        let signed = header.len() + 1 + claims.len();
         let header = Header::read(&members(header, "header")?)?;
         let claims = members(claims, "payload")?;
         let signature = base64url(signature, "signature")?;
-        Ok(Self { signed, header, claims, signature })
+        Ok(Self { token, content: Arc::new(Content { signed, header, claims, signature }) })
+    }
+
+    /// The signed bytes.
+    pub(super) fn signed(&self) -> &'a [u8] {
+        &self.token.as_str().as_bytes()[..self.content.signed]
     }
 }
 

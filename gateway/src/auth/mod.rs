@@ -11,6 +11,7 @@
 //! by how much a token is late.
 
 mod authenticate;
+mod cache;
 mod claims;
 mod issuer;
 mod judge;

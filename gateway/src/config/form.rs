@@ -180,6 +180,7 @@ pub(super) struct Limits {
     pub(super) issuer_answer: Option<Spanned<u64>>,
     pub(super) issuer_waiters: Option<Spanned<u64>>,
     pub(super) audit_queue: Option<Spanned<u64>>,
+    pub(super) verified_tokens: Option<Spanned<u64>>,
     pub(super) idle_timeout: Option<Spanned<String>>,
     pub(super) session_lifetime: Option<Spanned<String>>,
     pub(super) close_timeout: Option<Spanned<String>>,

@@ -483,6 +483,8 @@ pub struct Limits {
     pub issuer_waiters: usize,
     /// Audit entries waiting for the journal; more are counted as lost.
     pub audit_queue: usize,
+    /// Tokens of one issuer that are remembered once their signature is verified; 0: none.
+    pub verified_tokens: usize,
     /// The longest time without a byte either way in a session; `None`: any.
     pub idle_timeout: Option<Duration>,
     /// The longest session; `None`: as long as its token is good.
@@ -524,6 +526,7 @@ impl Default for Limits {
             issuer_answer: 1024 * 1024,
             issuer_waiters: 1_024,
             audit_queue: 8_192,
+            verified_tokens: 10_000,
             idle_timeout: None,
             session_lifetime: None,
             close_timeout: Duration::from_secs(5),

@@ -421,6 +421,7 @@ impl<'a> Checker<'a> {
             (&form.prefixes, &mut limits.prefixes, 1..=1 << 28),
             (&form.policy_memory, &mut limits.policy_memory, 2 << 20..=256 << 30),
             (&form.audit_queue, &mut limits.audit_queue, 16..=1 << 20),
+            (&form.verified_tokens, &mut limits.verified_tokens, 0..=1 << 20),
             (&form.key_file, &mut limits.key_file, 64..=1 << 30),
             (&form.issuer_waiters, &mut limits.issuer_waiters, 1..=1 << 20),
         ];

@@ -83,6 +83,7 @@ impl From<StateError> for StartError {
 
 /// Runs the daemon until SIGTERM, SIGINT or SIGHUP. `ready` is called once clients can connect.
 pub fn run(mut config: Config, log: Destination, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
+    super::memory::keep_private();
     config.state = config.state.or_else(state_folder::given);
     let sink = log.open().map_err(StartError::Log)?;
     let (trail, writer) = Trail::start(sink, config.limits.audit_queue).map_err(StartError::Log)?;

@@ -64,7 +64,7 @@ impl Keys {
             let keys = match load(&issuer.keys, config.limits.key_file) {
                 Ok(loaded) => {
                     diagnostics.extend(loaded.warnings);
-                    Arc::new(loaded.keys)
+                    Arc::new(loaded.keys.remembering(config.limits.verified_tokens))
                 }
                 Err(fault) => {
                     diagnostics.push(fault);
@@ -99,7 +99,7 @@ impl Keys {
                 }
                 Ok(loaded) => {
                     refreshed.diagnostics.extend(loaded.warnings);
-                    known.keys = Arc::new(loaded.keys);
+                    known.keys = Arc::new(loaded.keys.remembering(config.limits.verified_tokens));
                     refreshed.diagnostics.extend(oddities(issuer, &known.keys));
                     known.error = None;
                     refreshed.changed = true;

@@ -12,6 +12,7 @@ mod health;
 mod issuers;
 mod keys;
 mod lists;
+mod memory;
 mod offline;
 mod outgoing;
 mod protected;

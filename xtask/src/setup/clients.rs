@@ -91,7 +91,12 @@ pub(super) fn gaps(tree: &Tree) -> Vec<Gap> {
     gaps
 }
 
-fn python() -> Option<&'static str> {
+/// What is missing for a Python environment.
+pub(super) fn python_gap() -> Option<Gap> {
+    python().is_none().then_some(PYTHON)
+}
+
+pub(super) fn python() -> Option<&'static str> {
     ["python3", "/usr/bin/python3"]
         .into_iter()
         .find(|python| ask(tool(*python).args(["-c", PYTHON_TEST])).is_some())

@@ -4,7 +4,7 @@ mod bpf;
 mod checks;
 mod clients;
 mod debian;
-mod peers;
+pub(crate) mod peers;
 
 use std::time::Instant;
 
@@ -41,6 +41,7 @@ struct Gap {
 enum Work {
     Packages(Vec<Gap>),
     Linker,
+    Envoy,
     Venv,
     Node,
     Components,
@@ -81,6 +82,10 @@ fn plan(tree: &Tree, purpose: Purpose) -> Vec<Work> {
     }
     if purpose == Purpose::Bench {
         gaps.extend(peers::gaps());
+        if peers::envoy(tree).is_none() {
+            gaps.extend(clients::python_gap());
+            works.push(Work::Envoy);
+        }
     }
     if matches!(purpose, Purpose::Test | Purpose::Ci) {
         gaps.extend(clients::gaps(tree));
@@ -115,6 +120,7 @@ impl Work {
             Self::Linker => {
                 format!("bpf-linker {}, compiled from source (about a minute)", bpf::LINKER_VERSION)
             }
+            Self::Envoy => "Envoy, to compare with, in target/tools/peers".to_owned(),
             Self::Venv => "Python environment of the test clients, in target/tools/venv".to_owned(),
             Self::Node => "npm packages of the test clients, in target/tools/node".to_owned(),
             Self::Components => "rustfmt and clippy".to_owned(),
@@ -138,6 +144,7 @@ impl Work {
                 Ok(())
             }
             Self::Linker => bpf::install_linker(tree),
+            Self::Envoy => peers::install_envoy(tree),
             Self::Venv => clients::install_venv(tree),
             Self::Node => clients::install_node(tree),
             Self::Components => checks::install_components(),

@@ -119,7 +119,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Loaded, Diagnostic> {
             "holds no key that verifies signatures: every token of this issuer gets 503 until it does";
         warnings.push(Diagnostic::of_file(file, message).warning());
     }
-    Ok(Loaded { keys: KeySet { keys, ..KeySet::default() }, warnings })
+    Ok(Loaded { keys: KeySet::new(keys), warnings })
 }
 
 fn entry(raw: &RawValue, common: Common) -> Result<Entry, Fault> {

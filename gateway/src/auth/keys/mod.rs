@@ -11,12 +11,16 @@ mod verifier;
 mod tests;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
 use serde_json::Value;
 
+use super::cache::Verified;
+use super::jws::{Content, Jws};
 use super::sign::SigningKey;
-use crate::config::{Diagnostic, KeySource};
+use super::token::Token;
+use crate::config::{Diagnostic, KeySource, Limits};
 pub(super) use fault::Fault;
 pub(super) use file::read;
 pub(super) use live::Lack;
@@ -31,11 +35,19 @@ pub(super) const TRIES: usize = 16;
 ///
 /// It may be empty, and then no token of the issuer can be judged: that is an outage of ours and
 /// not a fault of the client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct KeySet {
     keys: Vec<Key>,
     /// The public halves of our own keys, as JWKs (RFC 7517 §4).
     served: Vec<Value>,
+    /// What these keys have verified. Other keys have verified nothing yet.
+    verified: Verified,
+}
+
+impl Default for KeySet {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
 }
 
 /// A key set, and what is odd about its source.
@@ -48,6 +60,27 @@ pub struct Loaded {
 }
 
 impl KeySet {
+    /// With these keys, which remember as many tokens as the default of `[limits]` says.
+    fn new(keys: Vec<Key>) -> Self {
+        Self { keys, served: Vec::new(), verified: Verified::new(Limits::default().verified_tokens) }
+    }
+
+    /// The same keys, which have verified nothing yet and remember at most about `most` tokens.
+    #[must_use]
+    pub fn remembering(self, most: usize) -> Self {
+        Self { verified: Verified::new(most), ..self }
+    }
+
+    /// What `token` says, if one of these keys is known to have signed it.
+    pub(super) fn verified(&self, token: &Token) -> Option<Arc<Content>> {
+        self.verified.get(token)
+    }
+
+    /// Remembers that one of these keys has signed `jws`.
+    pub(super) fn remember(&self, jws: &Jws<'_>) {
+        self.verified.insert(jws);
+    }
+
     /// Reads the keys of `source`, of which at most `limit` bytes are read. Nothing is written: a
     /// signing key that does not exist yet gives an empty set and a warning.
     ///
@@ -112,14 +145,14 @@ impl KeySet {
     #[must_use]
     pub fn plus(&self, others: &Self) -> Self {
         let more = others.keys.iter().filter(|key| !self.has(key));
-        Self { keys: self.keys.iter().chain(more).cloned().collect(), served: Vec::new() }
+        Self::new(self.keys.iter().chain(more).cloned().collect())
     }
 
     /// These keys without those of `others`.
     #[must_use]
     pub fn minus(&self, others: &Self) -> Self {
         let kept = self.keys.iter().filter(|key| !others.has(key)).cloned();
-        Self { keys: kept.collect(), served: Vec::new() }
+        Self::new(kept.collect())
     }
 
     fn has(&self, key: &Key) -> bool {
@@ -128,7 +161,7 @@ impl KeySet {
 
     fn of_one(path: &Path, key: Result<Key, Fault>) -> Result<Loaded, Diagnostic> {
         let key = key.map_err(|fault| Diagnostic::of_file(path, fault.to_string()))?;
-        Ok(Loaded { keys: Self { keys: vec![key], served: Vec::new() }, warnings: Vec::new() })
+        Ok(Loaded { keys: Self::new(vec![key]), warnings: Vec::new() })
     }
 
     /// The same, but a signing key that does not exist is made (see [`SigningKey::create`]).

@@ -26,7 +26,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Loaded, Diagnostic> {
         };
         keys.push(key.map_err(fault)?);
     }
-    Ok(Loaded { keys: KeySet { keys, ..KeySet::default() }, warnings: Vec::new() })
+    Ok(Loaded { keys: KeySet::new(keys), warnings: Vec::new() })
 }
 
 /// A `SubjectPublicKeyInfo` of whatever kind. The kinds exclude each other, by the algorithm that

@@ -6,6 +6,7 @@ mod fetched;
 mod forge;
 mod properties;
 mod reasons;
+mod remembered;
 mod signing;
 
 use std::sync::{Arc, LazyLock};
