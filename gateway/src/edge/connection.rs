@@ -278,7 +278,7 @@ async fn authorize(
     if let Some(rule) = snapshot.observed(client.ip()) {
         gate.record(Entry::ObservedAtGateway { id, client, rule });
     }
-    let refused = endpoints::serve(stream, &head, client, &snapshot, gate).await;
+    let refused = endpoints::serve(stream, &head, client, &snapshot, gate, place).await;
     if refused.map_err(|Refused { route, rejection }| Rejected { route, rejection, head_only })? {
         return Ok(None);
     }

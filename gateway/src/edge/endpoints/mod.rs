@@ -19,6 +19,7 @@ use super::snapshot::{Route, Snapshot};
 use crate::auth::Issuer;
 use crate::config;
 use crate::rejection::Rejection;
+use crate::session::limits::Place;
 
 use request::Request;
 use response::Response;
@@ -108,13 +109,14 @@ pub(super) async fn serve(
     client: SocketAddr,
     snapshot: &Snapshot,
     gate: &Gate,
+    place: &Place,
 ) -> Result<bool, Refused> {
     let endpoints = snapshot.endpoints();
     let Some(request) = Request::parse(head, gate.limits().request_headers) else {
         return Ok(false);
     };
     let response = if endpoints.tickets && request.path == TICKETS {
-        tickets::answer(stream, head, &request, client, snapshot, gate).await?
+        tickets::answer(stream, head, &request, client, snapshot, gate, place).await?
     } else if let Some(document) = endpoints.document(&request.path) {
         document_answer(&request, &document)
     } else {

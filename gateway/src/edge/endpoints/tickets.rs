@@ -4,7 +4,7 @@
 //! is good for seconds, for one handshake, on one route, from one address: who finds it in a log later
 //! finds nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,6 +25,7 @@ use crate::auth::{Token, bearer};
 use crate::config::Limits;
 use crate::rejection::http::RETRY;
 use crate::rejection::{Reason, Rejection};
+use crate::session::limits::Place;
 
 /// Bytes of a request's body; a path is not longer.
 const MAX_BODY: usize = 8 * 1024;
@@ -42,8 +43,9 @@ pub(in crate::edge) struct Tickets {
 struct Given {
     /// By the hash of the ticket: looking one up tells nothing about the others.
     by_hash: HashMap<[u8; 32], Ticket>,
-    /// In the order in which they were given, which is that in which they expire.
-    by_age: VecDeque<(Instant, [u8; 32])>,
+    /// In the order in which they expire; no more than there are.
+    by_age: BTreeSet<(Instant, [u8; 32])>,
+    /// Of IPv6, how many a /64 has: one client has all of it.
     by_address: HashMap<IpAddr, usize>,
 }
 
@@ -82,13 +84,13 @@ impl Tickets {
         if given.by_hash.len() >= self.most {
             return Err(Reason::LimitCapacity);
         }
-        let count = given.by_address.entry(address).or_default();
+        let count = given.by_address.entry(network(address)).or_default();
         if *count >= self.most_of_address {
             return Err(Reason::LimitTickets);
         }
         *count += 1;
         let (hash, until) = (hash(&ticket), now + self.life);
-        given.by_age.push_back((until, hash));
+        given.by_age.insert((until, hash));
         given.by_hash.insert(hash, Ticket { token, path: path.to_owned(), address, until });
         Ok(ticket)
     }
@@ -123,10 +125,12 @@ impl Tickets {
 impl Given {
     fn take(&mut self, hash: &[u8; 32]) -> Option<Ticket> {
         let ticket = self.by_hash.remove(hash)?;
-        if let Some(count) = self.by_address.get_mut(&ticket.address) {
+        self.by_age.remove(&(ticket.until, *hash));
+        let address = network(ticket.address);
+        if let Some(count) = self.by_address.get_mut(&address) {
             *count -= 1;
             if *count == 0 {
-                self.by_address.remove(&ticket.address);
+                self.by_address.remove(&address);
             }
         }
         Some(ticket)
@@ -134,9 +138,20 @@ impl Given {
 
     /// Drops what has expired.
     fn forget(&mut self, now: Instant) {
-        while let Some((_, hash)) = self.by_age.pop_front_if(|(until, _)| *until <= now) {
+        while let Some((until, hash)) = self.by_age.first().copied()
+            && until <= now
+        {
+            self.by_age.remove(&(until, hash));
             self.take(&hash);
         }
+    }
+}
+
+/// What the limit of one address counts.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(own) => IpAddr::V6((own.to_bits() & !u128::from(u64::MAX)).into()),
     }
 }
 
@@ -160,6 +175,7 @@ pub(super) async fn answer(
     client: SocketAddr,
     snapshot: &Snapshot,
     gate: &Gate,
+    place: &Place,
 ) -> Result<Response, Refused> {
     let origin = request.origin.as_deref();
     match request.method.as_str() {
@@ -182,6 +198,8 @@ pub(super) async fn answer(
     });
     let route = found.map_err(refused)?;
     let given = async {
+        // Judging a token costs as much here as in a handshake.
+        place.ask(&route.path, &route.limits).map_err(|excess| Box::new(excess.rejection()))?;
         let token = bearer(request.authorization())?;
         route.requirement.authenticate(&token, || gate.now()).await?;
         let mut random = [0; 32];
@@ -287,6 +305,20 @@ mod tests {
             );
         }
         assert!(!redeem("", "/chat", 1, now) && !redeem("x", "/chat", 1, now));
+    }
+
+    #[test]
+    fn a_used_ticket_leaves_nothing_and_a_network_counts_as_one_address() {
+        let (tickets, now) = (tickets(9, 1), Instant::now());
+        let give = |address: &str, random| {
+            let token = Token::parse(b"a.b.c").expect("a token");
+            tickets.give(token, "/chat", address.parse().expect("an address"), now, &[random; 32])
+        };
+        let first = give("2001:db8::1", 1).expect("given");
+        assert_eq!(give("2001:db8::2", 2), Err(Reason::LimitTickets));
+        assert!(tickets.redeem(&first, "/chat", "2001:db8::2".parse().expect("an address"), now).is_err());
+        let given = tickets.given.lock().expect("sane");
+        assert!(given.by_hash.is_empty() && given.by_age.is_empty() && given.by_address.is_empty());
     }
 
     #[test]

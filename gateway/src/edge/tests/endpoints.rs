@@ -134,6 +134,20 @@ async fn unused_tickets_of_an_address_are_limited() {
 }
 
 #[tokio::test]
+async fn requests_for_tickets_count_as_handshakes_of_their_address() {
+    let mut scene = scene(Limits { handshake_rate_per_address: 1, ..Limits::default() }).await;
+    let unknown = wants("/chat", &["Authorization: Bearer a.b.c"]);
+    for _ in 0..50 {
+        let told = scene.ask(&unknown).await;
+        scene.rejected().await;
+        if told.status() == 429 {
+            return told.is(429, "limit/address_rate");
+        }
+    }
+    panic!("no request was too many");
+}
+
+#[tokio::test]
 async fn pages_of_the_routes_origins_may_ask_for_tickets_and_no_others() {
     let scene = scene(Limits::default()).await;
     let asks = |origin: &str| {
