@@ -53,6 +53,20 @@ impl Rejected {
     }
 }
 
+/// A client that gets no session.
+enum Turned {
+    /// It was turned away.
+    Away(Rejected),
+    /// It asked for something else, and this is the answer.
+    Served(Vec<u8>),
+}
+
+impl From<Rejected> for Turned {
+    fn from(rejected: Rejected) -> Self {
+        Self::Away(rejected)
+    }
+}
+
 /// An opening handshake that every check but that of the upstream let through.
 struct Authorized {
     opening: Opening,
@@ -102,7 +116,12 @@ pub(super) async fn handle(
     let admitted = match judged {
         Ok(Some(admitted)) => admitted,
         Ok(None) => return,
-        Err(rejected) => {
+        Err(Turned::Served(answer)) => {
+            place.decided();
+            answer::deliver(&mut stream, &answer).await;
+            return;
+        }
+        Err(Turned::Away(rejected)) => {
             // A client that reads its answer slowly has no undecided handshake any more.
             place.decided();
             tokio::select! {
@@ -227,7 +246,7 @@ async fn judge(
     place: &Place,
     gate: &Gate,
     opened: &AtomicBool,
-) -> Result<Option<Admitted>, Rejected> {
+) -> Result<Option<Admitted>, Turned> {
     let Some(authorized) = authorize(stream, client, id, place, gate, opened).await? else {
         return Ok(None);
     };
@@ -259,7 +278,7 @@ async fn authorize(
     place: &Place,
     gate: &Gate,
     opened: &AtomicBool,
-) -> Result<Option<Authorized>, Rejected> {
+) -> Result<Option<Authorized>, Turned> {
     let limits = gate.limits();
     let head = timeout(limits.handshake_timeout, Head::read(stream, limits.request_head)).await;
 
@@ -272,15 +291,16 @@ async fn authorize(
     let head = match head {
         Ok(Ok(head)) => head,
         Ok(Err(HeadError::Closed { .. })) => return Ok(None),
-        Ok(Err(error)) => return Err(unrouted(error.rejection())),
-        Err(_) => return Err(unrouted(Box::new(Rejection::new(Reason::HandshakeTimeout)))),
+        Ok(Err(error)) => return Err(unrouted(error.rejection()).into()),
+        Err(_) => return Err(unrouted(Box::new(Rejection::new(Reason::HandshakeTimeout))).into()),
     };
     if let Some(rule) = snapshot.observed(client.ip()) {
         gate.record(Entry::ObservedAtGateway { id, client, rule });
     }
-    let refused = endpoints::serve(stream, &head, client, &snapshot, gate, place).await;
-    if refused.map_err(|Refused { route, rejection }| Rejected { route, rejection, head_only })? {
-        return Ok(None);
+    let served = endpoints::serve(stream, &head, client, &snapshot, gate, place).await;
+    let served = served.map_err(|Refused { route, rejection }| Rejected { route, rejection, head_only })?;
+    if let Some(answer) = served {
+        return Err(Turned::Served(answer));
     }
     let mut opening = Opening::judge(head, limits.request_headers).map_err(unrouted)?;
     let mut route = snapshot.route_of(&opening).map_err(unrouted)?;
@@ -308,7 +328,7 @@ async fn authorize(
             route = current.map_err(|rejection| Rejected::on(&route, rejection))?;
             (Source::FirstMessage, token, Some(greetings))
         }
-        None => return Err(Rejected::on(&route, sources::missing(&route.sources))),
+        None => return Err(Rejected::on(&route, sources::missing(&route.sources)).into()),
     };
     let judged = route.requirement.authenticate(&token, || gate.now()).await;
     let identity = judged.map_err(|rejection| Rejected::on(&route, sources::of(source, rejection)))?;

@@ -107,6 +107,11 @@ pub fn response(rejection: &Rejection, id: HandshakeId, now: SystemTime) -> Resp
     if let Some(after) = rejection.retry_after.or(overload) {
         header("Retry-After", &whole_seconds(after).to_string());
     }
+    if let Some(page) = &rejection.page {
+        header("Access-Control-Allow-Origin", page);
+        header("Access-Control-Expose-Headers", "Gatehouse-Rejection, WWW-Authenticate, Retry-After");
+        header("Vary", "Origin");
+    }
     header("Content-Type", "application/problem+json");
     header("Content-Length", &body.len().to_string());
     header("Cache-Control", "no-store");

@@ -31,6 +31,8 @@ pub struct Rejection {
     pub scope: Option<String>,
     /// Where to read who gives tokens for the route (RFC 9728 §5.1).
     pub resource_metadata: Option<String>,
+    /// The origin of a page that may read the answer, which is not one to a handshake.
+    pub page: Option<String>,
     /// How long ago the user may have signed in, for the challenge (RFC 9470 §3).
     pub max_age: Option<Duration>,
     /// The configured name of the issuer that the token claims, once it is known.
@@ -56,6 +58,7 @@ impl Rejection {
             scope: None,
             max_age: None,
             resource_metadata: None,
+            page: None,
             issuer: None,
             source: None,
             subject: None,

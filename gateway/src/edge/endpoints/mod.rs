@@ -12,7 +12,6 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::net::TcpStream;
 
-use super::answer;
 use super::gate::Gate;
 use super::head::Head;
 use super::snapshot::{Route, Snapshot};
@@ -102,7 +101,7 @@ pub(super) struct Refused {
     pub(super) rejection: Box<Rejection>,
 }
 
-/// Serves `head` if it is a request to an endpoint; `false`: it is none.
+/// The answer to `head` if it is a request to an endpoint; `None`: it is none.
 pub(super) async fn serve(
     stream: &mut TcpStream,
     head: &Head,
@@ -110,20 +109,19 @@ pub(super) async fn serve(
     snapshot: &Snapshot,
     gate: &Gate,
     place: &Place,
-) -> Result<bool, Refused> {
+) -> Result<Option<Vec<u8>>, Refused> {
     let endpoints = snapshot.endpoints();
     let Some(request) = Request::parse(head, gate.limits().request_headers) else {
-        return Ok(false);
+        return Ok(None);
     };
     let response = if endpoints.tickets && request.path == TICKETS {
         tickets::answer(stream, head, &request, client, snapshot, gate, place).await?
     } else if let Some(document) = endpoints.document(&request.path) {
         document_answer(&request, &document)
     } else {
-        return Ok(false);
+        return Ok(None);
     };
-    answer::deliver(stream, &response.bytes(gate.now(), request.method == "HEAD")).await;
-    Ok(true)
+    Ok(Some(response.bytes(gate.now(), request.method == "HEAD")))
 }
 
 /// A document that any page may read: it holds nothing that is not public.

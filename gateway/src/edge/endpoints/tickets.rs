@@ -183,6 +183,25 @@ pub(super) async fn answer(
         "OPTIONS" => return Ok(preflight(snapshot, origin)),
         _ => return Ok(Response::empty(405).header("Allow", "POST, OPTIONS")),
     }
+    let given = give(stream, head, request, client, snapshot, gate, place).await;
+    given.map_err(|mut refused| {
+        // A page that may ask for tickets may read why it gets none.
+        let page = origin.filter(|origin| snapshot.takes_tickets_from(origin));
+        refused.rejection.page = page.map(str::to_owned);
+        refused
+    })
+}
+
+async fn give(
+    stream: &mut TcpStream,
+    head: &Head,
+    request: &Request,
+    client: SocketAddr,
+    snapshot: &Snapshot,
+    gate: &Gate,
+    place: &Place,
+) -> Result<Response, Refused> {
+    let origin = request.origin.as_deref();
     let refused = |rejection| Refused { route: None, rejection };
     let body = body(stream, head, request.length, gate).await.map_err(refused)?;
     let wanted: Wanted = serde_json::from_slice(&body).map_err(|_| {
@@ -211,8 +230,9 @@ pub(super) async fn answer(
     let life = gate.limits().ticket_ttl.as_secs();
     let body = serde_json::json!({ "ticket": ticket, "expires_in": life }).to_string();
     let response = Response::json(201, &body).header("Cache-Control", "no-store");
+    let response = response.header("Vary", "Origin");
     Ok(match origin.filter(|origin| route.lists(origin)) {
-        Some(origin) => response.header("Access-Control-Allow-Origin", origin).header("Vary", "Origin"),
+        Some(origin) => response.header("Access-Control-Allow-Origin", origin),
         None => response,
     })
 }

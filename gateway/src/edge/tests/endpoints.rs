@@ -159,6 +159,13 @@ async fn pages_of_the_routes_origins_may_ask_for_tickets_and_no_others() {
     assert!(head.contains("Access-Control-Allow-Headers: Authorization, Content-Type\r\n"), "{head}");
     let (status, head, _) = answer(scene.connect().await, &asks("https://evil.test")).await;
     assert!(status == 204 && !head.contains("Access-Control-Allow"), "{head}");
+    let refused = wants("/app", &["Origin: https://app.test"]);
+    let (status, head, _) = answer(scene.connect().await, &refused).await;
+    assert!(status == 401 && head.contains("Access-Control-Allow-Origin: https://app.test\r\n"), "{head}");
+    assert!(head.contains("Access-Control-Expose-Headers: Gatehouse-Rejection, "), "{head}");
+    let refused = wants("/app", &["Origin: https://evil.test"]);
+    let (status, head, _) = answer(scene.connect().await, &refused).await;
+    assert!(status == 403 && !head.contains("Access-Control-Allow"), "{head}");
     let page = wants("/app", &[&scene.good_token("alice"), "Origin: https://app.test"]);
     let (status, head, _) = answer(scene.connect().await, &page).await;
     assert!(status == 201 && head.contains("Access-Control-Allow-Origin: https://app.test\r\n"), "{head}");

@@ -19,6 +19,8 @@ pub(super) struct Adoption {
     patience: Duration,
     in_force: Arc<KeySet>,
     going: Option<Going>,
+    /// How many verified tokens a set remembers.
+    remembered: usize,
 }
 
 /// Keys that the issuer no longer has, and still in force.
@@ -29,9 +31,9 @@ struct Going {
 }
 
 impl Adoption {
-    /// With `in_force`.
-    pub(super) fn new(in_force: Arc<KeySet>, delay: Duration, patience: Duration) -> Self {
-        Self { delay, patience: patience.max(delay), in_force, going: None }
+    /// With `in_force`; later sets remember `remembered` verified tokens.
+    pub(super) fn new(in_force: Arc<KeySet>, delay: Duration, patience: Duration, remembered: usize) -> Self {
+        Self { delay, patience: patience.max(delay), in_force, going: None, remembered }
     }
 
     /// The keys in force.
@@ -87,7 +89,7 @@ impl Adoption {
     /// Puts `keys` in force. The same keys stay the very same set.
     fn put(&mut self, keys: KeySet) {
         if !(keys.minus(&self.in_force).is_empty() && self.in_force.minus(&keys).is_empty()) {
-            self.in_force = Arc::new(keys);
+            self.in_force = Arc::new(keys.remembering(self.remembered));
         }
     }
 }
@@ -101,7 +103,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(300);
 
     fn adoption(names: &[&str]) -> (Adoption, Instant) {
-        (Adoption::new(Arc::new(set(names)), DELAY, PATIENCE), Instant::now())
+        (Adoption::new(Arc::new(set(names)), DELAY, PATIENCE, 16), Instant::now())
     }
 
     #[track_caller]

@@ -55,7 +55,7 @@ impl Task {
         }
         Self {
             fetcher: Fetcher::new(&rules.issuer, &keys, limits),
-            adoption: Adoption::new(live.last(), keys.cooldown, keys.min_interval),
+            adoption: Adoption::new(live.last(), keys.cooldown, keys.min_interval, limits.verified_tokens),
             rules,
             keys,
             live,
@@ -243,7 +243,7 @@ fn restore(
             loaded.keys.len(),
             humantime::format_duration(Duration::from_secs(now - confirmed))
         );
-        live.put(Arc::new(loaded.keys), confirmed);
+        live.put(Arc::new(loaded.keys.remembering(limits.verified_tokens)), confirmed);
     })
 }
 
