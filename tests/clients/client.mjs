@@ -11,7 +11,10 @@ const WebSocket = createRequire(`${process.cwd()}/`)("ws");
 const TEXT = "hello from node";
 const { url, source, headers, timeout, stay } = JSON.parse(process.argv[2]);
 
+let finished = false;
 function finish(outcome) {
+  if (finished) return;
+  finished = true;
   process.stdout.write(`${JSON.stringify(outcome)}\n`, () => process.exit(0));
 }
 
@@ -30,6 +33,7 @@ setTimeout(() => {
 }, timeout * 1000 + 5000).unref();
 
 socket.on("open", () => socket.send(TEXT));
+// After a handshake that failed, this comes too, and says less.
 socket.on("close", (code, reason) => finish({ outcome: "closed", code, reason: reason.toString() }));
 socket.on("message", (data) => {
   if (stay) return;
