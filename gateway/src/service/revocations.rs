@@ -166,6 +166,8 @@ impl Book {
     fn read_kept(&self, kept: &Path) -> Result<Vec<Revocation>, Diagnostic> {
         match kept.try_exists() {
             Ok(false) => Ok(Vec::new()),
+            // Nothing can ever have been kept in what is no folder.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(Vec::new()),
             Ok(true) | Err(_) => self.read(kept),
         }
     }
