@@ -24,6 +24,7 @@ pub mod netns;
 pub mod order;
 pub mod plan;
 pub mod process;
+pub mod provider;
 pub mod raw;
 pub mod scene;
 pub mod token;

@@ -28,6 +28,9 @@ impl Requirement {
         token: &Token,
         now: impl Fn() -> SystemTime,
     ) -> Result<Identity, Box<Rejection>> {
+        if let Some(introspected) = self.introspect(token, &now).await {
+            return introspected;
+        }
         let rejection = match self.judge(token, now()) {
             Ok(identity) => return Ok(identity),
             Err(rejection) => rejection,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::introspection::Introspect;
 use super::keys::{KeySet, Lack, LiveKeys, TRIES};
 use super::revocation::InForce;
 use crate::config::{self, ClaimRule, ScopeRule};
@@ -12,6 +13,7 @@ use crate::config::{self, ClaimRule, ScopeRule};
 pub struct Issuer {
     pub(super) rules: config::Issuer,
     pub(super) keys: Keys,
+    pub(super) introspector: Option<Arc<dyn Introspect>>,
 }
 
 /// The keys of an issuer.
@@ -45,12 +47,18 @@ impl Keys {
 impl Issuer {
     /// The issuer of the configuration with the keys that were loaded for it.
     pub fn new(rules: config::Issuer, keys: Arc<KeySet>) -> Self {
-        Self { rules, keys: Keys::Fixed(keys) }
+        Self { rules, keys: Keys::Fixed(keys), introspector: None }
     }
 
     /// The issuer of the configuration with the keys that are fetched for it.
     pub fn live(rules: config::Issuer, keys: Arc<LiveKeys>) -> Self {
-        Self { rules, keys: Keys::Live(keys) }
+        Self { rules, keys: Keys::Live(keys), introspector: None }
+    }
+
+    /// The same, which `introspector` asks about tokens that only it can read.
+    #[must_use]
+    pub fn asked_by(self, introspector: Option<Arc<dyn Introspect>>) -> Self {
+        Self { introspector, ..self }
     }
 
     /// The `iss` of its tokens.

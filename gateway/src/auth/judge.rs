@@ -242,9 +242,44 @@ impl Issuer {
         self.judge_claims(&jws.claims, jws.header.key_id.as_deref(), requirement, now, trace)
     }
 
-    /// Whether these claims, which are the issuer's own, admit on a route with this `requirement`.
-    pub(super) fn judge_claims(
+    /// The same for what the issuer says about a token that only it can read (RFC 7662 §2.2). Such a
+    /// token has no `typ`, and no claims of RFC 9068; where nobody is its subject, its client is.
+    pub(super) fn judge_introspected(
         &self,
+        claims: &Members,
+        requirement: &Requirement,
+        now: u64,
+    ) -> Result<Identity, Box<Rejection>> {
+        if let Some(iss) = claims::text(claims, "iss")?
+            && iss != self.rules.issuer
+        {
+            let note = format!("the issuer says that the token is one of {}", excerpt(iss));
+            return Err(Box::new(Rejection::new(Reason::CredentialsUnknownIssuer).note(note)));
+        }
+        let client = claims.get("client_id").filter(|_| claims.get("sub").is_none());
+        let named = client.map(|client| claims.or("sub", client));
+        let (claims, profile) = (named.as_ref().unwrap_or(claims), Profile::Jwt);
+        self.judge_claims_by(profile, claims, None, requirement, now, &mut ()).map_err(|mut rejection| {
+            rejection.subject = claims::subject(claims).ok().map(str::to_owned);
+            rejection
+        })
+    }
+
+    /// Whether these claims, which are the issuer's own, admit on a route with this `requirement`.
+    fn judge_claims(
+        &self,
+        claims: &Members,
+        key_id: Option<&str>,
+        requirement: &Requirement,
+        now: u64,
+        trace: &mut impl Trace,
+    ) -> Result<Identity, Box<Rejection>> {
+        self.judge_claims_by(self.rules.profile, claims, key_id, requirement, now, trace)
+    }
+
+    fn judge_claims_by(
+        &self,
+        profile: Profile,
         claims: &Members,
         key_id: Option<&str>,
         requirement: &Requirement,
@@ -257,7 +292,7 @@ impl Issuer {
         let not_before = claims::date(claims, "nbf", Round::Up)?;
         let issued = claims::date(claims, "iat", Round::Up)?;
         let token_id = claims::text(claims, "jti")?.map(str::to_owned);
-        if rules.profile == Profile::Rfc9068 {
+        if profile == Profile::Rfc9068 {
             claims::required(claims::text(claims, "client_id")?, "client_id")?;
             claims::required(issued, "iat")?;
             claims::required(token_id.as_ref(), "jti")?;

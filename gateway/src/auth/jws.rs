@@ -125,11 +125,25 @@ impl Header {
 ///
 /// A parser that silently takes one of two would let a token mean one thing here and another
 /// behind the gate (RFC 7515 §4, RFC 7519 §4).
-pub(super) struct Members(Map<String, Value>);
+pub struct Members(Map<String, Value>);
 
 impl Members {
-    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+    /// The same with another member, unless there is one of that name.
+    pub(super) fn or(&self, name: &str, value: &Value) -> Self {
+        let mut members = self.0.clone();
+        members.entry(name).or_insert_with(|| value.clone());
+        Self(members)
+    }
+
+    /// The member `name`.
+    pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
+    }
+}
+
+impl fmt::Debug for Members {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Members(…)")
     }
 }
 

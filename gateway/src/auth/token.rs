@@ -36,7 +36,8 @@ impl Token {
         Err(rejection(Reason::CredentialsMalformed, detail))
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    /// The token itself, which belongs into no log and no answer.
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

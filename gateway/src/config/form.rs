@@ -113,6 +113,7 @@ pub(super) struct Issuer {
     pub(super) secret: Option<Spanned<String>>,
     pub(super) signing_key: Option<Spanned<String>>,
     pub(super) serve_keys: Option<Spanned<bool>>,
+    pub(super) introspection: Option<Introspection>,
     pub(super) discovery: Option<Spanned<bool>>,
     pub(super) keys_min_interval: Option<Spanned<String>>,
     pub(super) keys_max_interval: Option<Spanned<String>>,
@@ -161,6 +162,9 @@ pub(super) struct Limits {
     pub(super) request_head: Option<Spanned<u64>>,
     pub(super) request_headers: Option<Spanned<u64>>,
     pub(super) handshake_timeout: Option<Spanned<String>>,
+    pub(super) introspection_timeout: Option<Spanned<String>>,
+    pub(super) introspection_cache: Option<Spanned<u64>>,
+    pub(super) introspection_requests: Option<Spanned<u64>>,
     pub(super) revocations: Option<Spanned<u64>>,
     pub(super) tickets: Option<Spanned<u64>>,
     pub(super) tickets_per_address: Option<Spanned<u64>>,
@@ -185,6 +189,17 @@ pub(super) struct Limits {
     pub(super) session_lifetime: Option<Spanned<String>>,
     pub(super) close_timeout: Option<Spanned<String>>,
     pub(super) drain_timeout: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Introspection {
+    pub(super) endpoint: Spanned<String>,
+    pub(super) client_id: Spanned<String>,
+    pub(super) client_secret: Spanned<String>,
+    pub(super) auth: Option<Spanned<String>>,
+    pub(super) cache: Option<Spanned<String>>,
+    pub(super) ca: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 use toml::{Spanned, Value};
+use url::Url;
 
-use super::model::{Issuer, KeySource, Profile};
+use super::model::{ClientAuth, Introspection, Issuer, KeySource, Profile};
+use super::remote::may_be_asked;
 use super::validate::Checker;
 use super::{claims, fetched, form};
 
@@ -16,6 +18,10 @@ use super::{claims, fetched, form};
 const LEEWAY: Duration = Duration::from_secs(30);
 /// Above this, an expired token would stay useful for long.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
+
+/// How long an answer of an introspection endpoint is remembered unless told otherwise: so long can a
+/// token be used after its issuer has revoked it.
+const CACHE: Duration = Duration::from_secs(60);
 
 const ASYMMETRIC: [Algorithm; 9] = [
     Algorithm::RS256,
@@ -52,6 +58,7 @@ fn one(checker: &mut Checker<'_>, form: form::Issuer) -> Option<Issuer> {
     }
     let keys = keys(checker, &form);
     let algorithms = algorithms(checker, form.algorithms.as_ref(), keys.as_ref());
+    let introspection = form.introspection.as_ref().map(|form| introspection(checker, form));
     let serve_keys = form.serve_keys.as_ref().is_some_and(|serve| *serve.get_ref());
     if let (Some(serve), None) = (&form.serve_keys, &form.signing_key) {
         checker
@@ -78,6 +85,7 @@ fn one(checker: &mut Checker<'_>, form: form::Issuer) -> Option<Issuer> {
         typ,
         leeway: leeway?,
         scope_claim,
+        introspection: introspection.flatten(),
         serve_keys,
         profile,
         require,
@@ -101,6 +109,38 @@ fn profile(checker: &mut Checker<'_>, form: Option<&Spanned<String>>) -> Profile
     Profile::Rfc9068
 }
 
+/// What an issuer is asked about a token with.
+fn introspection(checker: &mut Checker<'_>, form: &form::Introspection) -> Option<Introspection> {
+    let text = form.endpoint.get_ref();
+    let endpoint = Url::parse(text).ok().filter(|url| {
+        may_be_asked(url) && url.username().is_empty() && url.password().is_none() && url.fragment().is_none()
+    });
+    if endpoint.is_none() {
+        let message =
+            format!("`{text}` is no endpoint: write \"https://HOST/PATH\" (http only for this host)");
+        checker.fault(&form.endpoint.span(), message);
+    }
+    not_empty(checker, &form.client_id, "client_id");
+    let auth = match form.auth.as_ref().map(|auth| auth.get_ref().as_str()) {
+        None | Some("basic") => ClientAuth::Basic,
+        Some("post") => ClientAuth::Post,
+        Some(other) => {
+            let message = format!("`{other}` is no way to show a client secret: \"basic\" or \"post\"");
+            checker.fault(&form.auth.as_ref().map_or(0..0, Spanned::span), message);
+            ClientAuth::Basic
+        }
+    };
+    let cache = form.cache.as_ref().map_or(Some(CACHE), |cache| checker.duration(cache));
+    Some(Introspection {
+        endpoint: endpoint?,
+        client_id: form.client_id.get_ref().clone(),
+        secret: checker.path(form.client_secret.get_ref()),
+        auth,
+        cache: cache?,
+        ca: form.ca.as_ref().map(|ca| checker.path(ca.get_ref())),
+    })
+}
+
 fn not_empty(checker: &mut Checker<'_>, text: &Spanned<String>, what: &str) {
     if text.get_ref().trim().is_empty() {
         checker.fault(&text.span(), format!("{what} is empty"));
@@ -114,6 +154,7 @@ fn keys(checker: &mut Checker<'_>, form: &form::Issuer) -> Option<KeySource> {
         fetched::refuse(checker, form);
     }
     match (&form.keys, &form.secret, &form.signing_key) {
+        (None, None, None) if form.introspection.is_some() && !discovery => Some(KeySource::Nothing),
         (None, None, None) if discovery => {
             fetched::check(checker, form, None).map(Box::new).map(KeySource::Fetched)
         }
@@ -141,7 +182,7 @@ fn keys(checker: &mut Checker<'_>, form: &form::Issuer) -> Option<KeySource> {
             checker.fault(
                 &form.name.span(),
                 "an issuer needs exactly one of keys (JWK set or PEM file, or URL), discovery, secret (HMAC) and signing_key \
-                 (our own)",
+                 (our own), or an introspection table",
             );
             None
         }
@@ -196,7 +237,7 @@ fn algorithms(
         // A set that anybody can fetch has no secrets.
         Some(KeySource::Pem(_) | KeySource::Fetched(_)) => !is_hmac,
         Some(KeySource::SigningKey(_)) => algorithms.iter().all(|algorithm| *algorithm == Algorithm::EdDSA),
-        Some(KeySource::JwkSet(_)) | None => true,
+        Some(KeySource::JwkSet(_) | KeySource::Nothing) | None => true,
     };
     if !fits {
         checker.fault(

@@ -233,6 +233,8 @@ pub struct Issuer {
     pub leeway: Duration,
     /// The claim that holds the scopes; `None`: `scope`, then `scp`.
     pub scope_claim: Option<ClaimPath>,
+    /// How it is asked about tokens that only it can read; `None`: it is not.
+    pub introspection: Option<Introspection>,
     /// Whether the gate serves the public keys, for others to verify tokens of ours.
     pub serve_keys: bool,
     /// Which claims have to be there.
@@ -246,6 +248,8 @@ pub struct Issuer {
 /// Where an issuer's keys are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
+    /// None: the issuer is asked about each token.
+    Nothing,
     /// A JWK set (RFC 7517 §5), in a file.
     JwkSet(PathBuf),
     /// PEM public keys (`PUBLIC KEY`, `RSA PUBLIC KEY`), in a file. No certificates.
@@ -407,6 +411,32 @@ pub enum Profile {
     Jwt,
 }
 
+/// How an issuer is asked about a token (RFC 7662).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Introspection {
+    /// Where: an https URL, or one of this host.
+    pub endpoint: url::Url,
+    /// Who the gate is there.
+    pub client_id: String,
+    /// The file with its secret.
+    pub secret: PathBuf,
+    /// How it shows both.
+    pub auth: ClientAuth,
+    /// How long an answer is remembered at most.
+    pub cache: Duration,
+    /// Certificates (PEM) to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// How a client proves who it is (RFC 6749 §2.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// In the header `Authorization: Basic`.
+    Basic,
+    /// In the form.
+    Post,
+}
+
 /// Where revocations are, besides those of `gatehouse revoke`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevocationFile {
@@ -444,6 +474,12 @@ pub struct Limits {
     pub request_headers: usize,
     /// From accepted connection to complete request head.
     pub handshake_timeout: Duration,
+    /// From a question about a token to its answer.
+    pub introspection_timeout: Duration,
+    /// Answers that are remembered.
+    pub introspection_cache: usize,
+    /// Questions at once, to one endpoint.
+    pub introspection_requests: usize,
     /// Revocations of each kind of list.
     pub revocations: usize,
     /// Tickets that are not used yet.
@@ -507,6 +543,9 @@ impl Default for Limits {
             request_head: 16 * 1024,
             request_headers: 100,
             handshake_timeout: Duration::from_secs(10),
+            introspection_timeout: Duration::from_secs(3),
+            introspection_cache: 10_000,
+            introspection_requests: 64,
             revocations: 100_000,
             tickets: 10_000,
             tickets_per_address: 100,

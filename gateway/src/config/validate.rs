@@ -414,6 +414,8 @@ impl<'a> Checker<'a> {
             (&form.sessions_per_subject, &mut limits.sessions_per_subject, 1..=1 << 24),
             (&form.request_head, &mut limits.request_head, 512..=1 << 20),
             (&form.request_headers, &mut limits.request_headers, 8..=4096),
+            (&form.introspection_cache, &mut limits.introspection_cache, 1..=1 << 24),
+            (&form.introspection_requests, &mut limits.introspection_requests, 1..=4096),
             (&form.revocations, &mut limits.revocations, 1..=1 << 24),
             (&form.tickets, &mut limits.tickets, 1..=1 << 24),
             (&form.tickets_per_address, &mut limits.tickets_per_address, 1..=1 << 24),
@@ -454,6 +456,7 @@ impl<'a> Checker<'a> {
         }
         for (given, limit, least) in [
             (&form.handshake_timeout, &mut limits.handshake_timeout, Duration::from_millis(1)),
+            (&form.introspection_timeout, &mut limits.introspection_timeout, Duration::from_millis(10)),
             (&form.ticket_ttl, &mut limits.ticket_ttl, Duration::from_secs(1)),
             (&form.first_message_timeout, &mut limits.first_message_timeout, Duration::from_millis(1)),
             (&form.upstream_timeout, &mut limits.upstream_timeout, Duration::from_millis(1)),

@@ -257,6 +257,10 @@ registry! {
         "The token was revoked",
         client: "Get a new token; if that one is refused too, your access was taken away: ask the operator.",
         operator: "The record names the revocation: `gatehouse revoke --list` shows it, `gatehouse revoke --undo` takes it back.";
+    CredentialsInactive = Credentials / "inactive", 401, false,
+        "The token is not active, says its issuer",
+        client: "Get a new token: this one has expired, was revoked, or never was.",
+        operator: "The issuer's introspection endpoint says so; it does not say why.";
     CredentialsBound = Credentials / "bound", 401, false,
         "The token is bound to a key that was not shown",
         client: "Get a token that is not bound to a key (no DPoP, no mutual TLS).",
@@ -305,6 +309,10 @@ registry! {
         client: "Your credentials were not judged. Wait and try again; nothing needs to change on your side.",
         operator: "The issuer has not answered for longer than max_stale: `gatehouse status` says why. \
                    Repair the way to the issuer; raise max_stale if you can trust its keys for longer.";
+    AuthSystemIntrospectionUnavailable = AuthSystem / "introspection_unavailable", 503, true,
+        "The token's issuer could not be asked about it",
+        client: "Your credentials were not judged. Wait and try again; nothing needs to change on your side.",
+        operator: "The note says what failed: the introspection endpoint, the network, or the gate's own client credentials.";
 
     LimitAddressSessions = Limit / "address_sessions", 429, true,
         "Too many sessions from this address",

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::introspection;
 use super::outgoing::check_certificates;
 use super::stamp::Stamp;
 use crate::admin::status::IssuerStatus;
+use crate::auth::introspection::Introspect;
 use crate::auth::{Authenticator, Issuer, KeySet, LiveKeys};
 use crate::config::{self, Config, Diagnostic, FetchedKeys, KeySource};
 
@@ -23,6 +25,8 @@ struct Known {
     stamp: Option<Stamp>,
     /// The keys, where they are fetched.
     live: Option<Arc<LiveKeys>>,
+    /// Who asks about tokens that only the issuer can read.
+    introspector: Option<Arc<dyn Introspect>>,
 }
 
 /// What a refresh found.
@@ -50,10 +54,17 @@ impl Keys {
         let mut all = Vec::new();
         let mut diagnostics = Vec::new();
         for issuer in &config.issuers {
+            let introspector = match introspection::of(issuer.introspection.as_ref(), &config.limits) {
+                Ok(introspector) => introspector,
+                Err(fault) => {
+                    diagnostics.push(fault);
+                    None
+                }
+            };
             if let KeySource::Fetched(fetched) = &issuer.keys {
                 diagnostics.extend(fetched.ca.iter().filter_map(|ca| check_certificates(ca).err()));
                 let live = Some(Arc::new(LiveKeys::new(fetched.max_stale)));
-                all.push(Known { keys: Arc::default(), error: None, stamp: None, live });
+                all.push(Known { keys: Arc::default(), error: None, stamp: None, live, introspector });
                 continue;
             }
             let stamp = stamp(issuer);
@@ -74,7 +85,7 @@ impl Keys {
             diagnostics.extend(oddities(issuer, &keys));
             // A key that was made just now has none from before.
             let stamp = stamp.or_else(|| self::stamp(issuer));
-            all.push(Known { keys, error: None, stamp, live: None });
+            all.push(Known { keys, error: None, stamp, live: None, introspector });
         }
         (Self { known: all }, diagnostics)
     }
@@ -116,9 +127,12 @@ impl Keys {
     /// The issuers of `config` with these keys.
     pub(super) fn authenticator(&self, config: &Config) -> Authenticator {
         let issuers = config.issuers.iter().zip(&self.known);
-        Authenticator::new(issuers.map(|(rules, known)| match &known.live {
-            Some(live) => Issuer::live(rules.clone(), Arc::clone(live)),
-            None => Issuer::new(rules.clone(), Arc::clone(&known.keys)),
+        Authenticator::new(issuers.map(|(rules, known)| {
+            let issuer = match &known.live {
+                Some(live) => Issuer::live(rules.clone(), Arc::clone(live)),
+                None => Issuer::new(rules.clone(), Arc::clone(&known.keys)),
+            };
+            issuer.asked_by(known.introspector.clone())
         }))
     }
 
@@ -172,7 +186,7 @@ fn path(issuer: &config::Issuer) -> Option<&Path> {
         | KeySource::Pem(path)
         | KeySource::Secret(path)
         | KeySource::SigningKey(path) => Some(path),
-        KeySource::Fetched(_) => None,
+        KeySource::Fetched(_) | KeySource::Nothing => None,
     }
 }
 

@@ -9,6 +9,7 @@ mod files;
 mod firewall;
 mod generations;
 mod health;
+mod introspection;
 mod issuers;
 mod keys;
 mod lists;

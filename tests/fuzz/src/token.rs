@@ -35,6 +35,7 @@ static GATE: LazyLock<Requirement> = LazyLock::new(|| {
         typ: Some(vec!["at+jwt".to_owned()]),
         leeway: Duration::from_secs(30),
         scope_claim: None,
+        introspection: None,
         serve_keys: false,
         profile: Profile::Jwt,
         require: Vec::new(),

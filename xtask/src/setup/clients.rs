@@ -131,7 +131,9 @@ pub(super) fn install_venv(tree: &Tree) -> Result<()> {
 pub(super) fn node_ready(tree: &Tree) -> bool {
     node()
         && same(&tree.clients().join("package-lock.json"), &tree.node().join(INSTALLED_LOCK))
-        && tree.node().join("node_modules/ws/package.json").is_file()
+        && ["ws", "oidc-provider"]
+            .iter()
+            .all(|package| tree.node().join("node_modules").join(package).join("package.json").is_file())
 }
 
 /// A copy of the lock file that says that its packages are all in place.

@@ -97,7 +97,9 @@ impl KeySet {
                 })
             }
             KeySource::JwkSet(path) | KeySource::Pem(path) => Self::parse(source, read(path, limit)?.bytes),
-            KeySource::Fetched(_) => Ok(Loaded { keys: Self::default(), warnings: Vec::new() }),
+            KeySource::Fetched(_) | KeySource::Nothing => {
+                Ok(Loaded { keys: Self::default(), warnings: Vec::new() })
+            }
             KeySource::Secret(path) | KeySource::SigningKey(path) => {
                 let (bytes, mut warnings) = read(path, limit)?.private(path);
                 let loaded = Self::parse(source, bytes)?;
@@ -115,6 +117,7 @@ impl KeySet {
     pub fn parse(source: &KeySource, bytes: Vec<u8>) -> Result<Loaded, Diagnostic> {
         match source {
             KeySource::JwkSet(path) => jwk::parse(path, &text(path, bytes)?),
+            KeySource::Nothing => Ok(Loaded { keys: Self::default(), warnings: Vec::new() }),
             KeySource::Fetched(fetched) => Self::published(&fetched.place.shown(), bytes),
             KeySource::Pem(path) => pem::parse(path, &text(path, bytes)?),
             KeySource::Secret(path) => Self::of_one(path, secret(&bytes)),

@@ -43,6 +43,7 @@ fn rules() -> config::Issuer {
         typ: Some(vec!["at+jwt".to_owned()]),
         leeway: Duration::from_secs(LEEWAY),
         scope_claim: None,
+        introspection: None,
         serve_keys: false,
         profile: Profile::Rfc9068,
         require: Vec::new(),

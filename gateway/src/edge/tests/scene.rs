@@ -97,6 +97,7 @@ fn issuer() -> config::Issuer {
         typ: None,
         leeway: Duration::ZERO,
         scope_claim: None,
+        introspection: None,
         serve_keys: true,
         profile: config::Profile::Rfc9068,
         require: Vec::new(),

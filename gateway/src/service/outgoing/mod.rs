@@ -113,8 +113,6 @@ impl Client {
         self.send(self.client.get(url.clone()), headers).await
     }
 
-    // What is introspected is sent.
-    #[allow(dead_code)]
     /// Sends a form, encoded already (`application/x-www-form-urlencoded`), to `url`.
     pub(super) async fn post(
         &self,

@@ -1,0 +1,114 @@
+//! Tokens of a real OpenID provider: JWTs by discovery, and opaque ones by introspection.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use gatehouse_tests::client::{Attempt, Client};
+use gatehouse_tests::plan::{AUDIENCE, SCOPE};
+use gatehouse_tests::process::PATIENCE;
+use gatehouse_tests::promises;
+use gatehouse_tests::provider::{GATE_SECRET, PROVIDER, Provider};
+use gatehouse_tests::scene::Scene;
+use gatehouse_tests::token::Key;
+
+fn main() -> ExitCode {
+    gatehouse_tests::run(promises![
+        a_jwt_of_an_openid_provider_is_verified_by_discovery_and_after_it_changed_its_key,
+        an_opaque_token_is_judged_by_what_its_provider_says,
+        a_token_that_its_provider_revoked_is_refused_as_inactive,
+        a_provider_that_is_down_is_not_the_clients_fault,
+        a_provider_that_refuses_the_gate_is_not_the_clients_fault,
+    ])
+}
+
+/// The usual system whose issuer is the provider, with `more` in its table; the provider is not started.
+fn scene(more: &str, secret: &str) -> Result<Scene> {
+    Scene::with(Key::generate("ES256", "unused")?, |_, mut plan| {
+        plan.issuers = format!(
+            "[[issuer]]\nname = \"main\"\nissuer = \"http://{PROVIDER}\"\naudience = [\"{AUDIENCE}\"]\n{more}\n\
+             [issuer.introspection]\nendpoint = \"http://{PROVIDER}/token/introspection\"\nclient_id = \"gate\"\n\
+             client_secret = \"gate.secret\"\ncache = \"1s\"\n"
+        );
+        Ok(plan.file("gate.secret", secret))
+    })
+}
+
+fn attempt(token: &str) -> Attempt {
+    Attempt::on("/chat").token(token)
+}
+
+/// Makes the attempt until it is refused in this way, or has been admitted for too long.
+fn is_refused_at_last(scene: &Scene, token: &str, expected: (u16, &str, &str)) -> Result<()> {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while attempt(token).by(Client::Raw, &scene.host)?.admitted().is_ok() {
+        ensure!(std::time::Instant::now() < deadline, "it is admitted still");
+    }
+    scene.rejects(Client::Raw, &attempt(token), expected)?;
+    Ok(())
+}
+
+fn a_jwt_of_an_openid_provider_is_verified_by_discovery_and_after_it_changed_its_key() -> Result<()> {
+    let scene = scene("discovery = true\nkeys_cooldown = \"1s\"", GATE_SECRET)?;
+    let provider = Provider::start(&scene.host, "key-1", 600)?;
+    for client in Client::ALL {
+        scene.admits(client, &attempt(&provider.jwt(&scene.host)?))?;
+    }
+    provider.kill()?;
+    let provider = Provider::start(&scene.host, "key-2", 600)?;
+    scene.admits(Client::Raw, &attempt(&provider.jwt(&scene.host)?))?;
+    scene.end()
+}
+
+fn an_opaque_token_is_judged_by_what_its_provider_says() -> Result<()> {
+    let scene = scene("", GATE_SECRET)?;
+    let provider = Provider::start(&scene.host, "key-1", 600)?;
+    let token = provider.opaque(&scene.host, SCOPE)?;
+    ensure!(!token.contains('.'), "it is no JWT");
+    for client in Client::ALL {
+        scene.admits(client, &attempt(&token))?;
+    }
+    let seen = scene.upstream.request()?;
+    ensure!(seen.header("Gatehouse-Subject") == ["machine"], "{seen:#?}");
+    let other = provider.opaque(&scene.host, "chat:write")?;
+    scene.rejects(Client::Raw, &attempt(&other), (403, "scope", "insufficient_scope"))?;
+    scene.rejects(Client::Raw, &attempt("nonsense"), (401, "credentials", "inactive"))?;
+    scene.end()
+}
+
+fn a_token_that_its_provider_revoked_is_refused_as_inactive() -> Result<()> {
+    let scene = scene("", GATE_SECRET)?;
+    let provider = Provider::start(&scene.host, "key-1", 600)?;
+    let token = provider.opaque(&scene.host, SCOPE)?;
+    scene.admits(Client::Raw, &attempt(&token))?;
+    provider.revoke(&scene.host, &token)?;
+    is_refused_at_last(&scene, &token, (401, "credentials", "inactive"))?;
+    scene.end()
+}
+
+fn a_provider_that_is_down_is_not_the_clients_fault() -> Result<()> {
+    const UNAVAILABLE: (u16, &str, &str) = (503, "auth_system", "introspection_unavailable");
+    let scene = scene("", GATE_SECRET)?;
+    let (rejection, _) = scene.rejects(Client::Raw, &attempt("unknown"), UNAVAILABLE)?;
+    ensure!(rejection.answer.header("Retry-After").is_ok(), "{rejection:#?}");
+    let provider = Provider::start(&scene.host, "key-1", 600)?;
+    let token = provider.opaque(&scene.host, SCOPE)?;
+    scene.admits(Client::Raw, &attempt(&token))?;
+    provider.kill()?;
+    is_refused_at_last(&scene, &token, UNAVAILABLE)?;
+    scene.end()
+}
+
+fn a_provider_that_refuses_the_gate_is_not_the_clients_fault() -> Result<()> {
+    let scene = scene("", "a wrong secret")?;
+    let provider = Provider::start(&scene.host, "key-1", 600)?;
+    let token = provider.opaque(&scene.host, SCOPE)?;
+    let expected = (503, "auth_system", "introspection_unavailable");
+    let (rejection, entry) = scene.rejects(Client::Raw, &attempt(&token), expected)?;
+    ensure!(
+        entry.line.contains("client_secret") && !rejection.answer.body.contains("secret"),
+        "{}",
+        entry.line
+    );
+    ensure!(!scene.daemon.log().iter().any(|entry| entry.line.contains("a wrong secret")));
+    scene.end()
+}
