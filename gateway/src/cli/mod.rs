@@ -15,6 +15,7 @@ mod check;
 mod connect;
 mod detach;
 mod explain;
+mod key;
 mod lists;
 mod reasons;
 mod rehearse;
@@ -63,6 +64,7 @@ enum Verb {
     Reasons(reasons::Reasons),
     Revoke(revoke::Revoke),
     Token(token::Token),
+    Key(key::Key),
     Connect(connect::Connect),
     Detach(detach::Detach),
 }
@@ -107,6 +109,7 @@ pub fn main() -> ExitCode {
         Verb::Reasons(reasons) => reasons.run(),
         Verb::Revoke(revoke) => revoke.run(),
         Verb::Token(token) => token.run(),
+        Verb::Key(key) => key.run(),
         Verb::Connect(connect) => connect.run(),
         Verb::Detach(detach) => detach.run(),
     }

@@ -23,6 +23,9 @@ const MAX_LEEWAY: Duration = Duration::from_secs(300);
 /// token be used after its issuer has revoked it.
 const CACHE: Duration = Duration::from_secs(60);
 
+/// Those of our own keys.
+const OWN: [Algorithm; 2] = [Algorithm::EdDSA, Algorithm::ES256];
+
 const ASYMMETRIC: [Algorithm; 9] = [
     Algorithm::RS256,
     Algorithm::RS384,
@@ -199,7 +202,7 @@ fn algorithms(
     let Some(forms) = forms else {
         return match keys {
             Some(KeySource::Secret(_)) => vec![Algorithm::HS256],
-            Some(KeySource::SigningKey(_)) => vec![Algorithm::EdDSA],
+            Some(KeySource::SigningKey(_)) => OWN.to_vec(),
             _ => {
                 vec![Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA]
             }
@@ -236,14 +239,14 @@ fn algorithms(
         Some(KeySource::Secret(_)) => is_hmac || algorithms.is_empty(),
         // A set that anybody can fetch has no secrets.
         Some(KeySource::Pem(_) | KeySource::Fetched(_)) => !is_hmac,
-        Some(KeySource::SigningKey(_)) => algorithms.iter().all(|algorithm| *algorithm == Algorithm::EdDSA),
+        Some(KeySource::SigningKey(_)) => algorithms.iter().all(|algorithm| OWN.contains(algorithm)),
         Some(KeySource::JwkSet(_) | KeySource::Nothing) | None => true,
     };
     if !fits {
         checker.fault(
             &forms.span(),
             "these algorithms do not fit the key: HS256, HS384 and HS512 need a secret, all others a public key, \
-             and a signing_key of ours is an EdDSA key",
+             and signing keys of ours are for EdDSA and ES256",
         );
     }
     algorithms

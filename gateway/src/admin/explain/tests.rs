@@ -65,6 +65,7 @@ fn token(key: &Path, scopes: &[&str], age: Duration) -> String {
         audience: vec!["https://gw.example".to_owned()],
         scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
         ttl: Duration::from_secs(60),
+        more: Map::new(),
     };
     sign(key, &claims, SystemTime::now() - age).expect("signed")
 }
@@ -147,6 +148,7 @@ fn an_explained_token_is_shown_without_its_signature_and_moves_no_cursor() {
         audience: vec!["https://gw.example".to_owned()],
         scopes: vec!["chat:read".to_owned()],
         ttl: Duration::from_secs(60),
+        more: Map::new(),
     };
     let token = sign(&site.key(), &claims, SystemTime::now()).expect("signed");
     let (message, signature) = token.rsplit_once('.').expect("parts");

@@ -57,7 +57,8 @@ pub(in crate::auth) enum Fault {
     )]
     PrivatePem,
     #[error(
-        "holds no Ed25519 private key in PEM (PKCS #8): remove the file, and a new key is made at the next start"
+        "holds something else than Ed25519 or P-256 private keys in PEM (PKCS #8), or a time that is none: remove the \
+         file, and a new key is made at the next start"
     )]
     NotSigningKey,
 }

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::cache::Verified;
 use super::jws::{Content, Jws};
-use super::sign::SigningKey;
+use super::sign::{SigningKey, parse_all};
 use super::token::Token;
 use crate::config::{Diagnostic, KeySource, Limits};
 pub(super) use fault::Fault;
@@ -122,11 +122,11 @@ impl KeySet {
             KeySource::Pem(path) => pem::parse(path, &text(path, bytes)?),
             KeySource::Secret(path) => Self::of_one(path, secret(&bytes)),
             KeySource::SigningKey(path) => {
-                let key = SigningKey::parse(&bytes).ok_or(Fault::NotSigningKey);
-                let served = key.as_ref().map(SigningKey::jwk).ok();
-                let mut loaded = Self::of_one(path, key.and_then(|key| signing_key(&key)))?;
-                loaded.keys.served.extend(served);
-                Ok(loaded)
+                let fault = |fault: Fault| Diagnostic::of_file(path, fault.to_string());
+                let own = parse_all(&bytes).map_err(fault)?;
+                let keys: Result<Vec<Key>, Fault> = own.iter().map(signing_key).collect();
+                let served = own.iter().map(SigningKey::jwk).collect();
+                Ok(Loaded { keys: Self { served, ..Self::new(keys.map_err(fault)?) }, warnings: Vec::new() })
             }
         }
     }
@@ -239,7 +239,11 @@ fn secret(bytes: &[u8]) -> Result<Key, Fault> {
 
 /// The public half of a key that signs.
 fn signing_key(key: &SigningKey) -> Result<Key, Fault> {
-    Ok(Key::ed25519(key.public())?.with_id(Some(key.id().to_owned())))
+    let public = match key.algorithm() {
+        Algorithm::ES256 => Key::p256(key.public())?,
+        _ => Key::ed25519(key.public())?,
+    };
+    Ok(public.with_id(Some(key.id().to_owned())))
 }
 
 /// Surely absent. A folder that may not be searched is another fault, and reading reports it.

@@ -18,6 +18,7 @@ fn claims(audience: &[&str]) -> Claims {
         audience: audience.iter().map(|audience| (*audience).to_owned()).collect(),
         scopes: vec!["chat:read".to_owned(), "chat:write".to_owned()],
         ttl: Duration::from_secs(600),
+        more: serde_json::Map::new(),
     }
 }
 
@@ -52,7 +53,7 @@ fn a_token_of_the_local_issuer_is_admitted() {
 fn a_token_of_the_local_issuer_has_the_form_of_rfc_9068() {
     let (_folder, path) = folder();
     SigningKey::create(&path).unwrap();
-    let (key, _) = SigningKey::load(&path, 4096).unwrap();
+    let (key, _) = SigningKey::load(&path, 4096, SystemTime::now()).unwrap();
     let token = key.sign(&claims(&["gate"]), now(), [7; 16]).unwrap();
     let part = |index: usize| -> serde_json::Value {
         let part = token.split('.').nth(index).unwrap();
@@ -89,7 +90,7 @@ fn the_key_id_is_the_thumbprint_of_the_key() {
     let pkcs8 = [&b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20"[..], &seed].concat();
     let (_folder, path) = folder();
     std::fs::write(&path, pem::encode(&pem::Pem::new("PRIVATE KEY", pkcs8))).unwrap();
-    let (key, _) = SigningKey::load(&path, 4096).unwrap();
+    let (key, _) = SigningKey::load(&path, 4096, SystemTime::now()).unwrap();
     assert_eq!(key.id(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
 }
 
@@ -135,7 +136,7 @@ fn what_is_not_an_ed25519_private_key_is_refused_as_signing_key() {
     let (_folder, path) = folder();
     for text in ["", "nonsense", &Signer::Ed25519.public_pem(), &Signer::rsa_private_pem()] {
         std::fs::write(&path, text).unwrap();
-        let fault = SigningKey::load(&path, 4096).unwrap_err();
+        let fault = SigningKey::load(&path, 4096, SystemTime::now()).unwrap_err();
         assert!(fault.message.contains("Ed25519"), "{fault}");
         assert!(sign(&path, &claims(&["gate"]), now()).is_err());
     }
@@ -146,7 +147,7 @@ fn a_private_key_that_others_can_read_is_reported() {
     let (_folder, path) = folder();
     SigningKey::create(&path).unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
-    let (_, warnings) = SigningKey::load(&path, 4096).unwrap();
+    let (_, warnings) = SigningKey::load(&path, 4096, SystemTime::now()).unwrap();
     assert!(warnings[0].message.contains("644"), "{}", warnings[0]);
 }
 
@@ -154,6 +155,6 @@ fn a_private_key_that_others_can_read_is_reported() {
 fn a_signing_key_is_never_printed() {
     let (_folder, path) = folder();
     SigningKey::create(&path).unwrap();
-    let (key, _) = SigningKey::load(&path, 4096).unwrap();
+    let (key, _) = SigningKey::load(&path, 4096, SystemTime::now()).unwrap();
     assert_eq!(format!("{key:?}"), format!("SigningKey {{ id: {:?}, .. }}", key.id()));
 }

@@ -125,7 +125,7 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key.pem");
         let keys = KeySet::load_or_create(&KeySource::SigningKey(path.clone()), 1 << 16).unwrap().keys;
-        let (signer, _) = SigningKey::load(&path, 1 << 16).unwrap();
+        let (signer, _) = SigningKey::load(&path, 1 << 16, SystemTime::now()).unwrap();
 
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap().into_std().unwrap();
         let upstream_std = upstream.try_clone().unwrap();
@@ -224,6 +224,7 @@ impl Scene {
             audience: issuer.audience,
             scopes: scopes.iter().map(|one| (*one).to_owned()).collect(),
             ttl: Duration::from_secs(ttl),
+            more: serde_json::Map::new(),
         };
         self.signer.sign(&claims, (self.now)() - Duration::from_secs(age), [1; 16]).unwrap()
     }
