@@ -10,8 +10,13 @@ use super::record::Record;
 
 /// Takes records, one at a time.
 pub trait Sink: Send {
-    /// Writes one record, blocking until it is taken.
+    /// Writes one record, blocking until it is taken, or keeps it for [`Self::flush`].
     fn write(&mut self, record: &Record) -> io::Result<()>;
+
+    /// Writes what was kept. After an error none of that counts as written.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Where the daemon's records and messages go.
@@ -54,9 +59,9 @@ impl Destination {
             log::set_max_level(log::LevelFilter::Info);
         }
         Ok(match (journal, stderr) {
-            (Some(journal), true) => Box::new(Both(Journal(journal), Stderr)),
+            (Some(journal), true) => Box::new(Both(Journal(journal), Stderr::default())),
             (Some(journal), false) => Box::new(Journal(journal)),
-            (None, _) => Box::new(Stderr),
+            (None, _) => Box::new(Stderr::default()),
         })
     }
 }
@@ -91,12 +96,24 @@ impl Source for Fields<'_> {
     }
 }
 
-struct Stderr;
+/// Bytes of lines that are kept for one write, about.
+const KEPT: usize = 64 * 1024;
+
+/// With lines that are not written yet.
+#[derive(Default)]
+struct Stderr(String);
 
 impl Sink for Stderr {
     fn write(&mut self, record: &Record) -> io::Result<()> {
-        // One write per record, so that lines of several threads do not mix.
-        io::stderr().lock().write_all(line(record).as_bytes())
+        self.0.push_str(&line(record));
+        if self.0.len() < KEPT { Ok(()) } else { self.flush() }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // Whole lines in one write, so that those of several threads do not mix.
+        let written = io::stderr().lock().write_all(self.0.as_bytes());
+        self.0.clear();
+        written
     }
 }
 
@@ -107,6 +124,10 @@ impl Sink for Both {
         let journal = self.0.write(record);
         self.1.write(record)?;
         journal
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.1.flush()
     }
 }
 

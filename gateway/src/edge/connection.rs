@@ -25,7 +25,6 @@ use crate::rejection::http::RETRY;
 use crate::rejection::{Layer, Reason, Rejection};
 use crate::session::limits::{Place, SessionPlace};
 use crate::session::relay::{self, Ending, Greetings, Moved, Session, Why};
-use crate::session::socket;
 use crate::session::upstream::{self, Upstream};
 
 /// How long a client whose address is denied may take to ask before it gets its answer.
@@ -99,7 +98,6 @@ pub(super) async fn handle(
     Ends { stopping, cut }: Ends,
 ) {
     let id = gate.id();
-    socket::prepare(&stream);
     // Whether its session is open, so that it is told by a close frame why it ends.
     let opened = AtomicBool::new(false);
     // Boxed, so that the room it needs is given back before the session begins.

@@ -23,6 +23,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::session::socket;
+
 pub use gate::{Gate, Sources};
 pub use snapshot::{Route, Snapshot};
 
@@ -44,6 +46,7 @@ struct Ends {
 /// Connections count against `[limits] sessions` from the moment they are accepted: handshakes that
 /// are not decided yet are part of it.
 pub async fn serve(listener: TcpListener, gate: Arc<Gate>, stop: CancellationToken) {
+    socket::prepare(&listener);
     let connections = TaskTracker::new();
     // Sessions end with the gate, each in its moment; what is left of them is cut.
     let ends = Ends { stopping: stop.clone(), cut: CancellationToken::new() };

@@ -31,6 +31,9 @@ const KEYS: &str = "/.well-known/jwks.json";
 /// Where tickets are made.
 const TICKETS: &str = "/tickets";
 
+/// How the targets of all requests to endpoints begin.
+const PATHS: [&str; 2] = ["/.well-known/", TICKETS];
+
 /// How long others may keep what does not change from one request to the next, in seconds.
 const MAX_AGE: u32 = 300;
 
@@ -110,6 +113,11 @@ pub(super) async fn serve(
     gate: &Gate,
     place: &Place,
 ) -> Result<Option<Vec<u8>>, Refused> {
+    // Of handshakes nothing is read twice.
+    let target = head.bytes().split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    if !PATHS.iter().any(|path| target.starts_with(path.as_bytes())) {
+        return Ok(None);
+    }
     let endpoints = snapshot.endpoints();
     let Some(request) = Request::parse(head, gate.limits().request_headers) else {
         return Ok(None);
