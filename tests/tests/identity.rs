@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use gatehouse_tests::client::{Attempt, Client};
+use gatehouse_tests::daemon::verb;
 use gatehouse_tests::plan::{AUDIENCE, SCOPE};
 use gatehouse_tests::process::PATIENCE;
 use gatehouse_tests::promises;
@@ -75,6 +76,13 @@ fn an_opaque_token_is_judged_by_what_its_provider_says() -> Result<()> {
     }
     let seen = scene.upstream.request()?;
     ensure!(seen.header("Gatehouse-Subject") == ["machine"], "{seen:#?}");
+    let explained =
+        verb("explain", &scene.config())?.args(["--path", "/chat", "--token", &token]).output()?;
+    ensure!(explained.status.success(), "{}", String::from_utf8_lossy(&explained.stdout));
+    let explained =
+        verb("explain", &scene.config())?.args(["--path", "/chat", "--token", "nonsense"]).output()?;
+    let text = String::from_utf8_lossy(&explained.stdout);
+    ensure!(explained.status.code() == Some(1) && text.contains("inactive"), "{text}");
     let other = provider.opaque(&scene.host, "chat:write")?;
     scene.rejects(Client::Raw, &attempt(&other), (403, "scope", "insufficient_scope"))?;
     scene.rejects(Client::Raw, &attempt("nonsense"), (401, "credentials", "inactive"))?;

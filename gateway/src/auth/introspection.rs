@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::issuer::{Issuer, Requirement};
 use super::judge::Identity;
-use super::jws::Members;
+use super::jws::{Jws, Members};
 use super::revocation::seconds;
 use super::token::Token;
 use crate::config::KeySource;
@@ -62,15 +62,25 @@ impl Introspected {
 }
 
 impl Requirement {
-    /// The issuers that are asked about `token`: those with an endpoint for it, of which there are no
-    /// keys, or whose tokens are no JWTs.
+    /// The issuers that are asked about `token`. A JWT is shown to nobody but the issuer that it names,
+    /// and to that one only where there are no keys of it; whose an opaque token is, nobody can see.
     fn asked<'a>(
         &'a self,
-        token: &'a Token,
-    ) -> impl Iterator<Item = (&'a Arc<Issuer>, &'a Arc<dyn Introspect>)> {
-        let opaque = token.as_str().split('.').count() != 3;
+        token: &Token,
+    ) -> impl Iterator<Item = (&'a Arc<Issuer>, &'a Arc<dyn Introspect>)> + use<'a> {
+        let jwt = token.as_str().split('.').count() == 3;
+        let contents = Jws::contents(token).filter(|_| jwt);
+        let iss = contents.and_then(|contents| contents.claims.get("iss")?.as_str().map(str::to_owned));
         let able = self.issuers.iter().filter_map(|issuer| Some((issuer, issuer.introspector.as_ref()?)));
-        able.filter(move |(issuer, _)| opaque || issuer.rules.keys == KeySource::Nothing)
+        able.filter(move |(issuer, _)| {
+            let named = iss.as_deref() == Some(issuer.rules.issuer.as_str());
+            !jwt || named && issuer.rules.keys == KeySource::Nothing
+        })
+    }
+
+    /// Whether some issuer is asked about `token`.
+    pub fn introspects(&self, token: &Token) -> bool {
+        self.asked(token).next().is_some()
     }
 
     /// Who `token` is for, by what its issuer says; `None`: no issuer of this route is asked about it.

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde_json::Value;
+
 use super::claims::{self, Round};
 use super::excerpt;
 use super::issuer::{Issuer, Keys, Requirement, names};
@@ -34,7 +36,7 @@ pub struct Identity {
     pub token_id: Option<String>,
     /// `sid`, where the token has one (OpenID Connect Back-Channel Logout §2.1).
     pub session_id: Option<String>,
-    /// `kid`, where the token has one.
+    /// The `kid` of the key that made the signature, where it has one.
     pub key_id: Option<String>,
     /// `iat`, in seconds since 1970, where the token has one.
     pub issued: Option<u64>,
@@ -132,9 +134,9 @@ impl Requirement {
         let mut rejected = None;
         for issuer in named() {
             let outcome = match issuer.verify(&jws, now, trace) {
-                Ok(()) => {
-                    issuer.accept(&jws, self, now, trace).map_err(|rejection| (&mut rejected, rejection))
-                }
+                Ok(key_id) => issuer
+                    .accept(&jws, key_id.as_deref(), self, now, trace)
+                    .map_err(|rejection| (&mut rejected, rejection)),
                 Err(rejection) => Err((&mut unverified, rejection)),
             };
             let (furthest, mut rejection) = match outcome {
@@ -166,8 +168,13 @@ fn keep_furthest(furthest: &mut Option<Box<Rejection>>, rejection: Box<Rejection
 }
 
 impl Issuer {
-    /// Whether a key of this issuer made the signature.
-    fn verify(&self, jws: &Jws<'_>, now: u64, trace: &mut impl Trace) -> Result<(), Box<Rejection>> {
+    /// Whether a key of this issuer made the signature; the name of that key, where it has one.
+    fn verify(
+        &self,
+        jws: &Jws<'_>,
+        now: u64,
+        trace: &mut impl Trace,
+    ) -> Result<Option<String>, Box<Rejection>> {
         let rules = &self.rules;
         let algorithm = jws.header.algorithm;
         let key_id = jws.header.key_id.as_deref();
@@ -194,13 +201,14 @@ impl Issuer {
                 trace.passed(Step::Key, || format!("the issuer has a key for {algorithm:?} and {id}"));
             }
             if known || key.verifies(algorithm, jws.signed(), &jws.signature) {
-                if !known {
+                // Of a token that does not name its key, it would not be known which one it was.
+                if !known && key_id.is_some() {
                     keys.remember(jws);
                 }
                 trace.passed(Step::Signature, || {
                     format!("the signature is that of a key of `{}`", rules.name)
                 });
-                return Ok(());
+                return Ok(key.id.clone().or_else(|| key_id.map(str::to_owned)));
             }
             tried += 1;
         }
@@ -217,11 +225,12 @@ impl Issuer {
     fn accept(
         &self,
         jws: &Jws<'_>,
+        key_id: Option<&str>,
         requirement: &Requirement,
         now: u64,
         trace: &mut impl Trace,
     ) -> Result<Identity, Box<Rejection>> {
-        self.check_claims(jws, requirement, now, trace).map_err(|mut rejection| {
+        self.check_claims(jws, key_id, requirement, now, trace).map_err(|mut rejection| {
             rejection.subject = claims::subject(&jws.claims).ok().map(str::to_owned);
             rejection
         })
@@ -230,6 +239,7 @@ impl Issuer {
     fn check_claims(
         &self,
         jws: &Jws<'_>,
+        key_id: Option<&str>,
         requirement: &Requirement,
         now: u64,
         trace: &mut impl Trace,
@@ -239,7 +249,7 @@ impl Issuer {
             Some(typ) => format!("typ is {}", excerpt(typ)),
             None => "any typ is accepted, and there is none".to_owned(),
         });
-        self.judge_claims(&jws.claims, jws.header.key_id.as_deref(), requirement, now, trace)
+        self.judge_claims(&jws.claims, key_id, requirement, now, trace)
     }
 
     /// The same for what the issuer says about a token that only it can read (RFC 7662 §2.2). Such a
@@ -259,10 +269,27 @@ impl Issuer {
         let client = claims.get("client_id").filter(|_| claims.get("sub").is_none());
         let named = client.map(|client| claims.or("sub", client));
         let (claims, profile) = (named.as_ref().unwrap_or(claims), Profile::Jwt);
+        self.check_kind(claims)?;
         self.judge_claims_by(profile, claims, None, requirement, now, &mut ()).map_err(|mut rejection| {
+            // The client has not written this.
+            if rejection.reason == Reason::CredentialsMalformed {
+                let note = format!("the issuer's answer: {}", rejection.detail.unwrap_or_default());
+                return Box::new(Rejection::new(Reason::AuthSystemIntrospectionUnavailable).note(note));
+            }
             rejection.subject = claims::subject(claims).ok().map(str::to_owned);
             rejection
         })
+    }
+
+    /// An active refresh token is no access token (RFC 7662 §2.2; the type is that of RFC 6749 §7.1).
+    fn check_kind(&self, claims: &Members) -> Result<(), Box<Rejection>> {
+        match claims.get("token_type") {
+            Some(Value::String(kind)) if !kind.eq_ignore_ascii_case("bearer") => {
+                let note = format!("the issuer says that the token's type is {}", excerpt(kind));
+                Err(Box::new(Rejection::new(Reason::CredentialsWrongType).note(note)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether these claims, which are the issuer's own, admit on a route with this `requirement`.

@@ -41,7 +41,7 @@ pub(super) struct Revoke {
     #[arg(long, value_name = "NAME")]
     issuer: Option<String>,
     /// Forget the revocation after this time; no token may be good for longer (default: the issuer's
-    /// max_lifetime, or [revocation] keep)
+    /// max_lifetime and leeways, or [revocation] keep; never for --key)
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     span: Option<Duration>,
     /// Why, for the journal
@@ -100,12 +100,20 @@ impl Revoke {
             .or_else(|| text(&self.key, Revoked::Key))
             .or_else(|| self.issued_before.map(|time| Revoked::IssuedBefore(seconds(time))))
             .ok_or("say what to revoke")?;
-        let longest = issuer.and_then(|issuer| Some(issuer.max_lifetime? + issuer.leeway));
+        // A token can be issued a leeway ahead of time, and is accepted for one after its end.
+        let longest = issuer.and_then(|issuer| Some(issuer.max_lifetime? + 2 * issuer.leeway));
         let span = self.span.or(longest).unwrap_or(config.revocation.keep);
+        // Tokens that are issued in the time to come are revoked, too.
+        let start = self.issued_before.map_or(now, |time| time.max(now));
+        let until = match revoked {
+            // Whoever has stolen a key can make tokens with it for ever.
+            Revoked::Key(_) if self.span.is_none() => None,
+            _ => start.checked_add(span).map(seconds),
+        };
         let revocation = Revocation {
             revoked,
             issuer: issuer.map(|issuer| issuer.issuer.clone()),
-            until: now.checked_add(span).map(seconds),
+            until,
             note: self.note.clone(),
         };
         Ok(Order::Add { line: print(&revocation) })

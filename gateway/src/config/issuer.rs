@@ -22,6 +22,7 @@ const MAX_LEEWAY: Duration = Duration::from_secs(300);
 /// How long an answer of an introspection endpoint is remembered unless told otherwise: so long can a
 /// token be used after its issuer has revoked it.
 const CACHE: Duration = Duration::from_secs(60);
+const MAX_CACHE: Duration = Duration::from_secs(60 * 60);
 
 /// Those of our own keys.
 const OWN: [Algorithm; 2] = [Algorithm::EdDSA, Algorithm::ES256];
@@ -133,7 +134,13 @@ fn introspection(checker: &mut Checker<'_>, form: &form::Introspection) -> Optio
             ClientAuth::Basic
         }
     };
-    let cache = form.cache.as_ref().map_or(Some(CACHE), |cache| checker.duration(cache));
+    let cache = form.cache.as_ref().map_or(Some(CACHE), |cache| {
+        let span = checker.duration(cache)?;
+        if span > MAX_CACHE {
+            checker.fault(&cache.span(), "cache is above 1h: revoked tokens would stay useful for too long");
+        }
+        Some(span)
+    });
     Some(Introspection {
         endpoint: endpoint?,
         client_id: form.client_id.get_ref().clone(),

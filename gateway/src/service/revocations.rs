@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -15,6 +15,8 @@ use crate::config::{Config, Diagnostic};
 
 /// Bytes of one revocation at most, on the average: what bounds a file.
 const BYTES_EACH: u64 = 512;
+/// Bytes that a file may have however few revocations there may be.
+const BYTES: u64 = 64 * 1024;
 
 /// The name of the file in the state folder.
 const NAME: &str = "revocations";
@@ -36,6 +38,7 @@ struct Pages {
     of_file: Vec<Revocation>,
     kept: Vec<Revocation>,
     stamp: Option<Stamp>,
+    kept_stamp: Option<Stamp>,
 }
 
 impl Book {
@@ -57,6 +60,7 @@ impl Book {
                 Err(fault) => faults.push(fault),
             }
         }
+        pages.kept_stamp = book.kept_stamp();
         match book.kept.as_deref().map(|kept| book.read_kept(kept)) {
             Some(Ok(all)) => pages.kept = all,
             Some(Err(fault)) => faults.push(fault),
@@ -72,24 +76,44 @@ impl Book {
         &self.in_force
     }
 
-    /// Reads the operator's file anew if it has changed; whether others are in force then. A file that is
-    /// faulty or gone leaves its last good revocations in force.
-    pub(super) fn refresh(&self) -> (bool, Option<Diagnostic>) {
-        let Some(file) = &self.file else { return (false, None) };
+    /// Reads what has changed anew; whether others are in force then. A file that is faulty or gone leaves
+    /// its last good revocations in force.
+    pub(super) fn refresh(&self) -> (bool, Vec<Diagnostic>) {
         let mut pages = self.pages();
-        let stamp = Stamp::of(file).ok();
-        if stamp == pages.stamp {
-            return (false, None);
-        }
-        pages.stamp = stamp;
-        match self.read(file) {
-            Ok(all) => {
-                pages.of_file = all;
-                self.enforce(&pages);
-                (true, None)
+        let (mut changed, mut faults) = (false, Vec::new());
+        if let Some(file) = &self.file {
+            let stamp = Stamp::of(file).ok();
+            if stamp != pages.stamp {
+                pages.stamp = stamp;
+                match self.read(file) {
+                    Ok(all) => {
+                        pages.of_file = all;
+                        changed = true;
+                    }
+                    Err(fault) => faults.push(fault),
+                }
             }
-            Err(fault) => (false, Some(fault)),
         }
+        // Another process may have revoked something.
+        let stamp = self.kept_stamp();
+        if let Some(kept) = self.kept.as_deref().filter(|_| stamp != pages.kept_stamp) {
+            pages.kept_stamp = stamp;
+            match self.read_kept(kept) {
+                Ok(all) => {
+                    changed |= all != pages.kept;
+                    pages.kept = all;
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if changed {
+            self.enforce(&pages);
+        }
+        (changed, faults)
+    }
+
+    fn kept_stamp(&self) -> Option<Stamp> {
+        Stamp::of(self.kept.as_deref()?).ok()
     }
 
     /// Carries out `order`. A revocation is in force, and on disk, when this returns.
@@ -153,7 +177,11 @@ impl Book {
                 self.most
             ));
         }
-        write(kept, &all).map_err(failed)?;
+        let text = text(&all);
+        if text.len() as u64 > self.limit() {
+            return Err("the notes of all revocations together are too long: write shorter ones".to_owned());
+        }
+        write(kept, &text).map_err(failed)?;
         Ok(all)
     }
 
@@ -174,7 +202,7 @@ impl Book {
 
     fn read(&self, file: &Path) -> Result<Vec<Revocation>, Diagnostic> {
         let fault = |message: String| Diagnostic::of_file(file, message);
-        let limit = BYTES_EACH.saturating_mul(self.most as u64);
+        let limit = self.limit();
         let mut text = Vec::new();
         let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(file);
         let read = opened.and_then(|file| file.take(limit + 1).read_to_end(&mut text));
@@ -195,6 +223,11 @@ impl Book {
         })
     }
 
+    /// Bytes of a file.
+    fn limit(&self) -> u64 {
+        BYTES_EACH.saturating_mul(self.most as u64).max(BYTES)
+    }
+
     fn pages(&self) -> MutexGuard<'_, Pages> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -213,15 +246,26 @@ fn lock(path: &Path) -> io::Result<nix::fcntl::Flock<File>> {
     nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).map_err(|(_, error)| error.into())
 }
 
-/// Replaces the file in one step; it is on disk when this returns.
-fn write(path: &Path, all: &[Revocation]) -> io::Result<()> {
-    let fresh = path.with_extension("new");
+/// The content of the file with these.
+fn text(all: &[Revocation]) -> String {
     let mut text = String::from("# Written by gatehouse revoke.\n");
     for revocation in all {
         text.push_str(&revocation::print(revocation));
         text.push('\n');
     }
+    text
+}
+
+/// Replaces the file in one step; it is on disk when this returns. It belongs to whom its folder
+/// belongs to: root may revoke for a daemon that is not root.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let fresh = path.with_extension("new");
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
+    if let Some(folder) = path.parent() {
+        let owner = fs::metadata(folder)?;
+        // Only root can, and nobody else needs it.
+        let _ = std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()));
+    }
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&fresh, path)?;
@@ -293,15 +337,15 @@ mod tests {
         fs::write(&file, "jti=a\n").expect("written");
         let config = config(folder.path(), "[revocation]\nfile = \"revoked.list\"");
         let (book, _) = Book::load(&config);
-        assert_eq!(book.refresh(), (false, None));
+        assert_eq!(book.refresh(), (false, Vec::new()));
         fs::write(&file, "jti=a\njti=b\n").expect("written");
-        assert_eq!(book.refresh(), (true, None));
+        assert_eq!(book.refresh(), (true, Vec::new()));
         fs::write(&file, "jti=a\nrevoke all\n").expect("written");
-        let (changed, fault) = book.refresh();
-        let fault = fault.expect("a fault").to_string();
+        let (changed, faults) = book.refresh();
+        let fault = faults.first().expect("a fault").to_string();
         assert!(!changed && fault.contains("revoked.list:2:1: "), "{fault}");
         fs::remove_file(&file).expect("removed");
-        assert!(book.refresh().1.is_some());
+        assert_eq!(book.refresh().1.len(), 1);
         assert_eq!(book.in_force().get().all().len(), 2);
         let id = book.obey(&Order::List).expect("a list").revocations[0].id.clone();
         let error = book.obey(&Order::Undo { id }).expect_err("of the file");
@@ -319,6 +363,26 @@ mod tests {
         assert!(book.obey(&add("jti=b")).is_err(), "it is not overwritten");
         let text = fs::read_to_string(folder.path().join("state/revocations")).expect("readable");
         assert!(text.contains("nonsense"));
+    }
+
+    #[test]
+    fn what_another_process_revokes_is_noticed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = config(folder.path(), "");
+        let (book, _) = Book::load(&config);
+        revoke(&config, &add("jti=a")).expect("revoked");
+        assert_eq!(book.refresh(), (true, Vec::new()));
+        assert_eq!(book.in_force().get().all().len(), 1);
+        assert_eq!(book.refresh(), (false, Vec::new()));
+    }
+
+    #[test]
+    fn a_revocation_that_was_taken_can_be_read_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = config(folder.path(), "[limits]\nrevocations = 1");
+        let (book, _) = Book::load(&config);
+        book.obey(&add(&format!("jti=a note={}", "n".repeat(1024)))).expect("revoked");
+        assert!(Book::load(&config).1.is_empty());
     }
 
     #[test]

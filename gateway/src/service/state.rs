@@ -258,6 +258,7 @@ impl State {
         let mut folders = Lists::folders(config);
         folders.extend(keys::folders(config));
         folders.extend(config.revocation.file.as_deref().and_then(Path::parent).map(Path::to_owned));
+        folders.extend(config.state.clone().filter(|folder| folder.is_dir()));
         folders
     }
 

@@ -17,6 +17,7 @@ mod metadata;
 mod naive;
 mod packets;
 mod policy;
+mod revocations;
 mod sources;
 mod token;
 mod unpack;
@@ -33,7 +34,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "lists", corpus: "lists", run: lists::run },
     Target { name: "policy", corpus: "lists", run: policy::run },
     Target { name: "unpack", corpus: "archives", run: unpack::run },
@@ -48,6 +49,7 @@ pub const TARGETS: [Target; 14] = [
     Target { name: "first_message", corpus: "first_message", run: first_message::run },
     Target { name: "answer", corpus: "answer", run: answer::run },
     Target { name: "frames", corpus: "frames", run: frames::run },
+    Target { name: "revocations", corpus: "revocations", run: revocations::run },
 ];
 
 /// Feeds an input to the target with this name.

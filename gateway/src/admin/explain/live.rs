@@ -3,14 +3,19 @@
 use std::time::SystemTime;
 
 use super::{Query, Report, report};
-use crate::auth::Token;
+use crate::auth::{Identity, Token};
 use crate::edge::Snapshot;
 use crate::rejection::{Layer, Rejection};
 
 /// The same as [`report`], after everybody was asked whom a handshake with the token of `query` would
 /// have asked.
 pub async fn live(snapshot: &Snapshot, query: &Query, now: impl Fn() -> SystemTime) -> Report {
-    let outage = asked(snapshot, query, &now).await;
+    let outcome = match judged(snapshot, query, &now).await {
+        Some((true, outcome)) => return introspected(snapshot, query, now(), outcome),
+        Some((false, outcome)) => Some(outcome),
+        None => None,
+    };
+    let outage = outcome.and_then(Result::err).filter(|said| said.reason.layer() == Layer::AuthSystem);
     let mut report = Report { live: true, ..report(snapshot, query, now()) };
     let verdict = report.rejection.as_ref();
     // By what is known here the token is wrong, and by what could not be asked it may be good.
@@ -23,8 +28,34 @@ pub async fn live(snapshot: &Snapshot, query: &Query, now: impl Fn() -> SystemTi
     report
 }
 
-/// The outage of ours that keeps the token of `query` from being judged, if there is one.
-async fn asked(snapshot: &Snapshot, query: &Query, now: &impl Fn() -> SystemTime) -> Option<Box<Rejection>> {
+/// The same where an issuer said what is known about the token.
+fn introspected(
+    snapshot: &Snapshot,
+    query: &Query,
+    now: SystemTime,
+    outcome: Result<Identity, Box<Rejection>>,
+) -> Report {
+    let without = Query { token: None, ..query.clone() };
+    let mut report = Report { live: true, ..report(snapshot, &without, now) };
+    report.steps.retain(|step| step.layer != Layer::Credentials.name());
+    match outcome {
+        Ok(Identity { issuer, subject, scopes, .. }) => {
+            let text = format!("the issuer `{issuer}` says that the token is good, for {subject:?}");
+            report.step(Layer::Credentials, Some(true), text);
+            let text = format!("the scopes and claims suffice: {:?}", scopes.join(" "));
+            report.step(Layer::Scope, Some(true), text);
+        }
+        Err(rejection) => report.reject(&rejection),
+    }
+    report
+}
+
+/// What a handshake with the token of `query` would come to, and whether an issuer is asked about it.
+async fn judged(
+    snapshot: &Snapshot,
+    query: &Query,
+    now: &impl Fn() -> SystemTime,
+) -> Option<(bool, Result<Identity, Box<Rejection>>)> {
     let token = Token::parse(query.token.as_ref()?.as_bytes()).ok()?;
     let requirement = match &query.path {
         None => snapshot.any_route(),
@@ -32,6 +63,6 @@ async fn asked(snapshot: &Snapshot, query: &Query, now: &impl Fn() -> SystemTime
             snapshot.route(path.split('?').next()?, query.origin.as_deref()).ok()?.requirement.clone()
         }
     };
-    let outcome = requirement.authenticate(&token, now).await;
-    outcome.err().filter(|rejection| rejection.reason.layer() == Layer::AuthSystem)
+    let introspects = requirement.introspects(&token);
+    Some((introspects, requirement.authenticate(&token, now).await))
 }

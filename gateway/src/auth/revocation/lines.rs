@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::super::excerpt;
 use super::{Revocation, Revoked, seconds};
 
 /// Bytes of a value; a subject is not longer (RFC 7519 sets no limit, the judgement does).
@@ -145,7 +146,8 @@ impl<'a> Words<'a> {
         };
         if value.is_empty() || value.len() > MAX_VALUE || value.chars().any(char::is_control) {
             let message = format!(
-                "the value of {name} is empty, has control characters or more than {MAX_VALUE} bytes"
+                "the value of {} is empty, has control characters or more than {MAX_VALUE} bytes",
+                excerpt(name)
             );
             return Err((column, message));
         }

@@ -47,6 +47,16 @@ impl Revocation {
         hash.as_ref().iter().take(5).map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// Whether this revokes all that `other` does, of the same issuer by their times of issue, and as
+    /// long.
+    fn outdoes(&self, other: &Self) -> bool {
+        let (Revoked::IssuedBefore(own), Revoked::IssuedBefore(time)) = (&self.revoked, &other.revoked)
+        else {
+            return false;
+        };
+        own >= time && self.until.is_none_or(|own| other.until.is_some_and(|until| own >= until))
+    }
+
     fn is_over(&self, now: u64) -> bool {
         self.until.is_some_and(|until| until <= now)
     }
@@ -76,8 +86,8 @@ pub struct Revocations {
     all: Vec<Revocation>,
     /// By what is revoked, and of which issuer.
     exact: HashMap<(Revoked, Option<String>), usize>,
-    /// The latest `issued-before` of each issuer.
-    before: HashMap<Option<String>, usize>,
+    /// Those by time of issue, of each issuer: none that another outdoes in its time and in its end.
+    before: HashMap<Option<String>, Vec<usize>>,
 }
 
 impl Revocations {
@@ -106,12 +116,14 @@ impl Revocations {
             known.note = revocation.note.or(known.note.take());
             return;
         }
-        if let Revoked::IssuedBefore(time) = revocation.revoked {
-            let latest = self.before.entry(issuer).or_insert(index);
-            if matches!(self.all.get(*latest), Some(Revocation { revoked: Revoked::IssuedBefore(known), .. }) if *known < time)
-            {
-                *latest = index;
+        if let Revoked::IssuedBefore(_) = revocation.revoked {
+            let all = &self.all;
+            let known = self.before.entry(issuer).or_default();
+            if known.iter().any(|index| all.get(*index).is_some_and(|other| other.outdoes(&revocation))) {
+                return;
             }
+            known.retain(|index| all.get(*index).is_some_and(|other| !revocation.outdoes(other)));
+            known.push(index);
         }
         self.all.push(revocation);
     }
@@ -139,7 +151,7 @@ impl Revocations {
             let keys = issuers.clone().map(|issuer| (revoked.clone(), issuer));
             keys.into_iter().filter_map(|key| self.exact.get(&key))
         });
-        let before = issuers.iter().filter_map(|issuer| self.before.get(issuer)).filter(|index| {
+        let before = issuers.iter().filter_map(|issuer| self.before.get(issuer)).flatten().filter(|index| {
             let revoked = self.all.get(**index).map(|revocation| &revocation.revoked);
             let Some(Revoked::IssuedBefore(time)) = revoked else { return false };
             marks.issued.is_none_or(|issued| issued < *time)
@@ -230,6 +242,18 @@ mod tests {
         let late = revocation(Revoked::IssuedBefore(NOW), None);
         for order in [[early.clone(), late.clone()], [late, early]] {
             assert!(hits(&order));
+        }
+    }
+
+    #[test]
+    fn a_later_time_that_is_over_does_not_hide_an_earlier_one_that_holds() {
+        let early = revocation(Revoked::IssuedBefore(NOW - 5), None);
+        let late = Revocation { until: Some(NOW + 9), ..revocation(Revoked::IssuedBefore(NOW), None) };
+        for order in [[early.clone(), late.clone()], [late, early]] {
+            let set = Revocations::new(order, now());
+            assert!(set.of(&marks(), NOW + 8).is_some() && set.of(&marks(), NOW + 9).is_some());
+            let young = Marks { issued: Some(NOW - 3), ..marks() };
+            assert!(set.of(&young, NOW + 8).is_some() && set.of(&young, NOW + 9).is_none());
         }
     }
 

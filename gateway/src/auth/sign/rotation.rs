@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -130,18 +130,18 @@ fn lock(path: &Path) -> io::Result<Flock<File>> {
 fn write(path: &Path, keys: &[SigningKey], there: bool) -> io::Result<()> {
     let fresh = path.with_extension("new");
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Only root can give a file away, to whom the one before belonged or else the folder does; whoever
+    // else changes it owns it.
+    let owner = fs::metadata(if there { path } else { folder })?;
+    let _ = std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()));
     if there {
-        use std::os::unix::fs::MetadataExt as _;
-        let before = fs::metadata(path)?;
-        // Only root can give a file away; whoever else changes it owns it.
-        let _ = std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()));
-        file.set_permissions(fs::Permissions::from_mode(before.mode() & 0o7777))?;
+        file.set_permissions(fs::Permissions::from_mode(owner.mode() & 0o7777))?;
     }
     let text: String = keys.iter().map(SigningKey::text).collect();
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&fresh, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }
 

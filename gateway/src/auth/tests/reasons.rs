@@ -1,12 +1,15 @@
 //! One promise for each reason that a token can give.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 
 use super::*;
+use crate::auth::introspection::{Answered, Introspect, Introspected};
 use crate::auth::keys::KeySet;
+use crate::auth::revocation::{InForce, Revocation, Revocations, Revoked};
 use crate::auth::{Check, Step};
 use crate::config::{ClaimPath, ClaimRule, ClaimTest, ClaimValue};
 use crate::rejection::Layer;
@@ -414,4 +417,64 @@ fn claims_of_a_route_are_judged_after_its_scopes() {
     rejected(&gate, &good.clone().claim("plan", "free").token(), Reason::ScopeInsufficientClaims);
     rejected(&gate, &good.clone().without("plan").token(), Reason::ScopeInsufficientClaims);
     rejected(&gate, &good.claim("plan", "free").claim("scope", "").token(), Reason::ScopeInsufficient);
+}
+
+#[test]
+fn a_revoked_key_revokes_its_tokens_whether_they_name_it_or_not() {
+    let gate = gate();
+    let named = Forge::good().token();
+    let unnamed = Forge::good().without_header("kid").token();
+    for token in [&named, &unnamed, &named, &unnamed] {
+        assert!(judge(&gate, token).is_ok());
+    }
+    let key = Revocation {
+        revoked: Revoked::Key(Signer::Ed25519.id().to_owned()),
+        issuer: None,
+        until: None,
+        note: None,
+    };
+    let gate = Requirement { revocations: InForce::default(), ..gate };
+    gate.revocations.set(Revocations::new([key], now()));
+    for token in [&named, &unnamed] {
+        rejected(&gate, token, Reason::CredentialsRevoked);
+    }
+    assert!(judge(&gate, &Forge::new(Algorithm::ES256).token()).is_ok(), "another key");
+}
+
+/// Says of every token that it is good, and counts the questions.
+#[derive(Debug, Default)]
+struct Oracle(AtomicUsize);
+
+impl Introspect for Oracle {
+    fn introspect<'a>(&'a self, _: &'a Token) -> Answered<'a> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let body = format!(
+            "{{\"active\":true,\"sub\":\"alice\",\"aud\":\"gate\",\"exp\":{},\"scope\":\"chat:read\"}}",
+            NOW + 60
+        );
+        Box::pin(async move { Ok(Introspected::parse(body.as_bytes()).unwrap()) })
+    }
+}
+
+#[tokio::test]
+async fn a_jwt_is_shown_to_nobody_but_the_issuer_that_it_names() {
+    let oracle = Arc::new(Oracle::default());
+    let mut other = rules();
+    other.issuer = "https://opaque.example".to_owned();
+    other.keys = KeySource::Nothing;
+    let asked: Arc<dyn Introspect> = oracle.clone();
+    let opaque = Issuer::new(other, Arc::new(KeySet::default())).asked_by(Some(asked));
+    let own = Issuer::new(rules(), keys(&Signer::ALL.map(Signer::jwk)));
+    let gate = requirement(vec![opaque, own], &["chat:read"]);
+    let judge = async |token: &str| {
+        let token = Token::parse(token.as_bytes()).unwrap();
+        gate.authenticate(&token, now).await
+    };
+    let questions = || oracle.0.load(Ordering::Relaxed);
+    assert_eq!(judge(&Forge::good().token()).await.unwrap().issuer, "main");
+    let forged = judge(&Forge::good().unsigned()).await.unwrap_err();
+    assert_eq!((forged.reason, questions()), (Reason::CredentialsBadSignature, 0));
+    assert!(judge(&Forge::good().claim("iss", "https://opaque.example").token()).await.is_ok());
+    assert!(judge("opaque").await.is_ok());
+    assert_eq!(questions(), 2);
 }

@@ -32,6 +32,8 @@ use crate::config::{ClientAuth, Diagnostic, Introspection, Limits};
 const MAX_SECRET: u64 = 4096;
 /// When to come back after a failure.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long it is remembered at most that a token is not active: it may be one that is just being made.
+const INACTIVE: Duration = Duration::from_secs(10);
 /// Connections that are kept for the next question.
 const KEPT: usize = 8;
 
@@ -55,6 +57,19 @@ pub(super) struct Introspector {
 struct Remembered {
     said: Introspected,
     until: Instant,
+}
+
+/// Why there is no answer.
+struct Failure {
+    note: String,
+    /// Whether it says something about the endpoint, and not only about this token.
+    counts: bool,
+}
+
+impl From<String> for Failure {
+    fn from(note: String) -> Self {
+        Self { note, counts: true }
+    }
 }
 
 /// How the gate proves who it is.
@@ -135,29 +150,35 @@ impl Introspector {
                 let until = Instant::now() + self.life(&said);
                 Ok(Remembered { said, until })
             }
-            Err(note) => {
-                self.breaker().failed(Instant::now());
-                log::error!(
-                    "introspection at {} failed: {note}",
-                    self.endpoint.origin().ascii_serialization()
-                );
+            Err(Failure { note, counts }) => {
+                if counts {
+                    self.breaker().failed(Instant::now());
+                    let place = self.endpoint.origin().ascii_serialization();
+                    log::error!("introspection at {place} failed: {note}");
+                } else {
+                    self.breaker().answered();
+                }
                 Err(outage(note, RETRY))
             }
         }
     }
 
-    async fn request(&self, token: &str) -> Result<Introspected, String> {
+    async fn request(&self, token: &str) -> Result<Introspected, Failure> {
         let (headers, form) = self.form(token);
         let answer = self.client.post(&self.endpoint, headers, form).await;
         let answer = answer.map_err(|error: OutgoingError| error.to_string())?;
         let status = answer.status();
-        if matches!(status.as_u16(), 400 | 401 | 403) {
-            return Err(format!(
-                "it refused the gate itself with {status}: check client_id and client_secret"
-            ));
+        if matches!(status.as_u16(), 401 | 403) {
+            let note = format!("it refused the gate itself with {status}: check client_id and client_secret");
+            return Err(note.into());
         }
+        // It may be the token that it does not like: whoever sends such a one must not be able to have
+        // the endpoint left alone.
         if status.as_u16() != 200 {
-            return Err(format!("it answered with {status}"));
+            return Err(Failure {
+                note: format!("it answered with {status}"),
+                counts: !status.is_client_error(),
+            });
         }
         let json =
             answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
@@ -165,10 +186,10 @@ impl Introspector {
                 kind.eq_ignore_ascii_case("application/json")
             });
         if !json {
-            return Err("its answer is not application/json: check the endpoint".to_owned());
+            return Err("its answer is not application/json: check the endpoint".to_owned().into());
         }
         let body = answer.body().await.map_err(|error| error.to_string())?;
-        Introspected::parse(&body).map_err(str::to_owned)
+        Introspected::parse(&body).map_err(|fault| fault.to_owned().into())
     }
 
     fn form(&self, token: &str) -> (HeaderMap, String) {
@@ -189,7 +210,7 @@ impl Introspector {
 
     /// How long it counts that this was said: as configured, and not beyond `exp`.
     fn life(&self, said: &Introspected) -> Duration {
-        let Introspected::Active(claims) = said else { return self.keep };
+        let Introspected::Active(claims) = said else { return self.keep.min(INACTIVE) };
         let expires = claims.get("exp").and_then(serde_json::Value::as_u64);
         let left = expires.map(|expires| expires.saturating_sub(seconds(SystemTime::now())));
         left.map_or(self.keep, |left| self.keep.min(Duration::from_secs(left)))
@@ -202,7 +223,13 @@ impl Introspector {
 
 impl Introspect for Introspector {
     fn introspect<'a>(&'a self, token: &'a Token) -> Answered<'a> {
-        Box::pin(self.remembered(token))
+        // Who waits for the answer to another's question waits no longer than for an own one.
+        Box::pin(async {
+            let told = timeout(self.patience, self.remembered(token)).await;
+            told.unwrap_or_else(|_| {
+                Err(Outage { note: "it took too long: check the endpoint".to_owned(), retry_after: RETRY })
+            })
+        })
     }
 }
 

@@ -184,5 +184,16 @@ async fn an_endpoint_that_fails_again_and_again_is_left_alone_for_a_while() {
         endpoint.note(&format!("token-{number}")).await;
     }
     assert_eq!(endpoint.asked(), 5);
+    // What may be about one token alone is no reason.
+    let picky = self::endpoint(
+        "HTTP/1.1 400 Bad\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        ClientAuth::Basic,
+        LONG,
+    )
+    .await;
+    for number in 0..20 {
+        picky.note(&format!("token-{number}")).await;
+    }
+    assert_eq!(picky.asked(), 20);
     assert!(endpoint.note("another").await.contains("left alone"));
 }

@@ -97,6 +97,11 @@ fn messages_end_where_tungstenite_finds_that_they_end() -> Outcome {
 }
 
 #[test]
+fn a_revocation_means_the_same_when_it_is_written_again() -> Outcome {
+    smoke("revocations", 16 * BATCH)
+}
+
+#[test]
 fn every_target_has_a_corpus_and_is_there_for_libfuzzer() -> Outcome {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     for target in TARGETS {
