@@ -78,11 +78,11 @@ fn an_opaque_token_is_judged_by_what_its_provider_says() -> Result<()> {
     ensure!(seen.header("Gatehouse-Subject") == ["machine"], "{seen:#?}");
     let explained =
         verb("explain", &scene.config())?.args(["--path", "/chat", "--token", &token]).output()?;
-    ensure!(explained.status.success(), "{}", String::from_utf8_lossy(&explained.stdout));
+    ensure!(explained.status.success(), "{explained:?}");
     let explained =
         verb("explain", &scene.config())?.args(["--path", "/chat", "--token", "nonsense"]).output()?;
     let text = String::from_utf8_lossy(&explained.stdout);
-    ensure!(explained.status.code() == Some(1) && text.contains("inactive"), "{text}");
+    ensure!(explained.status.code() == Some(1) && text.contains("inactive"), "{explained:?}");
     let other = provider.opaque(&scene.host, "chat:write")?;
     scene.rejects(Client::Raw, &attempt(&other), (403, "scope", "insufficient_scope"))?;
     scene.rejects(Client::Raw, &attempt("nonsense"), (401, "credentials", "inactive"))?;

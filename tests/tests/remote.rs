@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use gatehouse_tests::authority::authority;
@@ -217,7 +218,15 @@ fn a_private_authority_is_trusted_where_it_is_named() -> Result<()> {
         Some((tls.0.as_path(), tls.1.as_path())),
     )?;
     in_force(&scene, mark)?;
-    let entry = scene.drops(Client::Raw, &attempt(&scene)?)?;
+    // The generation that came may be one of before the list was read.
+    let deadline = Instant::now() + PATIENCE;
+    let entry = loop {
+        match scene.drops(Client::Raw, &attempt(&scene)?) {
+            Ok(entry) => break entry,
+            Err(_) if Instant::now() < deadline => {}
+            Err(error) => return Err(error),
+        }
+    };
     names_rule(&entry, Path::new(&format!("{url}/named")), 1, &format!("{CLIENT_V4}/32"))?;
     scene.daemon.wait_after(mark, "that the other is not trusted", PATIENCE, |entry| {
         entry.line.contains(&format!("{url}/not could not be fetched"))

@@ -20,7 +20,7 @@ pub(super) struct Connect {
     /// The WebSocket's address, such as ws://127.0.0.1:8080/chat
     url: String,
     /// The token to send; `-` reads it from standard input, which keeps it out of the process list
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
     token: Option<Secret>,
     /// Connect from this address of this host
     #[arg(long, value_name = "IP")]

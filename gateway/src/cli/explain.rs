@@ -28,7 +28,7 @@ pub(super) struct Explain {
     #[arg(long, value_name = "IP")]
     address: Option<IpAddr>,
     /// The client's token; `-` reads it from standard input, which keeps it out of the process list
-    #[arg(long, value_name = "TOKEN", hide_default_value = true)]
+    #[arg(long, value_name = "TOKEN", hide_default_value = true, allow_hyphen_values = true)]
     token: Option<Secret>,
     /// The path that the client requests
     #[arg(long, value_name = "PATH")]

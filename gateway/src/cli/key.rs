@@ -49,6 +49,7 @@ enum Verb {
     /// Remove a key: its tokens are not accepted any more
     Retire {
         /// Its `kid`
+        #[arg(allow_hyphen_values = true)]
         kid: String,
         /// Even if it signs now
         #[arg(long)]

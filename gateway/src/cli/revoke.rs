@@ -22,16 +22,16 @@ pub(super) struct Revoke {
     #[command(flatten)]
     config: ConfigFile,
     /// Revoke the token with this `jti`
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     jti: Option<String>,
     /// Revoke all tokens of this `sub`
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     subject: Option<String>,
     /// Revoke the tokens of the sign-in with this `sid`
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     sid: Option<String>,
     /// Revoke the tokens signed with the key of this `kid`
-    #[arg(long, value_name = "KID")]
+    #[arg(long, value_name = "KID", allow_hyphen_values = true)]
     key: Option<String>,
     /// Revoke the tokens issued before this time, `now` or as 2026-12-31T23:59:59Z, and those that do not
     /// say when they were issued
