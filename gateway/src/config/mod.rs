@@ -9,6 +9,7 @@ mod fetched;
 mod form;
 mod issuer;
 mod list;
+mod listen;
 mod model;
 mod remote;
 mod route;

@@ -17,7 +17,7 @@ use super::model::{
     Bounds, Config, Firewall, Limits, Listen, Mode, PINS, Ports, Protect, Reload, RevocationFile,
 };
 use super::remote::SecretUrl;
-use super::{bounds, issuer, list, route};
+use super::{bounds, issuer, list, listen, route};
 use crate::policy::Verdict;
 
 /// The file being checked, and what was found so far.
@@ -50,8 +50,9 @@ impl<'a> Checker<'a> {
 
     /// The model of `form`, or everything that is wrong with it.
     pub(super) fn config(mut self, form: Form) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let nowhere = form.listen.is_empty();
         self.state = form.state.map(|state| self.path(state.folder.get_ref()));
-        let listen = self.listen(&form.listen);
+        let listen = listen::check(&mut self, form.listen);
         let limits = self.limits(&form.limits);
         let firewall = form.firewall.map(|firewall| self.firewall(firewall, &listen));
         let issuers = issuer::check(&mut self, form.issuer);
@@ -60,7 +61,7 @@ impl<'a> Checker<'a> {
         let routes = route::check(&mut self, form.route, &issuers);
         let echo = form.echo.and_then(|echo| self.address(&echo.listen));
         let control = form.control.map(|control| self.path(control.socket.get_ref()));
-        if form.listen.is_empty() && !routes.is_empty() {
+        if nowhere && !routes.is_empty() {
             self.found.push(Diagnostic::of_file(
                 self.file,
                 "there are routes but nowhere to connect to: add a [[listen]] table with an address",
@@ -183,17 +184,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn listen(&mut self, forms: &[form::Listen]) -> Vec<Listen> {
-        let mut seen = HashSet::new();
-        let mut listen = Vec::new();
-        for form in forms {
-            self.unique(&mut seen, &form.address, "the address");
-            listen.extend(self.address(&form.address).map(|address| Listen { address }));
-        }
-        listen
-    }
-
-    fn address(&mut self, text: &Spanned<String>) -> Option<SocketAddr> {
+    pub(super) fn address(&mut self, text: &Spanned<String>) -> Option<SocketAddr> {
         match text.get_ref().parse() {
             Ok(address) => Some(address),
             Err(_) => {
@@ -355,22 +346,25 @@ impl<'a> Checker<'a> {
     }
 
     fn never_block(&mut self, forms: &Strings) -> Vec<(IpNet, u32)> {
-        let mut prefixes = Vec::new();
-        for form in forms {
-            let text = form.get_ref();
-            match IpNet::from_str(text)
-                .or_else(|_| text.parse().map(|address: std::net::IpAddr| address.into()))
-            {
-                Ok(prefix) => prefixes.push((prefix.trunc(), position(self.text, form.span().start).0)),
-                Err(_) => {
-                    let message = format!(
-                        "`{text}` is not an address or a prefix: write \"192.0.2.0/24\" or \"2001:db8::/32\""
-                    );
-                    self.fault(&form.span(), message);
-                }
+        let line = |form: &Spanned<String>| position(self.text, form.span().start).0;
+        let lines: Vec<u32> = forms.iter().map(line).collect();
+        forms.iter().zip(lines).filter_map(|(form, line)| Some((self.prefix(form)?, line))).collect()
+    }
+
+    /// An address or a prefix.
+    pub(super) fn prefix(&mut self, form: &Spanned<String>) -> Option<IpNet> {
+        let text = form.get_ref();
+        match IpNet::from_str(text).or_else(|_| text.parse().map(|address: std::net::IpAddr| address.into()))
+        {
+            Ok(prefix) => Some(prefix.trunc()),
+            Err(_) => {
+                let message = format!(
+                    "`{text}` is not an address or a prefix: write \"192.0.2.0/24\" or \"2001:db8::/32\""
+                );
+                self.fault(&form.span(), message);
+                None
             }
         }
-        prefixes
     }
 
     fn protect(&mut self, forms: &Strings) -> Vec<Protect> {
@@ -424,6 +418,8 @@ impl<'a> Checker<'a> {
             (&form.policy_memory, &mut limits.policy_memory, 2 << 20..=256 << 30),
             (&form.audit_queue, &mut limits.audit_queue, 16..=1 << 20),
             (&form.verified_tokens, &mut limits.verified_tokens, 0..=1 << 20),
+            (&form.certificate_file, &mut limits.certificate_file, 1024..=1 << 30),
+            (&form.http2_streams, &mut limits.http2_streams, 1..=1 << 16),
             (&form.key_file, &mut limits.key_file, 64..=1 << 30),
             (&form.issuer_waiters, &mut limits.issuer_waiters, 1..=1 << 20),
         ];
@@ -456,6 +452,8 @@ impl<'a> Checker<'a> {
         }
         for (given, limit, least) in [
             (&form.handshake_timeout, &mut limits.handshake_timeout, Duration::from_millis(1)),
+            (&form.proxy_header_timeout, &mut limits.proxy_header_timeout, Duration::from_millis(1)),
+            (&form.tls_timeout, &mut limits.tls_timeout, Duration::from_millis(1)),
             (&form.introspection_timeout, &mut limits.introspection_timeout, Duration::from_millis(10)),
             (&form.ticket_ttl, &mut limits.ticket_ttl, Duration::from_secs(1)),
             (&form.first_message_timeout, &mut limits.first_message_timeout, Duration::from_millis(1)),

@@ -16,6 +16,8 @@ use crate::session::limits::Counts;
 /// Connections at once that are told that there is no place for them. Beyond that they are closed
 /// without an answer: being full must not cost more than being busy.
 const OVERFLOW: usize = 256;
+/// The same for connections that need a handshake of TLS for it, which costs a thousand times more.
+const COSTLY_OVERFLOW: usize = 8;
 
 /// Where time and randomness come from.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +36,7 @@ pub struct Gate {
     limits: Limits,
     counts: Arc<Counts>,
     overflow: Arc<Semaphore>,
+    costly_overflow: Arc<Semaphore>,
     tickets: Tickets,
     audit: Arc<dyn AuditSink>,
     sources: Sources,
@@ -56,6 +59,7 @@ impl Gate {
             limits,
             counts,
             overflow: Arc::new(Semaphore::new(OVERFLOW)),
+            costly_overflow: Arc::new(Semaphore::new(COSTLY_OVERFLOW)),
             tickets,
             audit,
             sources,
@@ -126,5 +130,10 @@ impl Gate {
     /// Leave to answer one connection that has no place.
     pub(super) fn overflow(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.overflow).try_acquire_owned().ok()
+    }
+
+    /// The same for one whose answer needs a handshake of TLS.
+    pub(super) fn costly_overflow(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.costly_overflow).try_acquire_owned().ok()
     }
 }

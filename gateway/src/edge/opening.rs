@@ -22,6 +22,7 @@ pub struct Opening {
     headers: Headers,
     early: Vec<u8>,
     settled: bool,
+    secure: bool,
 }
 
 impl fmt::Debug for Opening {
@@ -40,7 +41,7 @@ fn reject<T>(reason: Reason, detail: impl Into<String>) -> Judged<T> {
 impl Opening {
     /// Judges `head`, which may have `max_headers` headers.
     ///
-    /// The target is an absolute path (`origin-form`), or an `http` or `ws` URL whose authority is
+    /// The target is an absolute path (`origin-form`), or an `http` or `ws` URL, with or without TLS, whose authority is
     /// that of `Host` (`absolute-form`, RFC 9112 §3.2.2). The path is compared as it was sent:
     /// one with percent-encoding, or with empty or dot segments, is another path than the route's,
     /// and has no route.
@@ -113,6 +114,7 @@ impl Opening {
                 .collect(),
             early: Vec::new(),
             settled: false,
+            secure: false,
         };
         Ok(Self { early: head.into_rest(), ..opening })
     }
@@ -186,6 +188,16 @@ impl Opening {
     /// Whether the client has been told the subprotocol already.
     pub fn is_settled(&self) -> bool {
         self.settled
+    }
+
+    /// Says whether the client came over TLS.
+    pub fn set_secure(&mut self, secure: bool) {
+        self.secure = secure;
+    }
+
+    /// Whether the client came over TLS, as far as the gate knows.
+    pub fn is_secure(&self) -> bool {
+        self.secure
     }
 
     /// What the client sent before it was admitted.
@@ -263,7 +275,9 @@ fn target(target: &str, host: &str) -> Judged<(String, Option<String>)> {
         target
     } else {
         match target.split_once("://") {
-            Some((scheme, rest)) if ["http", "ws"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
+            Some((scheme, rest))
+                if ["http", "https", "ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) =>
+            {
                 let path = rest.find(['/', '?']).unwrap_or(rest.len());
                 if !rest[..path].eq_ignore_ascii_case(host) {
                     return reject(

@@ -1,10 +1,11 @@
 //! What handshakes are judged by: routes, keys and policy of one moment, swapped whole.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::endpoints::{self, Endpoints};
+use super::listener::Listener;
 use super::opening::Opening;
 use crate::auth::revocation::InForce;
 use crate::auth::{Authenticator, Issuer, Requirement};
@@ -21,6 +22,7 @@ pub struct Snapshot {
     policy: Option<Arc<Generation>>,
     endpoints: Endpoints,
     revocations: InForce,
+    listeners: HashMap<SocketAddr, Arc<Listener>>,
 }
 
 /// One route, ready to judge.
@@ -78,7 +80,19 @@ impl Snapshot {
         let issuers = authenticator.issuers().to_vec();
         let endpoints = Endpoints::new(routes, &issuers, public_url);
         let revocations = authenticator.revocations().clone();
-        Self { routes: routes.iter().map(route).collect(), issuers, policy, endpoints, revocations }
+        let routes = routes.iter().map(route).collect();
+        Self { routes, issuers, policy, endpoints, revocations, listeners: HashMap::new() }
+    }
+
+    /// The same, for clients that connect to these addresses.
+    #[must_use]
+    pub fn listening(self, listeners: HashMap<SocketAddr, Arc<Listener>>) -> Self {
+        Self { listeners, ..self }
+    }
+
+    /// How clients that connect to `address` are spoken to: in plain HTTP, unless more is said.
+    pub(super) fn listener(&self, address: &SocketAddr) -> Arc<Listener> {
+        self.listeners.get(address).map(Arc::clone).unwrap_or_default()
     }
 
     /// Goes on with the upstreams that `before` has, too: they carry sessions, and are known to be up

@@ -160,6 +160,14 @@ registry! {
         client: "Stop the requests that led to the ban and wait until it ends, or ask the operator to lift it.",
         operator: "Lift the ban, or wait until it expires.";
 
+    HandshakeProxyHeader = Handshake / "proxy_header", 502, true,
+        "The proxy in front does not say who the client is",
+        client: "It is not your fault: a proxy in front of this service is set up wrongly. Tell the operator the id of this answer.",
+        operator: "Let the proxy named in this record send what the listener's client_address says, or take it out of trusted_proxies.";
+    HandshakeTls = Handshake / "tls", 400, false,
+        "The TLS handshake failed",
+        client: "Connect with wss:// and TLS 1.2 or 1.3, and trust the certificate of this service.",
+        operator: "The note names the fault: a client without TLS, of an old version, or that does not trust the certificate of the listener.";
     HandshakeMalformed = Handshake / "malformed", 400, false,
         "The request is not valid HTTP/1.1",
         client: "Send the opening handshake with a WebSocket client library; the detail names the fault.",
@@ -205,6 +213,10 @@ registry! {
         client: "Offer at least one subprotocol that this service speaks; one that carries a token does not count.",
         operator: "Compare what the client offers with the route's subprotocols, if it has any.";
 
+    CredentialsCertificate = Credentials / "certificate", 401, false,
+        "The certificate of the client is missing or not valid",
+        client: "Show a certificate in the TLS handshake that is still valid and comes from an authority that this service trusts.",
+        operator: "The note names the fault: the client needs a certificate of an authority in the listener's client_ca, made for client authentication.";
     CredentialsMultiple = Credentials / "multiple", 400, false,
         "The request carries more than one token",
         client: "Send exactly one token.",

@@ -8,6 +8,7 @@ pub mod echo;
 pub mod farewell;
 pub mod frames;
 pub mod headers;
+pub mod http2;
 pub mod life;
 pub mod limits;
 pub mod messages;

@@ -6,19 +6,19 @@ mod response;
 mod tickets;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::json;
-use tokio::net::TcpStream;
 
 use super::gate::Gate;
 use super::head::Head;
 use super::snapshot::{Route, Snapshot};
+use super::visitor::Visitor;
 use crate::auth::Issuer;
 use crate::config;
 use crate::rejection::Rejection;
 use crate::session::limits::Place;
+use crate::session::stream::Stream;
 
 use request::Request;
 use response::Response;
@@ -106,9 +106,9 @@ pub(super) struct Refused {
 
 /// The answer to `head` if it is a request to an endpoint; `None`: it is none.
 pub(super) async fn serve(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     head: &Head,
-    client: SocketAddr,
+    visitor: &Visitor,
     snapshot: &Snapshot,
     gate: &Gate,
     place: &Place,
@@ -123,7 +123,7 @@ pub(super) async fn serve(
         return Ok(None);
     };
     let response = if endpoints.tickets && request.path == TICKETS {
-        tickets::answer(stream, head, &request, client, snapshot, gate, place).await?
+        tickets::answer(stream, head, &request, visitor, snapshot, gate, place).await?
     } else if let Some(document) = endpoints.document(&request.path) {
         document_answer(&request, &document)
     } else {

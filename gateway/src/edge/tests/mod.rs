@@ -6,6 +6,7 @@ mod endpoints;
 mod first_message;
 mod handshake;
 mod limits;
+mod listeners;
 mod pool;
 mod relay;
 mod scene;
