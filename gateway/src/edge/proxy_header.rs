@@ -112,7 +112,7 @@ async fn line(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<()> {
 ///
 /// [`ProxyHeaderError::Invalid`].
 pub fn parse(bytes: &[u8]) -> Result<Option<SocketAddr>, ProxyHeaderError> {
-    let invalid = |reason: String| ProxyHeaderError::Invalid(reason);
+    let invalid = |reason: String| ProxyHeaderError::Invalid(reason.escape_debug().to_string());
     if bytes.starts_with(SIGNATURE) {
         let header = v2::Header::try_from(bytes).map_err(|error| invalid(error.to_string()))?;
         if header.header.len() != bytes.len() {

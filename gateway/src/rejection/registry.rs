@@ -275,8 +275,8 @@ registry! {
         operator: "The issuer's introspection endpoint says so; it does not say why.";
     CredentialsBound = Credentials / "bound", 401, false,
         "The token is bound to a key that was not shown",
-        client: "Get a token that is not bound to a key (no DPoP, no mutual TLS).",
-        operator: "The token has cnf (RFC 8705, RFC 9449): let the issuer give this client plain bearer tokens.";
+        client: "Connect with the certificate that the token is bound to, or get a token that is not bound to a key (no DPoP).",
+        operator: "The token has cnf (RFC 8705, RFC 9449): let the client connect to a listener with client_ca, with that certificate, or let the issuer give it plain bearer tokens.";
     CredentialsLifetime = Credentials / "lifetime", 401, false,
         "The token is valid for longer than this service accepts",
         client: "Get a token with a shorter life.",

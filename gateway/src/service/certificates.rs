@@ -13,7 +13,7 @@ use crate::config::{Config, Diagnostic, ListenTls};
 use crate::edge::{Listener, Material, MaterialError, Tls, validity};
 
 /// A certificate that ceases to be valid within so many seconds is warned about: two weeks, in which
-/// whoever renews it has time to notice.
+/// whoever renews it has time to notice; one that lives for less than six, in the last third of its life.
 const SOON: i64 = 14 * 24 * 3600;
 
 /// What listeners with TLS use, by address.
@@ -166,7 +166,7 @@ fn make(
         let message = match validity(certificate) {
             Some((from, _)) if now < from => "is not valid yet: clients refuse it until it is",
             Some((_, until)) if now >= until => "has expired: clients refuse it; renew it",
-            Some((_, until)) if now >= until - SOON => "expires within two weeks: renew it",
+            Some((from, until)) if now >= until - SOON.min((until - from) / 3) => "expires soon: renew it",
             _ => continue,
         };
         warnings.push(Diagnostic::of_file(&files.certificate, message).warning());
