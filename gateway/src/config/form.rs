@@ -171,6 +171,9 @@ pub(super) struct Route {
     pub(super) subprotocols: Option<Spanned<Strings>>,
     pub(super) sessions: Option<Spanned<u64>>,
     pub(super) handshake_rate: Option<Spanned<u64>>,
+    #[serde(default)]
+    pub(super) renewal: bool,
+    pub(super) renewal_warning: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]

@@ -330,6 +330,11 @@ pub struct Route {
     pub sources: TokenSources,
     /// How much it carries.
     pub limits: RouteLimits,
+    /// Whether its open sessions can be renewed.
+    pub renewal: bool,
+    /// How long before its end a session is told so by a message of the gate, which takes the fresh
+    /// token by a message, too; `None`: client and gate do not speak in sessions.
+    pub control: Option<Duration>,
 }
 
 /// The limits of one route, besides those of all.

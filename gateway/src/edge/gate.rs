@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::endpoints::Tickets;
+use super::open::Sessions;
 use super::snapshot::Snapshot;
 use crate::audit::{AuditSink, Entry, HandshakeId};
 use crate::config::Limits;
@@ -38,6 +39,7 @@ pub struct Gate {
     overflow: Arc<Semaphore>,
     costly_overflow: Arc<Semaphore>,
     tickets: Tickets,
+    open: Sessions,
     audit: Arc<dyn AuditSink>,
     sources: Sources,
 }
@@ -61,6 +63,7 @@ impl Gate {
             overflow: Arc::new(Semaphore::new(OVERFLOW)),
             costly_overflow: Arc::new(Semaphore::new(COSTLY_OVERFLOW)),
             tickets,
+            open: Sessions::default(),
             audit,
             sources,
         }
@@ -109,6 +112,11 @@ impl Gate {
 
     pub(super) fn tickets(&self) -> &Tickets {
         &self.tickets
+    }
+
+    /// The open sessions.
+    pub(super) fn sessions_open(&self) -> &Sessions {
+        &self.open
     }
 
     pub(super) fn now(&self) -> SystemTime {

@@ -204,6 +204,10 @@ registry! {
         "No route has this path",
         client: "Check the path of the URL.",
         operator: "Add a [[route]] for the path if it should exist.";
+    HandshakeNoSession = Handshake / "no_session", 404, false,
+        "No open session has this name, or it cannot be renewed",
+        client: "Renew an open session, by the Gatehouse-Id of its handshake; if it has ended, connect again.",
+        operator: "The session has ended, or its route lacks renewal = true.";
     HandshakeOrigin = Handshake / "origin", 403, false,
         "The page's origin is not allowed on this route",
         client: "Connect from a page of an allowed origin, or ask the operator to allow yours.",
@@ -289,6 +293,10 @@ registry! {
         "The token is not valid yet",
         client: "Wait until the time that the detail names, and check that your clock is right.",
         operator: "Compare the clocks of the issuer and of this host.";
+    CredentialsOtherSubject = Credentials / "other_subject", 401, false,
+        "The token is not one of the subject of the session",
+        client: "Renew the session with a token of the same user and issuer, or connect anew as somebody else.",
+        operator: "Look for a client that mixes the tokens of several users up; the note names the session's.";
 
     ExpiryExpired = Expiry / "expired", 401, false,
         "The token has expired",

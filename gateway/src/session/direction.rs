@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::control::Controls;
 use super::frames::Frames;
 use super::stream::Stream;
 
@@ -41,6 +42,8 @@ pub(super) struct Direction {
     unflushed: bool,
     /// The source has come to its end; the destination has to hear it.
     ending: bool,
+    /// A whole frame of the gate's own, to be put in where no message is under way.
+    insertion: Option<Vec<u8>>,
 }
 
 impl Direction {
@@ -56,15 +59,35 @@ impl Direction {
         &self.left[self.written..]
     }
 
+    /// Whether a frame of the gate's own still waits for its place.
+    pub(super) fn has_insertion(&self) -> bool {
+        self.insertion.is_some()
+    }
+
+    /// Puts the whole frame `bytes` in, at the next place where no message is under way.
+    pub(super) fn insert(&mut self, bytes: Vec<u8>) {
+        self.insertion = Some(bytes);
+    }
+
+    /// The frame to put in now, behind all that was followed.
+    fn insertion(&mut self) -> Option<Vec<u8>> {
+        // Behind a Close frame nothing may be sent (RFC 6455 §5.5.1).
+        if self.frames.is_closed() || self.frames.is_lost() {
+            self.insertion = None;
+        }
+        self.insertion.take_if(|_| self.frames.is_between())
+    }
+
     /// Moves what there is, as long as neither side has to be waited for. Nothing is lost or written
     /// twice when it is not polled to its end. The streams take care that one busy session does not
-    /// keep its thread from the others.
+    /// keep its thread from the others. What is for the gate is taken out by `controls`.
     pub(super) fn poll(
         &mut self,
         context: &mut Context<'_>,
         from: &mut Stream,
         to: &mut Stream,
         moved: &AtomicU64,
+        mut controls: Option<&mut Controls>,
     ) -> Poll<End> {
         loop {
             if let Err(error) = ready!(self.poll_write(context, to, moved)) {
@@ -75,8 +98,18 @@ impl Direction {
                 let _ = ready!(Pin::new(to).poll_shutdown(context));
                 return Poll::Ready(End::Closed);
             }
-            match ready!(self.poll_step(context, from, to, moved)) {
-                Ok(0) => self.ending = true,
+            if let Some(frame) = self.insertion() {
+                self.left = frame;
+                continue;
+            }
+            match ready!(self.poll_step(context, from, to, moved, controls.as_deref_mut())) {
+                Ok(0) => {
+                    self.ending = true;
+                    if let Some(controls) = &mut controls {
+                        self.left = controls.release();
+                        self.frames.follow(&self.left);
+                    }
+                }
                 Ok(_) => {}
                 Err(end) => return Poll::Ready(end),
             }
@@ -116,6 +149,7 @@ impl Direction {
         from: &mut Stream,
         to: &mut Stream,
         moved: &AtomicU64,
+        controls: Option<&mut Controls>,
     ) -> Poll<Result<usize, End>> {
         BUFFER.with_borrow_mut(|buffer| {
             let mut buffer = ReadBuf::new(&mut buffer[..]);
@@ -123,10 +157,32 @@ impl Direction {
                 return Poll::Ready(Err(End::Read(error)));
             }
             let bytes = buffer.filled();
-            if bytes.is_empty() {
+            let read = bytes.len();
+            if read == 0 {
                 return Poll::Ready(Ok(0));
             }
-            self.frames.follow(bytes);
+            let mut passed = Vec::new();
+            let bytes = match controls {
+                Some(controls) => {
+                    controls.sift(bytes, &mut passed);
+                    &passed
+                }
+                None => bytes,
+            };
+            if self.insertion.is_some()
+                && let Some(whole) = self.frames.follow_to_boundary(bytes)
+            {
+                let frame = self.insertion().unwrap_or_default();
+                self.frames.follow(&bytes[whole..]);
+                self.left = [&bytes[..whole], &frame, &bytes[whole..]].concat();
+                return Poll::Ready(Ok(read));
+            }
+            if self.insertion.is_none() {
+                self.frames.follow(bytes);
+            }
+            if bytes.is_empty() {
+                return Poll::Ready(Ok(read));
+            }
             let written = match Pin::new(to).poll_write(context, bytes) {
                 Poll::Ready(Ok(written)) => written,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(End::Write(error))),
@@ -137,7 +193,7 @@ impl Direction {
             if written < bytes.len() {
                 (self.left, self.written) = (bytes[written..].to_vec(), 0);
             }
-            Poll::Ready(Ok(bytes.len()))
+            Poll::Ready(Ok(read))
         })
     }
 }

@@ -104,6 +104,15 @@ impl Counts {
         Ok(Place { counts: Arc::clone(self), address: None, undecided: false })
     }
 
+    /// Whether a client at `address` may have one more token judged, in a session of its own.
+    ///
+    /// # Errors
+    ///
+    /// `limit/address_rate` or `limit/rate`.
+    pub fn again(&self, address: IpAddr) -> Result<(), Excess> {
+        self.come(network(address))
+    }
+
     /// Whether `address` and all together may come once more.
     fn come(&self, address: IpAddr) -> Result<(), Excess> {
         take(self.address_rate.as_ref(), &address, Reason::LimitAddressRate)?;

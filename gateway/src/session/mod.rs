@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod client;
+pub mod control;
 mod direction;
 pub mod echo;
 pub mod farewell;

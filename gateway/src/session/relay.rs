@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::control::Controls;
 use super::direction::{Direction, End};
 use super::farewell::{self, Farewell};
 use super::stream::Stream;
@@ -80,6 +81,8 @@ pub struct Session {
     pub greetings: Greetings,
     /// How long a farewell may take.
     pub patience: Duration,
+    /// What client and gate tell each other in between.
+    pub controls: Option<Controls>,
 }
 
 /// Greets both sides and relays until either ends, `over` says why the gate has to
@@ -93,15 +96,24 @@ pub async fn run(
     over: impl Future<Output = Farewell>,
     cut: &CancellationToken,
 ) -> Ending {
-    let Session { mut client, upstream, greetings, patience } = session;
+    let Session { mut client, upstream, greetings, patience, controls } = session;
     let Upstream { stream, rest, seat: _seat, .. } = upstream;
     let Greetings { to_client, to_upstream } = greetings;
     let greeted = tokio::select! {
         greeted = client.write_all(&to_client) => greeted.map_err(|error| Why::Side(Side::Client.broke(&error))),
         () = cut.cancelled() => Err(Why::Cut),
     };
+    let mut controls = controls.map(Box::new);
+    let to_upstream = match &mut controls {
+        Some(controls) => {
+            let mut passed = Vec::new();
+            controls.sift(&to_upstream, &mut passed);
+            passed
+        }
+        None => to_upstream,
+    };
     let (up, down) = (Direction::holding(to_upstream), Direction::holding(rest));
-    let mut pair = Pair { client, upstream: stream, up, down, moved, turn: Side::Client };
+    let mut pair = Pair { client, upstream: stream, up, down, moved, controls, turn: Side::Client };
     let why = match greeted {
         Ok(()) => relay(&mut pair, over, patience, cut).await,
         Err(why) => why,
@@ -168,6 +180,7 @@ pub(super) struct Pair<'a> {
     pub(super) up: Direction,
     pub(super) down: Direction,
     pub(super) moved: &'a Moved,
+    pub(super) controls: Option<Box<Controls>>,
     /// Whose bytes are moved first the next time, so that neither side starves the other.
     turn: Side,
 }
@@ -205,10 +218,18 @@ impl Pair<'_> {
     }
 
     fn poll_from(&mut self, from: Side, context: &mut Context<'_>) -> Poll<End> {
-        let Self { client, upstream, up, down, moved, .. } = self;
+        let Self { client, upstream, up, down, moved, controls, .. } = self;
         match from {
-            Side::Client => up.poll(context, client, upstream, &moved.up),
-            Side::Upstream => down.poll(context, upstream, client, &moved.down),
+            Side::Client => up.poll(context, client, upstream, &moved.up, controls.as_deref_mut()),
+            Side::Upstream => {
+                if let Some(controls) = controls
+                    && !down.has_insertion()
+                    && let Poll::Ready(Some(frame)) = controls.to_client.poll_recv(context)
+                {
+                    down.insert(frame);
+                }
+                down.poll(context, upstream, client, &moved.down, None)
+            }
         }
     }
 

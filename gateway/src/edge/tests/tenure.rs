@@ -15,7 +15,7 @@ use crate::session::client::Header;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The payload of the next frame, which must have this first byte and be short.
-async fn frame(peer: &mut Peer, first: u8) -> Vec<u8> {
+pub(super) async fn frame(peer: &mut Peer, first: u8) -> Vec<u8> {
     let head = peer.read(2).await;
     assert_eq!(head[0], first, "{head:?}");
     let masked = head[1] & 0x80 != 0;
@@ -25,13 +25,13 @@ async fn frame(peer: &mut Peer, first: u8) -> Vec<u8> {
 }
 
 /// The Close frame that comes next: code and reason.
-async fn close(peer: &mut Peer) -> (u16, String) {
+pub(super) async fn close(peer: &mut Peer) -> (u16, String) {
     let payload = frame(peer, 0x88).await;
     (u16::from_be_bytes([payload[0], payload[1]]), String::from_utf8(payload[2..].to_vec()).unwrap())
 }
 
 /// Both sides are told `expected`; the client answers, and the entry says the same.
-async fn ends(scene: &mut Scene, client: &mut Peer, upstream: &mut Peer, expected: Reason) {
+pub(super) async fn ends(scene: &mut Scene, client: &mut Peer, upstream: &mut Peer, expected: Reason) {
     let told = close(client).await;
     assert_eq!(told, close(upstream).await);
     let header = Header::parse(told.1.as_bytes()).expect("a dictionary");
@@ -56,13 +56,13 @@ async fn session(scene: &mut Scene) -> (Peer, Peer) {
     (client, upstream)
 }
 
-fn bytes(frame: Frame) -> Vec<u8> {
+pub(super) fn bytes(frame: Frame) -> Vec<u8> {
     let mut bytes = Vec::new();
     frame.format(&mut bytes).unwrap();
     bytes
 }
 
-fn part(text: &'static str, code: Data, last: bool) -> Vec<u8> {
+pub(super) fn part(text: &'static str, code: Data, last: bool) -> Vec<u8> {
     bytes(Frame::message(text, OpCode::Data(code), last))
 }
 
