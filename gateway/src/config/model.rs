@@ -344,6 +344,17 @@ pub struct RouteLimits {
     pub sessions: Option<usize>,
     /// Handshakes a second; 0: any number.
     pub handshake_rate: u32,
+    /// What clients may send in its sessions, together.
+    pub traffic: TrafficLimits,
+}
+
+/// What clients may send in their sessions. The default is any number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrafficLimits {
+    /// Bytes a second; 0: any number.
+    pub bytes: u32,
+    /// Messages a second; 0: any number.
+    pub messages: u32,
 }
 
 /// A service behind the gate.
@@ -518,6 +529,12 @@ pub struct Limits {
     pub handshake_rate_per_address: u32,
     /// Handshakes a second of one subject of one issuer; 0: any number.
     pub handshake_rate_per_subject: u32,
+    /// What all clients may send together.
+    pub traffic: TrafficLimits,
+    /// What clients at one address (IPv6: in one /64) may send.
+    pub traffic_per_address: TrafficLimits,
+    /// What clients of one subject of one issuer may send.
+    pub traffic_per_subject: TrafficLimits,
     /// Bytes of a request head.
     pub request_head: usize,
     /// Headers of a request.
@@ -599,6 +616,9 @@ impl Default for Limits {
             handshake_rate: 0,
             handshake_rate_per_address: 1_000,
             handshake_rate_per_subject: 0,
+            traffic: TrafficLimits::default(),
+            traffic_per_address: TrafficLimits::default(),
+            traffic_per_subject: TrafficLimits::default(),
             request_head: 16 * 1024,
             request_headers: 100,
             handshake_timeout: Duration::from_secs(10),

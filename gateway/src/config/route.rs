@@ -8,7 +8,7 @@ use toml::{Spanned, Value};
 
 use super::claims;
 use super::form::{self, Strings};
-use super::model::{Issuer, Place, Route, RouteLimits, Upstream, UpstreamTls};
+use super::model::{Issuer, Place, Route, RouteLimits, TrafficLimits, Upstream, UpstreamTls};
 use super::token_sources;
 use super::validate::Checker;
 
@@ -34,7 +34,8 @@ pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers:
         let rule = claims::rule(checker, form.claims.as_ref());
         let max_age = claims::span(checker, form.max_age.as_ref());
         let sources = token_sources::check(checker, &form);
-        let limits = limits(checker, form.sessions.as_ref(), form.handshake_rate.as_ref());
+        let traffic = checker.traffic(form.bytes_rate.as_ref(), form.messages_rate.as_ref());
+        let limits = limits(checker, form.sessions.as_ref(), form.handshake_rate.as_ref(), traffic);
         let control = control(checker, form.renewal, form.renewal_warning.as_ref());
         let origins = form.origins.map(|origins| self::origins(checker, &origins));
         let Some(scopes) = scopes.filter(|_| !upstreams.is_empty()) else {
@@ -78,13 +79,14 @@ fn limits(
     checker: &mut Checker<'_>,
     sessions: Option<&Spanned<u64>>,
     rate: Option<&Spanned<u64>>,
+    traffic: TrafficLimits,
 ) -> RouteLimits {
     if let Some(none) = sessions.filter(|sessions| *sessions.get_ref() == 0) {
         checker
             .fault(&none.span(), "sessions is 0: no client could be admitted; leave it out for any number");
     }
     let sessions = sessions.map(|sessions| usize::try_from(*sessions.get_ref()).unwrap_or(usize::MAX));
-    RouteLimits { sessions, handshake_rate: checker.rate(rate) }
+    RouteLimits { sessions, handshake_rate: checker.rate(rate), traffic }
 }
 
 fn path(checker: &mut Checker<'_>, path: &Spanned<String>) {

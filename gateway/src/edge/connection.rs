@@ -144,6 +144,8 @@ pub(super) async fn handle(
         }
         None => (None, None),
     };
+    let counted = (identity.issuer.as_str(), identity.subject.as_str());
+    let meter = gate.traffic().meter(gate.limits(), client.ip(), counted, (&path, &route.limits));
     // A session must not keep the snapshot of its admission alive.
     drop(route);
     let issuer = identity.issuer.clone();
@@ -162,7 +164,7 @@ pub(super) async fn handle(
     let listed = gate.sessions_open().list(&open);
     let tenure = Tenure { gate: Arc::clone(&gate), open, desk };
     let patience = gate.limits().close_timeout;
-    let session = Session { client: stream, upstream, greetings, patience, controls };
+    let session = Session { client: stream, upstream, greetings, patience, controls, meter };
     let ending = relay::run(session, &moved, tenure.over(&moved, &stopping), &cut).await;
     drop(listed);
     let duration = start.elapsed();

@@ -13,6 +13,7 @@ use super::snapshot::Snapshot;
 use crate::audit::{AuditSink, Entry, HandshakeId};
 use crate::config::Limits;
 use crate::session::limits::Counts;
+use crate::session::traffic::Traffic;
 
 /// Connections at once that are told that there is no place for them. Beyond that they are closed
 /// without an answer: being full must not cost more than being busy.
@@ -40,6 +41,7 @@ pub struct Gate {
     costly_overflow: Arc<Semaphore>,
     tickets: Tickets,
     open: Sessions,
+    traffic: Traffic,
     audit: Arc<dyn AuditSink>,
     sources: Sources,
 }
@@ -64,6 +66,7 @@ impl Gate {
             costly_overflow: Arc::new(Semaphore::new(COSTLY_OVERFLOW)),
             tickets,
             open: Sessions::default(),
+            traffic: Traffic::default(),
             audit,
             sources,
         }
@@ -112,6 +115,11 @@ impl Gate {
 
     pub(super) fn tickets(&self) -> &Tickets {
         &self.tickets
+    }
+
+    /// What clients may send.
+    pub(super) fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// The open sessions.

@@ -13,6 +13,7 @@ use super::open::Open;
 use super::renewal;
 use crate::auth::Token;
 use crate::rejection::close::close;
+use crate::rejection::http::RETRY;
 use crate::rejection::{Reason, Rejection};
 use crate::session::control::{self, Desk};
 use crate::session::farewell::Farewell;
@@ -67,6 +68,9 @@ impl Tenure {
                     }
                 }
                 () = self.open.renewed() => {}
+                reason = moved.excess() => {
+                    return self.rejected(Box::new(Rejection::new(reason).retry_after(RETRY)));
+                }
                 message = hear(desk) => judging = Some(self.judge(message)),
                 answer = answer(&mut judging) => {
                     judging = None;

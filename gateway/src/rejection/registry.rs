@@ -366,6 +366,22 @@ registry! {
         "Too many handshakes a second in all",
         client: "Wait as long as Retry-After says, then try again; nothing needs to change on your side.",
         operator: "Raise [limits] handshake_rate if this host can carry more.";
+    LimitAddressTraffic = Limit / "address_traffic", 429, true,
+        "Too much was sent from this address",
+        client: "Send less at once and less often, then connect again after a pause that grows and is random.",
+        operator: "Raise [limits] bytes_rate_per_address or messages_rate_per_address if the load is legitimate.";
+    LimitSubjectTraffic = Limit / "subject_traffic", 429, true,
+        "Too much was sent by this subject",
+        client: "Send less at once and less often, then connect again after a pause that grows and is random.",
+        operator: "Raise [limits] bytes_rate_per_subject or messages_rate_per_subject if the load is legitimate.";
+    LimitRouteTraffic = Limit / "route_traffic", 429, true,
+        "Too much was sent on this route",
+        client: "Send less at once and less often, then connect again after a pause that grows and is random.",
+        operator: "Raise the route's bytes_rate or messages_rate if it can carry more.";
+    LimitTraffic = Limit / "traffic", 503, true,
+        "Too much was sent in all",
+        client: "Send less at once and less often, then connect again after a pause that grows and is random.",
+        operator: "Raise [limits] bytes_rate or messages_rate if this host can carry more.";
     LimitSessionIdle = Limit / "session_idle", 429, true,
         "Nothing was sent in the session for too long",
         client: "Connect again when there is something to say, or send pings.",

@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::control::Controls;
 use super::frames::Frames;
 use super::stream::Stream;
+use super::traffic::Meter;
+use crate::rejection::Reason;
 
 /// Bytes moved at once.
 pub(super) const CHUNK: usize = 16 * 1024;
@@ -30,6 +32,17 @@ pub(super) enum End {
     Read(io::Error),
     /// Its destination broke.
     Write(io::Error),
+    /// Its source sends more than it may; nothing more is read from it.
+    Excess(Reason),
+}
+
+/// What is done with the bytes of a client besides sending them on.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    /// Takes the messages for the gate out.
+    pub(super) controls: Option<Controls>,
+    /// Counts.
+    pub(super) meter: Option<Meter>,
 }
 
 /// What has been read from one side: followed, and not yet written in full.
@@ -42,6 +55,8 @@ pub(super) struct Direction {
     unflushed: bool,
     /// The source has come to its end; the destination has to hear it.
     ending: bool,
+    /// The source has sent more than it may.
+    excess: Option<Reason>,
     /// A whole frame of the gate's own, to be put in where no message is under way.
     insertion: Option<Vec<u8>>,
 }
@@ -80,14 +95,15 @@ impl Direction {
 
     /// Moves what there is, as long as neither side has to be waited for. Nothing is lost or written
     /// twice when it is not polled to its end. The streams take care that one busy session does not
-    /// keep its thread from the others. What is for the gate is taken out by `controls`.
+    /// keep its thread from the others. Bytes of a client go through
+    /// `inbound`, where there is one.
     pub(super) fn poll(
         &mut self,
         context: &mut Context<'_>,
         from: &mut Stream,
         to: &mut Stream,
         moved: &AtomicU64,
-        mut controls: Option<&mut Controls>,
+        mut inbound: Option<&mut Inbound>,
     ) -> Poll<End> {
         loop {
             if let Err(error) = ready!(self.poll_write(context, to, moved)) {
@@ -102,10 +118,13 @@ impl Direction {
                 self.left = frame;
                 continue;
             }
-            match ready!(self.poll_step(context, from, to, moved, controls.as_deref_mut())) {
+            if let Some(reason) = self.excess {
+                return Poll::Ready(End::Excess(reason));
+            }
+            match ready!(self.poll_step(context, from, to, moved, inbound.as_deref_mut())) {
                 Ok(0) => {
                     self.ending = true;
-                    if let Some(controls) = &mut controls {
+                    if let Some(Inbound { controls: Some(controls), .. }) = &mut inbound {
                         self.left = controls.release();
                         self.frames.follow(&self.left);
                     }
@@ -149,7 +168,7 @@ impl Direction {
         from: &mut Stream,
         to: &mut Stream,
         moved: &AtomicU64,
-        controls: Option<&mut Controls>,
+        inbound: Option<&mut Inbound>,
     ) -> Poll<Result<usize, End>> {
         BUFFER.with_borrow_mut(|buffer| {
             let mut buffer = ReadBuf::new(&mut buffer[..]);
@@ -162,6 +181,8 @@ impl Direction {
                 return Poll::Ready(Ok(0));
             }
             let mut passed = Vec::new();
+            let (controls, meter) =
+                inbound.map_or((None, None), |inbound| (inbound.controls.as_mut(), inbound.meter.as_ref()));
             let bytes = match controls {
                 Some(controls) => {
                     controls.sift(bytes, &mut passed);
@@ -177,8 +198,14 @@ impl Direction {
                 self.left = [&bytes[..whole], &frame, &bytes[whole..]].concat();
                 return Poll::Ready(Ok(read));
             }
+            let messages = self.frames.messages();
             if self.insertion.is_none() {
                 self.frames.follow(bytes);
+            }
+            if let Some(meter) = meter
+                && let Err(reason) = meter.take(read, self.frames.messages() - messages)
+            {
+                self.excess = Some(reason);
             }
             if bytes.is_empty() {
                 return Poll::Ready(Ok(read));

@@ -20,6 +20,7 @@ pub mod request;
 pub mod socket;
 pub mod stream;
 pub mod tls;
+pub mod traffic;
 pub mod upstream;
 
 #[cfg(test)]
