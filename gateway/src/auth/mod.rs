@@ -13,6 +13,7 @@
 mod authenticate;
 mod cache;
 mod claims;
+mod confirmation;
 pub mod introspection;
 mod issuer;
 mod judge;
