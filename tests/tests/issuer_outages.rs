@@ -7,7 +7,8 @@ use gatehouse_tests::authority::authority;
 use gatehouse_tests::client::{Attempt, Client};
 use gatehouse_tests::daemon::Daemon;
 use gatehouse_tests::fetched::{
-    OFTEN, STALE, UNAVAILABLE, UNKNOWN_KEY, attempt, explain, in_force, in_place, key, scene, serve, status,
+    OFTEN, STALE, UNAVAILABLE, attempt, explain, in_force, in_place, key, scene, serve, status,
+    unknown_at_last,
 };
 use gatehouse_tests::issuer::{IssuerServer, KEYS};
 use gatehouse_tests::log::Entry;
@@ -87,7 +88,7 @@ fn no_fault_of_an_issuer_takes_its_keys_out_of_force() -> Result<()> {
         .daemon
         .wait_after(mark, "the recovery", PATIENCE, |entry| entry.line.contains("are fetched again"))?;
     ensure!(status(&scene)?["fetched"]["error"].is_null(), "{:#}", status(&scene)?);
-    scene.rejects(Client::Raw, &unknown, UNKNOWN_KEY)?;
+    unknown_at_last(&scene, &unknown)?;
     server.behave("redirect-good")?;
     let fresh = key("key-2")?;
     server.publish(&[&scene.key, &fresh])?;

@@ -113,8 +113,10 @@ fn is_unverified(reason: Reason) -> bool {
 /// Whether the token is good cannot be told: the issuer may have a key that it did not have when it
 /// was last heard of, and that is not the client's fault.
 fn outage(issuer: &str, key: &str, retry_after: Duration) -> Box<Rejection> {
-    let note =
-        format!("the key {} is not known, and the issuer could not be asked whether it is new", excerpt(key));
+    let note = format!(
+        "the key {} is not known, and the issuer could not be asked just now whether it is new",
+        excerpt(key)
+    );
     let mut rejection = Rejection::new(Reason::AuthSystemKeysUnavailable).note(note).retry_after(retry_after);
     rejection.issuer = Some(issuer.to_owned());
     Box::new(rejection)
