@@ -15,6 +15,7 @@ pub mod fetched;
 pub mod foreign;
 pub mod frame;
 pub mod host;
+pub mod introspection;
 pub mod issuer;
 pub mod journal;
 pub mod lists;
