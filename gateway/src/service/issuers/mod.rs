@@ -15,6 +15,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -60,6 +61,9 @@ impl Issuers {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
+        if let Some(folder) = config.state.as_deref() {
+            tidy(folder, &fetched);
+        }
         let mut known = Vec::new();
         for Fetched { issuer, keys: fetched, live: keys, introspection } in fetched {
             let health = Health::default();
@@ -100,6 +104,25 @@ impl Issuers {
                 ..health
             });
         }
+    }
+}
+
+/// Removes from `folder` the kept keys of issuers that are not among `fetched` any more.
+fn tidy(folder: &Path, fetched: &[Fetched<'_>]) {
+    let known: Vec<_> =
+        fetched.iter().map(|Fetched { issuer, keys, .. }| Copy::of(folder, issuer, keys)).collect();
+    match Copy::remove_all_but(&known, folder) {
+        Ok(removed) => removed.iter().for_each(|file| {
+            log::info!(
+                "removed {}, the kept keys of an issuer that is not in the configuration any more",
+                file.display()
+            );
+        }),
+        Err(error) => log::warn!(
+            "{}: kept keys of issuers that are not in the configuration any more cannot be removed ({error}): check \
+             [state] folder and its permissions",
+            folder.display()
+        ),
     }
 }
 
