@@ -136,7 +136,7 @@ pub(super) struct Issuer {
     pub(super) secret: Option<Spanned<String>>,
     pub(super) signing_key: Option<Spanned<String>>,
     pub(super) serve_keys: Option<Spanned<bool>>,
-    pub(super) introspection: Option<Introspection>,
+    pub(super) introspection: Option<Spanned<Introspection>>,
     pub(super) discovery: Option<Spanned<bool>>,
     pub(super) keys_min_interval: Option<Spanned<String>>,
     pub(super) keys_max_interval: Option<Spanned<String>>,
@@ -232,11 +232,16 @@ pub(super) struct Limits {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Introspection {
-    pub(super) endpoint: Spanned<String>,
+    pub(super) endpoint: Option<Spanned<String>>,
     pub(super) client_id: Spanned<String>,
     pub(super) client_secret: Spanned<String>,
     pub(super) auth: Option<Spanned<String>>,
+    pub(super) introspect: Option<Spanned<String>>,
     pub(super) cache: Option<Spanned<String>>,
+    pub(super) inactive_cache: Option<Spanned<String>>,
+    pub(super) failures: Option<Spanned<u32>>,
+    pub(super) rest: Option<Spanned<String>>,
+    pub(super) retry: Option<Spanned<String>>,
     pub(super) ca: Option<Spanned<String>>,
 }
 

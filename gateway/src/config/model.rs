@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 
 use super::fetched::FetchedKeys;
+use super::introspection::Introspection;
 use super::remote::RemoteList;
 use super::token_sources::TokenSources;
 use crate::policy::{Tier, Verdict};
@@ -470,32 +471,6 @@ pub enum Profile {
     Rfc9068,
     /// `iss`, `sub`, `aud` and `exp`.
     Jwt,
-}
-
-/// How an issuer is asked about a token (RFC 7662).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Introspection {
-    /// Where: an https URL, or one of this host.
-    pub endpoint: url::Url,
-    /// Who the gate is there.
-    pub client_id: String,
-    /// The file with its secret.
-    pub secret: PathBuf,
-    /// How it shows both.
-    pub auth: ClientAuth,
-    /// How long an answer is remembered at most.
-    pub cache: Duration,
-    /// Certificates (PEM) to trust instead of the system's.
-    pub ca: Option<PathBuf>,
-}
-
-/// How a client proves who it is (RFC 6749 §2.3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientAuth {
-    /// In the header `Authorization: Basic`.
-    Basic,
-    /// In the form.
-    Post,
 }
 
 /// Where revocations are, besides those of `gatehouse revoke`.
