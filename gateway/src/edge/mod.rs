@@ -6,7 +6,7 @@
 
 mod answer;
 mod connection;
-mod endpoints;
+pub mod endpoints;
 mod first_message;
 mod gate;
 pub mod head;

@@ -8,9 +8,11 @@
 mod answer;
 mod captures;
 mod config;
+mod endpoint;
 mod first_message;
 mod frames;
 mod handshake;
+mod introspection;
 mod keys;
 mod lists;
 mod metadata;
@@ -18,7 +20,9 @@ mod naive;
 mod packets;
 mod policy;
 mod revocations;
+mod signing;
 mod sources;
+mod ticket;
 mod token;
 mod unpack;
 
@@ -34,7 +38,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 19] = [
     Target { name: "lists", corpus: "lists", run: lists::run },
     Target { name: "policy", corpus: "lists", run: policy::run },
     Target { name: "unpack", corpus: "archives", run: unpack::run },
@@ -50,6 +54,10 @@ pub const TARGETS: [Target; 15] = [
     Target { name: "answer", corpus: "answer", run: answer::run },
     Target { name: "frames", corpus: "frames", run: frames::run },
     Target { name: "revocations", corpus: "revocations", run: revocations::run },
+    Target { name: "endpoint", corpus: "endpoint", run: endpoint::run },
+    Target { name: "ticket", corpus: "ticket", run: ticket::run },
+    Target { name: "signing", corpus: "signing", run: signing::run },
+    Target { name: "introspection", corpus: "introspection", run: introspection::run },
 ];
 
 /// Feeds an input to the target with this name.

@@ -1,9 +1,10 @@
 //! What the listener answers besides opening handshakes: who to get a token from (RFC 9728), the keys
 //! of issuers of this host, and tickets.
 
-mod request;
+pub mod request;
 mod response;
 mod tickets;
+pub mod wanted;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -20,6 +19,7 @@ use tokio::time::timeout;
 use super::super::gate::Gate;
 use super::super::head::Head;
 use super::super::snapshot::Snapshot;
+use super::wanted::Wanted;
 use super::{MAX_AGE, Refused, Request, Response};
 use crate::auth::{Token, bearer};
 use crate::config::Limits;
@@ -161,12 +161,6 @@ fn hash(ticket: &str) -> [u8; 32] {
     hash
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wanted {
-    route: String,
-}
-
 /// Answers a request to `/tickets`.
 pub(super) async fn answer(
     stream: &mut TcpStream,
@@ -204,7 +198,7 @@ async fn give(
     let origin = request.origin.as_deref();
     let refused = |rejection| Refused { route: None, rejection };
     let body = body(stream, head, request.length, gate).await.map_err(refused)?;
-    let wanted: Wanted = serde_json::from_slice(&body).map_err(|_| {
+    let wanted = Wanted::parse(&body).ok_or_else(|| {
         let detail = "The body of a request for a ticket is a JSON object such as {\"route\":\"/chat\"}.";
         refused(Box::new(Rejection::new(Reason::HandshakeMalformed).detail(detail)))
     })?;
