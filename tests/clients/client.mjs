@@ -1,15 +1,16 @@
 // Opens one WebSocket with the npm package `ws` and prints how that went as one line of JSON.
 //
-// Arguments: one JSON object with url, source, headers (pairs), timeout (seconds), and stay: whether
-// to wait until the other side ends the session.
+// Arguments: one JSON object with url, source, headers (pairs), timeout (seconds), tls (files with
+// ca, certificate and key, or null), and stay: whether to wait until the other side ends the session.
 
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
 // Resolved from the working directory, where the pinned package is installed.
 const WebSocket = createRequire(`${process.cwd()}/`)("ws");
 
 const TEXT = "hello from node";
-const { url, source, headers, timeout, stay } = JSON.parse(process.argv[2]);
+const { url, source, headers, timeout, stay, tls } = JSON.parse(process.argv[2]);
 
 let finished = false;
 function finish(outcome) {
@@ -21,9 +22,12 @@ function finish(outcome) {
 const grouped = {};
 for (const [name, value] of headers) (grouped[name] ??= []).push(value);
 
+const read = (file) => (file ? readFileSync(file) : undefined);
+const secure = tls ? { ca: read(tls.ca), cert: read(tls.certificate), key: read(tls.key) } : {};
 const socket = new WebSocket(url, {
   headers: grouped,
   localAddress: source,
+  ...secure,
   handshakeTimeout: timeout * 1000,
 });
 

@@ -1,11 +1,12 @@
 """Opens one WebSocket with the `websockets` package and prints how that went as one line of JSON.
 
-Arguments: one JSON object with url, source, headers (pairs), timeout (seconds), and stay: whether to
-wait until the other side ends the session.
+Arguments: one JSON object with url, source, headers (pairs), timeout (seconds), tls (files with
+ca, certificate and key, or null), and stay: whether to wait until the other side ends the session.
 """
 
 import asyncio
 import json
+import ssl
 import sys
 
 from websockets.asyncio.client import connect
@@ -14,13 +15,23 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 TEXT = "hello from python"
 
 
-async def session(url, source, headers, timeout, stay):
+def context(tls):
+    if tls is None:
+        return None
+    made = ssl.create_default_context(cafile=tls["ca"])
+    if tls["certificate"]:
+        made.load_cert_chain(tls["certificate"], tls["key"])
+    return made
+
+
+async def session(url, source, headers, timeout, stay, tls=None):
     async with connect(
         url,
         additional_headers=headers,
         local_addr=(source, 0),
         open_timeout=timeout,
         proxy=None,
+        ssl=context(tls),
     ) as socket:
         await socket.send(TEXT)
         echo = await socket.recv()

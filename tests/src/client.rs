@@ -1,6 +1,7 @@
 //! The clients: one attempt to open a WebSocket and echo a message, by three implementations.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -43,6 +44,19 @@ pub struct Attempt {
     pub timeout: Duration,
     /// Whether it waits until the other side ends the session.
     pub stay: bool,
+    /// The files for TLS, where it is spoken.
+    pub tls: Option<Tls>,
+}
+
+/// How a client speaks TLS.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Tls {
+    /// The authority that it trusts.
+    pub ca: PathBuf,
+    /// Its own certificate.
+    pub certificate: Option<PathBuf>,
+    /// The key of that.
+    pub key: Option<PathBuf>,
 }
 
 /// How it went.
@@ -78,6 +92,7 @@ impl Attempt {
             headers: Vec::new(),
             timeout: Duration::from_secs(10),
             stay: false,
+            tls: None,
         }
     }
 
@@ -115,10 +130,18 @@ impl Attempt {
         self
     }
 
+    /// The same over TLS.
+    #[must_use]
+    pub fn over(mut self, tls: &Tls) -> Self {
+        self.tls = Some(tls.clone());
+        self
+    }
+
     /// The arguments of the scripts in `clients`.
     pub fn arguments(&self) -> serde_json::Value {
+        let scheme = if self.tls.is_some() { "wss" } else { "ws" };
         serde_json::json!({
-            "url": format!("ws://{}{}", authority(self.source), self.path),
+            "url": format!("{scheme}://{}{}", authority(self.source), self.path),
             "source": self.source.to_string(),
             "headers": self.headers,
         })
@@ -127,6 +150,7 @@ impl Attempt {
     /// Makes the attempt with `client`, in the clients' namespace of `host`.
     pub fn by(&self, client: Client, host: &Host) -> Result<Outcome> {
         let command = match client {
+            Client::Raw if self.tls.is_some() => bail!("our own client speaks no TLS"),
             Client::Raw => return host.client.enter(|| raw::attempt(self)),
             Client::Python => tools::python("client.py")?,
             Client::Node => tools::node("client.mjs")?,
@@ -134,6 +158,7 @@ impl Attempt {
         let mut arguments = self.arguments();
         arguments["timeout"] = self.timeout.as_secs_f64().into();
         arguments["stay"] = self.stay.into();
+        arguments["tls"] = serde_json::to_value(&self.tls)?;
         let line = answer_of(host, command, &arguments)?;
         serde_json::from_str(&line).with_context(|| format!("the {client:?} client printed {line}"))
     }

@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod fetched;
 pub mod foreign;
 pub mod frame;
+pub mod haproxy;
 pub mod host;
 pub mod introspection;
 pub mod issuer;

@@ -20,6 +20,8 @@ pub const SCOPE: &str = "chat:read";
 /// it is about.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// The tables `[[listen]]`.
+    pub listen: String,
     /// The table `[firewall]`.
     pub firewall: String,
     /// The tables `[[issuer]]`.
@@ -36,7 +38,11 @@ impl Plan {
     /// A firewall in native mode with a deny list, an issuer with the key `key`, the route `/chat`
     /// to the echo server, and the route `/down` to nothing.
     pub fn usual(key: &Key) -> Self {
+        let port = crate::client::GATE_PORT;
         Self {
+            listen: format!(
+                "[[listen]]\naddress = \"{GATE_V4}:{port}\"\n[[listen]]\naddress = \"[{GATE_V6}]:{port}\"\n"
+            ),
             firewall: format!(
                 "[firewall]\ninterfaces = [\"{GATE_INTERFACE}\"]\nmode = \"native\"\nports = \"all\"\n\
                  pins = \"none\"\n\
@@ -67,13 +73,9 @@ impl Plan {
             fs::write(&file, content).with_context(|| file.display().to_string())?;
         }
         let file = folder.join("gatehouse.toml");
-        let listen = format!(
-            "[[listen]]\naddress = \"{GATE_V4}:{port}\"\n[[listen]]\naddress = \"[{GATE_V6}]:{port}\"\n",
-            port = crate::client::GATE_PORT
-        );
         let control = "[control]\nsocket = \"control.sock\"\n";
         let text =
-            [listen.as_str(), &self.firewall, &self.issuers, &self.routes, control, &self.more].join("\n");
+            [&*self.listen, &self.firewall, &self.issuers, &self.routes, control, &self.more].join("\n");
         fs::write(&file, text).with_context(|| file.display().to_string())?;
         Ok(file)
     }

@@ -23,6 +23,9 @@ pub struct Status {
     pub uptime_s: u64,
     /// Where clients connect.
     pub listen: Vec<String>,
+    /// The same, with how it stands with their certificates.
+    #[serde(default)]
+    pub listeners: Vec<ListenerStatus>,
     /// Open sessions.
     pub sessions: usize,
     /// The address policy; `None` without `[firewall]`.
@@ -38,6 +41,19 @@ pub struct Status {
     pub upstreams: Vec<UpstreamStatus>,
     /// Audit entries lost and not yet reported in the trail.
     pub audit_lost: u64,
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct ListenerStatus {
+    /// The address.
+    pub address: String,
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// When its certificate, the first of several, ceases to be valid, in seconds since 1970.
+    pub certificate_until: Option<i64>,
+    /// Why the newest certificates are not in force; the last good ones are.
+    pub error: Option<String>,
 }
 
 /// The generation in force.
@@ -188,6 +204,11 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "gatehouse {}, process {}, up {} s", self.version, self.pid, self.uptime_s)?;
         writeln!(f, "listening on {}; {} open sessions", self.listen.join(", "), self.sessions)?;
+        for listener in &self.listeners {
+            if let Some(error) = &listener.error {
+                writeln!(f, "  {}: THE NEWEST CERTIFICATE IS NOT IN FORCE: {error}", listener.address)?;
+            }
+        }
         for interface in &self.interfaces {
             if interface.mode == NOT_ATTACHED {
                 write!(f, "NOT attached to {}", interface.interface)?;

@@ -93,7 +93,9 @@ impl Requirement {
         let mut refused: Option<Box<Rejection>> = None;
         for (issuer, introspector) in self.asked(token) {
             let judged = match introspector.introspect(token).await {
-                Ok(Introspected::Active(claims)) => issuer.judge_introspected(&claims, self, seconds(now())),
+                Ok(Introspected::Active(claims)) => {
+                    issuer.judge_introspected(&claims, token.certificate(), self, seconds(now()))
+                }
                 Ok(Introspected::Inactive) => Err(Box::new(Rejection::new(Reason::CredentialsInactive))),
                 Err(Outage { note, retry_after }) => {
                     let reason = Reason::AuthSystemIntrospectionUnavailable;

@@ -4,14 +4,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use super::certificate::{Certificate, confirms};
 use super::claims::{self, Round};
 use super::excerpt;
 use super::issuer::{Issuer, Keys, Requirement, names};
 use super::jws::{Jws, Members};
 use super::revocation::{Marks, print};
+use super::rules::{self, Claims};
+use super::scopes;
 use super::token::Token;
 use super::trace::{Check, Explanation, Step, Trace};
-use super::{rules, scopes};
 use crate::config::Profile;
 use crate::rejection::{Reason, Rejection};
 
@@ -249,7 +251,8 @@ impl Issuer {
             Some(typ) => format!("typ is {}", excerpt(typ)),
             None => "any typ is accepted, and there is none".to_owned(),
         });
-        self.judge_claims(&jws.claims, key_id, requirement, now, trace)
+        let shown = (&jws.claims, jws.token.certificate());
+        self.judge_claims(self.rules.profile, shown, key_id, requirement, now, trace)
     }
 
     /// The same for what the issuer says about a token that only it can read (RFC 7662 §2.2). Such a
@@ -257,6 +260,7 @@ impl Issuer {
     pub(super) fn judge_introspected(
         &self,
         claims: &Members,
+        certificate: Option<&Certificate>,
         requirement: &Requirement,
         now: u64,
     ) -> Result<Identity, Box<Rejection>> {
@@ -270,7 +274,8 @@ impl Issuer {
         let named = client.map(|client| claims.or("sub", client));
         let (claims, profile) = (named.as_ref().unwrap_or(claims), Profile::Jwt);
         self.check_kind(claims)?;
-        self.judge_claims_by(profile, claims, None, requirement, now, &mut ()).map_err(|mut rejection| {
+        let shown = (claims, certificate);
+        self.judge_claims(profile, shown, None, requirement, now, &mut ()).map_err(|mut rejection| {
             // The client has not written this.
             if rejection.reason == Reason::CredentialsMalformed {
                 let note = format!("the issuer's answer: {}", rejection.detail.unwrap_or_default());
@@ -295,19 +300,8 @@ impl Issuer {
     /// Whether these claims, which are the issuer's own, admit on a route with this `requirement`.
     fn judge_claims(
         &self,
-        claims: &Members,
-        key_id: Option<&str>,
-        requirement: &Requirement,
-        now: u64,
-        trace: &mut impl Trace,
-    ) -> Result<Identity, Box<Rejection>> {
-        self.judge_claims_by(self.rules.profile, claims, key_id, requirement, now, trace)
-    }
-
-    fn judge_claims_by(
-        &self,
         profile: Profile,
-        claims: &Members,
+        (claims, certificate): (&Members, Option<&Certificate>),
         key_id: Option<&str>,
         requirement: &Requirement,
         now: u64,
@@ -346,11 +340,16 @@ impl Issuer {
         trace.passed(Step::Revocation, || "the token is not revoked".to_owned());
         // RFC 8705 §3, RFC 9449 §6: who cannot show the key stole the token, or was given the wrong
         // one.
-        if claims.get("cnf").is_some() {
+        let confirmation = claims.get("cnf");
+        if confirmation.is_some_and(|confirmation| !confirms(confirmation, certificate)) {
             return Err(Box::new(Rejection::new(Reason::CredentialsBound)));
         }
-        trace.passed(Step::Binding, || "the token is not bound to a key".to_owned());
-        rules::required(claims, &rules.require)?;
+        trace.passed(Step::Binding, || match confirmation {
+            Some(_) => "the token is bound to the certificate of the client".to_owned(),
+            None => "the token is not bound to a key".to_owned(),
+        });
+        let shown = Claims { token: claims, certificate };
+        rules::required(shown, &rules.require)?;
         trace.passed(Step::Values, || match rules.require.len() {
             0 => "the issuer demands no values of claims".to_owned(),
             count => format!("the claims have the values that the issuer demands of {count}"),
@@ -385,7 +384,7 @@ impl Issuer {
         let scopes = scopes::granted(claims, rules.scope_claim.as_ref())?;
         scopes::check(&requirement.scopes, &scopes)?;
         trace.passed(Step::Scopes, || format!("the scopes suffice: {}", excerpt(&scopes.join(" "))));
-        rules::check(claims, &requirement.claims)?;
+        rules::check(shown, &requirement.claims)?;
         trace.passed(Step::RouteClaims, || "the claims are those that the route needs".to_owned());
         Ok(Identity { scopes, ..identity })
     }

@@ -12,6 +12,7 @@
 
 mod authenticate;
 mod cache;
+pub(crate) mod certificate;
 mod claims;
 mod confirmation;
 pub mod introspection;
@@ -33,8 +34,10 @@ mod trace;
 #[cfg(test)]
 mod tests;
 
+pub use certificate::{Certificate, CertificateError};
 pub use issuer::{Authenticator, Issuer, Requirement};
 pub use judge::Identity;
+pub(crate) use keys::read_as;
 pub use keys::{KeySet, LiveKeys, Loaded, Refresh, Refreshed};
 pub use token::{MAX_TOKEN, Token, bearer};
 pub use trace::{Check, Contents, Explanation, Step};

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::certificate::Certificate;
 use super::jws::Members;
 use crate::config::{ClaimPath, ClaimRule, ClaimTest, ClaimValue};
 use crate::rejection::{Reason, Rejection};
@@ -12,11 +13,30 @@ pub(super) fn at<'a>(claims: &'a Members, path: &ClaimPath) -> Option<&'a Value>
     rest.iter().try_fold(claims.get(first)?, |value, name| value.as_object()?.get(name))
 }
 
+/// What rules are about: the claims of a token, and the certificate that its client showed.
+#[derive(Clone, Copy)]
+pub(super) struct Claims<'a> {
+    pub(super) token: &'a Members,
+    pub(super) certificate: Option<&'a Certificate>,
+}
+
+impl<'a> Claims<'a> {
+    /// The claim at `path`. Under the name of the certificate, nothing of the token is found.
+    fn at(self, path: &ClaimPath) -> Option<&'a Value> {
+        match path.0.split_first() {
+            Some((first, rest)) if first == Certificate::CLAIM => {
+                rest.iter().try_fold(self.certificate?.claims(), |value, name| value.as_object()?.get(name))
+            }
+            _ => at(self.token, path),
+        }
+    }
+}
+
 /// Whether a claim is what it has to be. `None`: it is not there, or an object or `null`, which no
 /// rule is about.
-fn holds(claims: &Members, test: &ClaimTest) -> Option<bool> {
+fn holds(claims: Claims<'_>, test: &ClaimTest) -> Option<bool> {
     let one_of = |found: &Value| test.values.iter().any(|value| equals(found, value));
-    match at(claims, &test.claim)? {
+    match claims.at(&test.claim)? {
         Value::Object(_) | Value::Null => None,
         Value::Array(values) => Some(values.iter().any(one_of)),
         value => Some(one_of(value)),
@@ -42,7 +62,7 @@ fn equals(found: &Value, value: &ClaimValue) -> bool {
 /// # Errors
 ///
 /// `credentials/missing_claim` or `credentials/wrong_claim`. What is expected stays in the journal.
-pub(super) fn required(claims: &Members, tests: &[ClaimTest]) -> Result<(), Box<Rejection>> {
+pub(super) fn required(claims: Claims<'_>, tests: &[ClaimTest]) -> Result<(), Box<Rejection>> {
     for test in tests {
         let reason = match holds(claims, test) {
             Some(true) => continue,
@@ -60,7 +80,7 @@ pub(super) fn required(claims: &Members, tests: &[ClaimTest]) -> Result<(), Box<
 /// # Errors
 ///
 /// `scope/insufficient_claims`. What is expected stays in the journal.
-pub(super) fn check(claims: &Members, rule: &ClaimRule) -> Result<(), Box<Rejection>> {
+pub(super) fn check(claims: Claims<'_>, rule: &ClaimRule) -> Result<(), Box<Rejection>> {
     let fault = |note: String| Err(Box::new(Rejection::new(Reason::ScopeInsufficientClaims).note(note)));
     for test in &rule.all {
         if holds(claims, test) != Some(true) {
@@ -102,6 +122,24 @@ mod tests {
         serde_json::from_str(json).unwrap()
     }
 
+    fn shown(token: &Members) -> Claims<'_> {
+        Claims { token, certificate: None }
+    }
+
+    #[test]
+    fn what_the_certificate_says_comes_from_the_certificate_and_never_from_a_token() {
+        let certificate = crate::auth::certificate::tests::certificate("robot");
+        let own: Members =
+            serde_json::from_str(r#"{"certificate": {"common_name": "mallory"}, "a": 1}"#).unwrap();
+        let (good, bad) =
+            ["robot", "mallory"].map(|name| test(&["certificate", "common_name"], &[text(name)])).into();
+        let with = Claims { token: &own, certificate: Some(&certificate) };
+        assert_eq!((holds(with, &good), holds(with, &bad)), (Some(true), Some(false)));
+        assert_eq!((holds(shown(&own), &good), holds(shown(&own), &bad)), (None, None));
+        assert_eq!(holds(with, &test(&["certificate", "dns"], &[text("robot.example")])), Some(true));
+        assert_eq!(holds(with, &test(&["a"], &[ClaimValue::Number(1)])), Some(true));
+    }
+
     fn test(path: &[&str], values: &[ClaimValue]) -> ClaimTest {
         let path = path.iter().map(|name| (*name).to_owned()).collect();
         ClaimTest { claim: ClaimPath(path), values: values.to_vec() }
@@ -127,21 +165,21 @@ mod tests {
         ];
         for (path, value) in held {
             assert_eq!(
-                holds(&claims(), &test(path, &[text("other"), value.clone()])),
+                holds(shown(&claims()), &test(path, &[text("other"), value.clone()])),
                 Some(true),
                 "{path:?}"
             );
-            assert_eq!(holds(&claims(), &test(path, &[text("other")])), Some(false), "{path:?}");
+            assert_eq!(holds(shown(&claims()), &test(path, &[text("other")])), Some(false), "{path:?}");
         }
         for (path, value) in [("tenant", text("ACME")), ("level", text("3")), ("admin", text("true"))] {
-            assert_eq!(holds(&claims(), &test(&[path], &[value])), Some(false), "{path}");
+            assert_eq!(holds(shown(&claims()), &test(&[path], &[value])), Some(false), "{path}");
         }
         for (path, value) in
             [("half", Number(1)), ("big", Number(9_007_199_254_740_992)), ("admin", Number(1))]
         {
-            assert_eq!(holds(&claims(), &test(&[path], &[value])), Some(false), "{path}");
+            assert_eq!(holds(shown(&claims()), &test(&[path], &[value])), Some(false), "{path}");
         }
-        assert_eq!(holds(&claims(), &test(&["empty"], &[text("a")])), Some(false));
+        assert_eq!(holds(shown(&claims()), &test(&["empty"], &[text("a")])), Some(false));
     }
 
     #[test]
@@ -156,18 +194,18 @@ mod tests {
         ];
         for path in absent {
             let test = test(path, &[text("a")]);
-            assert_eq!(holds(&claims(), &test), None, "{path:?}");
+            assert_eq!(holds(shown(&claims()), &test), None, "{path:?}");
             let alone = vec![test];
             for rule in [
                 ClaimRule { all: alone.clone(), ..ClaimRule::default() },
                 ClaimRule { any: alone.clone(), ..ClaimRule::default() },
                 ClaimRule { none: alone.clone(), ..ClaimRule::default() },
             ] {
-                let rejection = check(&claims(), &rule).unwrap_err();
+                let rejection = check(shown(&claims()), &rule).unwrap_err();
                 assert_eq!(rejection.reason, Reason::ScopeInsufficientClaims, "{path:?}");
                 assert!(rejection.detail.is_none());
             }
-            let rejection = required(&claims(), &alone).unwrap_err();
+            let rejection = required(shown(&claims()), &alone).unwrap_err();
             assert_eq!(rejection.reason, Reason::CredentialsMissingClaim, "{path:?}");
         }
     }
@@ -177,7 +215,7 @@ mod tests {
         let (yes, no) = (test(&["tenant"], &[text("acme")]), test(&["tenant"], &[text("other")]));
         let rule = |all: &[&ClaimTest], any: &[&ClaimTest], none: &[&ClaimTest]| {
             let own = |tests: &[&ClaimTest]| tests.iter().map(|test| (*test).clone()).collect();
-            check(&claims(), &ClaimRule { all: own(all), any: own(any), none: own(none) }).is_ok()
+            check(shown(&claims()), &ClaimRule { all: own(all), any: own(any), none: own(none) }).is_ok()
         };
         assert!(rule(&[], &[], &[]));
         assert!(rule(&[&yes, &yes], &[&no, &yes], &[&no, &no]));
@@ -188,7 +226,7 @@ mod tests {
 
     #[test]
     fn what_an_issuer_has_to_say_is_told_to_the_operator_alone() {
-        let rejection = required(&claims(), &[test(&["tenant"], &[text("wanted")])]).unwrap_err();
+        let rejection = required(shown(&claims()), &[test(&["tenant"], &[text("wanted")])]).unwrap_err();
         assert_eq!(rejection.reason, Reason::CredentialsWrongClaim);
         assert!(rejection.detail.is_none() && rejection.note.unwrap().contains("wanted"));
     }

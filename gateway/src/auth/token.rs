@@ -1,7 +1,9 @@
 //! The bearer token of a request.
 
 use std::fmt;
+use std::sync::Arc;
 
+use super::certificate::Certificate;
 use crate::rejection::{Reason, Rejection};
 
 /// Bytes of the longest token that is looked at. Access tokens have one or two thousand; more
@@ -11,7 +13,11 @@ pub const MAX_TOKEN: usize = 16 * 1024;
 /// A bearer token as the client sent it: of the right characters and size, and not judged yet.
 ///
 /// Whoever reads it can use it, so neither `Debug` nor anything else prints it.
-pub struct Token(String);
+pub struct Token {
+    text: String,
+    /// What its client showed besides it.
+    certificate: Option<Arc<Certificate>>,
+}
 
 impl Token {
     /// A token from its characters (`b64token`, RFC 6750 §2.1).
@@ -31,14 +37,26 @@ impl Token {
             "The token has characters that no bearer token has."
         } else {
             // All of it is ASCII.
-            return Ok(Self(text.iter().copied().map(char::from).collect()));
+            let text = text.iter().copied().map(char::from).collect();
+            return Ok(Self { text, certificate: None });
         };
         Err(rejection(Reason::CredentialsMalformed, detail))
     }
 
     /// The token itself, which belongs into no log and no answer.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The same token, over a connection whose client showed this certificate.
+    #[must_use]
+    pub fn shown_with(self, certificate: Option<Arc<Certificate>>) -> Self {
+        Self { certificate, ..self }
+    }
+
+    /// The certificate of the client's connection.
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_deref()
     }
 }
 

@@ -1,6 +1,7 @@
 //! `gatehouse connect`: a client that says how the gate answered.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::session::client::{self, ConnectError};
 /// Exit code 0: admitted; 1: rejected, or no answer.
 #[derive(Args, Debug)]
 pub(super) struct Connect {
-    /// The WebSocket's address, such as ws://127.0.0.1:8080/chat
+    /// The WebSocket's address, such as ws://127.0.0.1:8080/chat or wss://gate.example/chat
     url: String,
     /// The token to send; `-` reads it from standard input, which keeps it out of the process list
     #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
@@ -25,6 +26,9 @@ pub(super) struct Connect {
     /// Connect from this address of this host
     #[arg(long, value_name = "IP")]
     source: Option<IpAddr>,
+    /// Trust the authorities in this PEM file instead of the system's (wss:// only)
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Send this text and print what comes back
     #[arg(long, value_name = "TEXT")]
     send: Option<String>,
@@ -51,7 +55,9 @@ impl Connect {
         };
         let mut open = Vec::new();
         for number in 1..=self.sessions {
-            match client::connect(&self.url, token.as_deref(), self.source, self.timeout).await {
+            match client::connect(&self.url, token.as_deref(), self.source, self.ca.as_deref(), self.timeout)
+                .await
+            {
                 Ok(mut session) => {
                     out!(
                         "admitted{}",

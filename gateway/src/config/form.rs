@@ -34,6 +34,29 @@ pub(super) struct Form {
 #[serde(deny_unknown_fields)]
 pub(super) struct Listen {
     pub(super) address: Spanned<String>,
+    pub(super) client_address: Option<Spanned<String>>,
+    pub(super) trusted_proxies: Option<Spanned<Strings>>,
+    pub(super) tls: Option<Spanned<ListenTls>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListenTls {
+    pub(super) certificate: Option<Spanned<String>>,
+    pub(super) key: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) certificates: Vec<CertificateFiles>,
+    pub(super) client_ca: Option<Spanned<String>>,
+    pub(super) client_certificate: Option<Spanned<String>>,
+    pub(super) min_version: Option<Spanned<String>>,
+    pub(super) http2: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CertificateFiles {
+    pub(super) certificate: Spanned<String>,
+    pub(super) key: Spanned<String>,
 }
 
 #[derive(Deserialize)]
@@ -148,6 +171,11 @@ pub(super) struct Route {
     pub(super) subprotocols: Option<Spanned<Strings>>,
     pub(super) sessions: Option<Spanned<u64>>,
     pub(super) handshake_rate: Option<Spanned<u64>>,
+    pub(super) bytes_rate: Option<Spanned<u64>>,
+    pub(super) messages_rate: Option<Spanned<u64>>,
+    #[serde(default)]
+    pub(super) renewal: bool,
+    pub(super) renewal_warning: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -159,9 +187,19 @@ pub(super) struct Limits {
     pub(super) handshake_rate: Option<Spanned<u64>>,
     pub(super) handshake_rate_per_address: Option<Spanned<u64>>,
     pub(super) handshake_rate_per_subject: Option<Spanned<u64>>,
+    pub(super) bytes_rate: Option<Spanned<u64>>,
+    pub(super) bytes_rate_per_address: Option<Spanned<u64>>,
+    pub(super) bytes_rate_per_subject: Option<Spanned<u64>>,
+    pub(super) messages_rate: Option<Spanned<u64>>,
+    pub(super) messages_rate_per_address: Option<Spanned<u64>>,
+    pub(super) messages_rate_per_subject: Option<Spanned<u64>>,
     pub(super) request_head: Option<Spanned<u64>>,
     pub(super) request_headers: Option<Spanned<u64>>,
     pub(super) handshake_timeout: Option<Spanned<String>>,
+    pub(super) proxy_header_timeout: Option<Spanned<String>>,
+    pub(super) tls_timeout: Option<Spanned<String>>,
+    pub(super) certificate_file: Option<Spanned<u64>>,
+    pub(super) http2_streams: Option<Spanned<u64>>,
     pub(super) introspection_timeout: Option<Spanned<String>>,
     pub(super) introspection_cache: Option<Spanned<u64>>,
     pub(super) introspection_requests: Option<Spanned<u64>>,

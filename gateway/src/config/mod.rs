@@ -10,6 +10,7 @@ mod form;
 mod introspection;
 mod issuer;
 mod list;
+mod listen;
 mod model;
 mod remote;
 mod route;

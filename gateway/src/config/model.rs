@@ -60,6 +60,51 @@ impl Config {
 pub struct Listen {
     /// The address and port to bind.
     pub address: SocketAddr,
+    /// Where the address of a client is learnt from.
+    pub client_address: ClientAddress,
+    /// Who is believed about the addresses of others; empty unless somebody is asked.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How it is encrypted; `None`: it is not.
+    pub tls: Option<ListenTls>,
+}
+
+/// Where the address of a client is learnt from, on a connection of a trusted proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAddress {
+    /// It is that of the connection; nobody is believed about another.
+    #[default]
+    Connection,
+    /// The PROXY protocol, version 1 or 2, before anything else.
+    ProxyProtocol,
+    /// The header `Forwarded` (RFC 7239).
+    Forwarded,
+    /// The header `X-Forwarded-For`.
+    XForwardedFor,
+}
+
+/// TLS to clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenTls {
+    /// What is shown to clients, by the name that they ask for; the first to all others. Never empty.
+    pub certificates: Vec<CertificateFiles>,
+    /// Certificates (PEM) of the authorities that certificates of clients must come from; `None`:
+    /// clients are not asked for one.
+    pub client_ca: Option<PathBuf>,
+    /// Whether nobody is admitted without a certificate.
+    pub client_certificate_required: bool,
+    /// Whether TLS 1.2 is spoken, too.
+    pub tls12: bool,
+    /// Whether HTTP/2 is spoken (RFC 8441).
+    pub http2: bool,
+}
+
+/// The files of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate and those that lead to its authority (PEM).
+    pub certificate: PathBuf,
+    /// Its private key (PEM).
+    pub key: PathBuf,
 }
 
 /// Layer 1.
@@ -286,6 +331,11 @@ pub struct Route {
     pub sources: TokenSources,
     /// How much it carries.
     pub limits: RouteLimits,
+    /// Whether its open sessions can be renewed.
+    pub renewal: bool,
+    /// How long before its end a session is told so by a message of the gate, which takes the fresh
+    /// token by a message, too; `None`: client and gate do not speak in sessions.
+    pub control: Option<Duration>,
 }
 
 /// The limits of one route, besides those of all.
@@ -295,6 +345,17 @@ pub struct RouteLimits {
     pub sessions: Option<usize>,
     /// Handshakes a second; 0: any number.
     pub handshake_rate: u32,
+    /// What clients may send in its sessions, together.
+    pub traffic: TrafficLimits,
+}
+
+/// What clients may send in their sessions. The default is any number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrafficLimits {
+    /// Bytes a second; 0: any number.
+    pub bytes: u32,
+    /// Messages a second; 0: any number.
+    pub messages: u32,
 }
 
 /// A service behind the gate.
@@ -443,12 +504,27 @@ pub struct Limits {
     pub handshake_rate_per_address: u32,
     /// Handshakes a second of one subject of one issuer; 0: any number.
     pub handshake_rate_per_subject: u32,
+    /// What all clients may send together.
+    pub traffic: TrafficLimits,
+    /// What clients at one address (IPv6: in one /64) may send.
+    pub traffic_per_address: TrafficLimits,
+    /// What clients of one subject of one issuer may send.
+    pub traffic_per_subject: TrafficLimits,
     /// Bytes of a request head.
     pub request_head: usize,
     /// Headers of a request.
     pub request_headers: usize,
-    /// From accepted connection to complete request head.
+    /// From the begin of a request to its complete head: from the accepted connection, or the end of
+    /// what comes before.
     pub handshake_timeout: Duration,
+    /// From the accepted connection of a proxy to the end of its PROXY header.
+    pub proxy_header_timeout: Duration,
+    /// From the accepted connection, or its PROXY header, to the end of the handshake of TLS.
+    pub tls_timeout: Duration,
+    /// Bytes of one file with a certificate, its key or authorities.
+    pub certificate_file: usize,
+    /// Sessions and requests at once on one connection of HTTP/2.
+    pub http2_streams: usize,
     /// From a question about a token to its answer.
     pub introspection_timeout: Duration,
     /// Answers that are remembered.
@@ -515,9 +591,16 @@ impl Default for Limits {
             handshake_rate: 0,
             handshake_rate_per_address: 1_000,
             handshake_rate_per_subject: 0,
+            traffic: TrafficLimits::default(),
+            traffic_per_address: TrafficLimits::default(),
+            traffic_per_subject: TrafficLimits::default(),
             request_head: 16 * 1024,
             request_headers: 100,
             handshake_timeout: Duration::from_secs(10),
+            proxy_header_timeout: Duration::from_secs(5),
+            tls_timeout: Duration::from_secs(10),
+            certificate_file: 1024 * 1024,
+            http2_streams: 100,
             introspection_timeout: Duration::from_secs(3),
             introspection_cache: 10_000,
             introspection_requests: 64,

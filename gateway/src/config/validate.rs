@@ -15,9 +15,10 @@ use super::diagnostic::{Diagnostic, position};
 use super::form::{self, Form, Strings};
 use super::model::{
     Bounds, Config, Firewall, Limits, Listen, Mode, PINS, Ports, Protect, Reload, RevocationFile,
+    TrafficLimits,
 };
 use super::remote::SecretUrl;
-use super::{bounds, issuer, list, route};
+use super::{bounds, issuer, list, listen, route};
 use crate::policy::Verdict;
 
 /// The file being checked, and what was found so far.
@@ -50,8 +51,9 @@ impl<'a> Checker<'a> {
 
     /// The model of `form`, or everything that is wrong with it.
     pub(super) fn config(mut self, form: Form) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let nowhere = form.listen.is_empty();
         self.state = form.state.map(|state| self.path(state.folder.get_ref()));
-        let listen = self.listen(&form.listen);
+        let listen = listen::check(&mut self, form.listen);
         let limits = self.limits(&form.limits);
         let firewall = form.firewall.map(|firewall| self.firewall(firewall, &listen));
         let issuers = issuer::check(&mut self, form.issuer);
@@ -60,7 +62,7 @@ impl<'a> Checker<'a> {
         let routes = route::check(&mut self, form.route, &issuers);
         let echo = form.echo.and_then(|echo| self.address(&echo.listen));
         let control = form.control.map(|control| self.path(control.socket.get_ref()));
-        if form.listen.is_empty() && !routes.is_empty() {
+        if nowhere && !routes.is_empty() {
             self.found.push(Diagnostic::of_file(
                 self.file,
                 "there are routes but nowhere to connect to: add a [[listen]] table with an address",
@@ -183,17 +185,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn listen(&mut self, forms: &[form::Listen]) -> Vec<Listen> {
-        let mut seen = HashSet::new();
-        let mut listen = Vec::new();
-        for form in forms {
-            self.unique(&mut seen, &form.address, "the address");
-            listen.extend(self.address(&form.address).map(|address| Listen { address }));
-        }
-        listen
-    }
-
-    fn address(&mut self, text: &Spanned<String>) -> Option<SocketAddr> {
+    pub(super) fn address(&mut self, text: &Spanned<String>) -> Option<SocketAddr> {
         match text.get_ref().parse() {
             Ok(address) => Some(address),
             Err(_) => {
@@ -355,22 +347,25 @@ impl<'a> Checker<'a> {
     }
 
     fn never_block(&mut self, forms: &Strings) -> Vec<(IpNet, u32)> {
-        let mut prefixes = Vec::new();
-        for form in forms {
-            let text = form.get_ref();
-            match IpNet::from_str(text)
-                .or_else(|_| text.parse().map(|address: std::net::IpAddr| address.into()))
-            {
-                Ok(prefix) => prefixes.push((prefix.trunc(), position(self.text, form.span().start).0)),
-                Err(_) => {
-                    let message = format!(
-                        "`{text}` is not an address or a prefix: write \"192.0.2.0/24\" or \"2001:db8::/32\""
-                    );
-                    self.fault(&form.span(), message);
-                }
+        let line = |form: &Spanned<String>| position(self.text, form.span().start).0;
+        let lines: Vec<u32> = forms.iter().map(line).collect();
+        forms.iter().zip(lines).filter_map(|(form, line)| Some((self.prefix(form)?, line))).collect()
+    }
+
+    /// An address or a prefix.
+    pub(super) fn prefix(&mut self, form: &Spanned<String>) -> Option<IpNet> {
+        let text = form.get_ref();
+        match IpNet::from_str(text).or_else(|_| text.parse().map(|address: std::net::IpAddr| address.into()))
+        {
+            Ok(prefix) => Some(prefix.trunc()),
+            Err(_) => {
+                let message = format!(
+                    "`{text}` is not an address or a prefix: write \"192.0.2.0/24\" or \"2001:db8::/32\""
+                );
+                self.fault(&form.span(), message);
+                None
             }
         }
-        prefixes
     }
 
     fn protect(&mut self, forms: &Strings) -> Vec<Protect> {
@@ -404,6 +399,26 @@ impl<'a> Checker<'a> {
         u32::try_from(*value.get_ref()).unwrap_or(0)
     }
 
+    /// What clients may send.
+    pub(super) fn traffic(
+        &mut self,
+        bytes: Option<&Spanned<u64>>,
+        messages: Option<&Spanned<u64>>,
+    ) -> TrafficLimits {
+        // One read of a session counts as a whole, and a rate must have room for it.
+        const LEAST: u64 = 16 * 1024;
+        // The largest that is counted, 4 GiB/s.
+        const MOST: u64 = u32::MAX as u64;
+        if let Some(bytes) = bytes.filter(|bytes| !matches!(*bytes.get_ref(), 0 | LEAST..=MOST)) {
+            let message = format!("a rate of bytes is from {LEAST} to {MOST} a second, or 0 for any number");
+            self.fault(&bytes.span(), message);
+        }
+        TrafficLimits {
+            bytes: bytes.map_or(0, |bytes| u32::try_from(*bytes.get_ref()).unwrap_or(0)),
+            messages: self.rate(messages),
+        }
+    }
+
     fn limits(&mut self, form: &form::Limits) -> Limits {
         let mut limits = Limits::default();
         let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
@@ -424,6 +439,8 @@ impl<'a> Checker<'a> {
             (&form.policy_memory, &mut limits.policy_memory, 2 << 20..=256 << 30),
             (&form.audit_queue, &mut limits.audit_queue, 16..=1 << 20),
             (&form.verified_tokens, &mut limits.verified_tokens, 0..=1 << 20),
+            (&form.certificate_file, &mut limits.certificate_file, 1024..=1 << 30),
+            (&form.http2_streams, &mut limits.http2_streams, 1..=1 << 16),
             (&form.key_file, &mut limits.key_file, 64..=1 << 30),
             (&form.issuer_waiters, &mut limits.issuer_waiters, 1..=1 << 20),
         ];
@@ -451,11 +468,18 @@ impl<'a> Checker<'a> {
                 *limit = self.rate(given.as_ref());
             }
         }
+        limits.traffic = self.traffic(form.bytes_rate.as_ref(), form.messages_rate.as_ref());
+        limits.traffic_per_address =
+            self.traffic(form.bytes_rate_per_address.as_ref(), form.messages_rate_per_address.as_ref());
+        limits.traffic_per_subject =
+            self.traffic(form.bytes_rate_per_subject.as_ref(), form.messages_rate_per_subject.as_ref());
         if let Some(value) = &form.list_size {
             limits.list_size = *value.get_ref();
         }
         for (given, limit, least) in [
             (&form.handshake_timeout, &mut limits.handshake_timeout, Duration::from_millis(1)),
+            (&form.proxy_header_timeout, &mut limits.proxy_header_timeout, Duration::from_millis(1)),
+            (&form.tls_timeout, &mut limits.tls_timeout, Duration::from_millis(1)),
             (&form.introspection_timeout, &mut limits.introspection_timeout, Duration::from_millis(10)),
             (&form.ticket_ttl, &mut limits.ticket_ttl, Duration::from_secs(1)),
             (&form.first_message_timeout, &mut limits.first_message_timeout, Duration::from_millis(1)),

@@ -3,14 +3,14 @@
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::audit::HandshakeId;
 use crate::rejection::close::close;
 use crate::rejection::{Rejection, http};
 use crate::session::messages;
+use crate::session::stream::Stream;
 
 /// How long the client may take to read the answer and close.
 const LINGER: Duration = Duration::from_secs(2);
@@ -21,7 +21,7 @@ const LINGER_BYTES: usize = 256 * 1024;
 /// close. Closing at once would reset the connection if the client has sent more than was read, and
 /// a reset can overtake the answer (RFC 9112 §9.6).
 pub(super) async fn send(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     rejection: &Rejection,
     id: HandshakeId,
     head_only: bool,
@@ -32,16 +32,20 @@ pub(super) async fn send(
 }
 
 /// Tells a client whose session is open why it ends, and waits likewise.
-pub(super) async fn send_close(stream: &mut TcpStream, rejection: &Rejection, id: HandshakeId) {
+pub(super) async fn send_close(stream: &mut Stream, rejection: &Rejection, id: HandshakeId) {
     let (code, reason) = close(rejection, id);
     deliver(stream, &messages::close(code, &reason)).await;
 }
 
 /// Sends the last that the client gets, and waits for it to close.
-pub(super) async fn deliver(stream: &mut TcpStream, last: &[u8]) {
+pub(super) async fn deliver(stream: &mut Stream, last: &[u8]) {
     let linger = async {
         stream.write_all(last).await?;
         stream.shutdown().await?;
+        // The end of one stream of several cannot overtake what was sent on it (RFC 9113 §8.1).
+        if stream.is_shared() {
+            return Ok(());
+        }
         discard(stream, LINGER_BYTES).await
     };
     // A client that does not want its answer goes without.
@@ -49,16 +53,13 @@ pub(super) async fn deliver(stream: &mut TcpStream, last: &[u8]) {
 }
 
 /// Reads until the end, or until `most` bytes have come.
-async fn discard(stream: &TcpStream, most: usize) -> io::Result<()> {
+async fn discard(stream: &mut Stream, most: usize) -> io::Result<()> {
     let mut left = most;
     let mut sink = [0; 1024];
     while left > 0 {
-        stream.readable().await?;
-        match stream.try_read(&mut sink) {
-            Ok(0) => break,
-            Ok(count) => left = left.saturating_sub(count),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+        match stream.read(&mut sink).await? {
+            0 => break,
+            count => left = left.saturating_sub(count),
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -15,16 +15,20 @@ use super::endpoints::{self, Refused};
 use super::first_message::{self, Heard};
 use super::gate::Gate;
 use super::head::{Head, HeadError};
+use super::open::Open;
 use super::opening::Opening;
 use super::snapshot::Route;
 use super::tenure::Tenure;
+use super::visitor::Visitor;
 use crate::audit::{Entry, HandshakeId};
 use crate::auth::Identity;
 use crate::auth::sources::{self, Presented, Source};
 use crate::rejection::http::RETRY;
 use crate::rejection::{Layer, Reason, Rejection};
+use crate::session::control;
 use crate::session::limits::{Place, SessionPlace};
 use crate::session::relay::{self, Ending, Greetings, Moved, Session, Why};
+use crate::session::stream::Stream;
 use crate::session::upstream::{self, Upstream};
 
 /// How long a client whose address is denied may take to ask before it gets its answer.
@@ -91,8 +95,8 @@ struct Admitted {
 
 /// Handles a connection until it ends, or the gate ends it.
 pub(super) async fn handle(
-    mut stream: TcpStream,
-    client: SocketAddr,
+    mut stream: Stream,
+    mut visitor: Visitor,
     mut place: Place,
     gate: Arc<Gate>,
     Ends { stopping, cut }: Ends,
@@ -102,12 +106,12 @@ pub(super) async fn handle(
     let opened = AtomicBool::new(false);
     // Boxed, so that the room it needs is given back before the session begins.
     let judged = tokio::select! {
-        judged = Box::pin(judge(&mut stream, client, id, &place, &gate, &opened)) => judged,
+        judged = Box::pin(judge(&mut stream, &mut visitor, id, &mut place, &gate, &opened)) => judged,
         () = cut.cancelled() => {
             let rejection = Rejection::new(Reason::LimitCapacity).detail("The gate is stopping.").retry_after(RETRY);
             let rejected = Rejected::new(Box::new(rejection));
             // It is recorded at once; the answer gets what time there is.
-            let _ = timeout(FAREWELL, reject(&mut stream, client, id, rejected, &gate, &opened)).await;
+            let _ = timeout(FAREWELL, reject(&mut stream, visitor.client, id, rejected, &gate, &opened)).await;
             return;
         }
     };
@@ -123,15 +127,25 @@ pub(super) async fn handle(
             // A client that reads its answer slowly has no undecided handshake any more.
             place.decided();
             tokio::select! {
-                () = Box::pin(reject(&mut stream, client, id, rejected, &gate, &opened)) => {}
+                () = Box::pin(reject(&mut stream, visitor.client, id, rejected, &gate, &opened)) => {}
                 () = cut.cancelled() => {}
             }
             return;
         }
     };
     place.decided();
+    let client = visitor.client;
     let Admitted { route, identity, source, session: seat, upstream, origin, greetings } = admitted;
     let (path, subject) = (route.path.clone(), identity.subject.clone());
+    let (controls, desk) = match route.control {
+        Some(warning) => {
+            let (controls, desk) = control::controls(gate.limits().first_message_size);
+            (Some(controls), Some((desk, warning)))
+        }
+        None => (None, None),
+    };
+    let counted = (identity.issuer.as_str(), identity.subject.as_str());
+    let meter = gate.traffic().meter(gate.limits(), client.ip(), counted, (&path, &route.limits));
     // A session must not keep the snapshot of its admission alive.
     drop(route);
     let issuer = identity.issuer.clone();
@@ -145,10 +159,14 @@ pub(super) async fn handle(
     });
     let start = Instant::now();
     let moved = Moved::default();
-    let tenure = Tenure { gate: Arc::clone(&gate), id, client, path: path.clone(), origin, identity };
+    let certificate = visitor.certificate.unwrap_or_default();
+    let open = Arc::new(Open::new(id, client, path.clone(), origin, certificate, identity));
+    let listed = gate.sessions_open().list(&open);
+    let tenure = Tenure { gate: Arc::clone(&gate), open, desk };
     let patience = gate.limits().close_timeout;
-    let session = Session { client: stream.into(), upstream, greetings, patience };
+    let session = Session { client: stream, upstream, greetings, patience, controls, meter };
     let ending = relay::run(session, &moved, tenure.over(&moved, &stopping), &cut).await;
+    drop(listed);
     let duration = start.elapsed();
     drop((seat, place));
     let Ending { why, bytes_up, bytes_down, messages_up, messages_down } = ending;
@@ -177,9 +195,11 @@ pub(super) async fn handle(
     });
 }
 
-/// Turns a connection away that has no place: its address is denied, or a limit is reached.
+/// Turns a connection away that has no place: its address is denied, or a limit is reached. With
+/// `leave`, it is told so over the stream that `opening` opens.
 pub(super) async fn turn_away(
-    mut stream: TcpStream,
+    opening: impl Future<Output = Option<Stream>>,
+    leave: Option<OwnedSemaphorePermit>,
     client: SocketAddr,
     rejection: Box<Rejection>,
     gate: Arc<Gate>,
@@ -188,17 +208,22 @@ pub(super) async fn turn_away(
     let id = gate.id();
     let denied = rejection.reason.layer() == Layer::Firewall;
     gate.record(Entry::Rejected { id, client, route: None, rejection: rejection.clone() });
-    let Some(_leave) = gate.overflow() else {
+    let Some(_leave) = leave else {
         return;
     };
+    let answering = async {
+        if let Some(mut stream) = opening.await {
+            answer_turned_away(&mut stream, &rejection, id, denied, &gate).await;
+        }
+    };
     tokio::select! {
-        () = answer_turned_away(&mut stream, &rejection, id, denied, &gate) => {}
+        () = answering => {}
         () = cut.cancelled() => {}
     }
 }
 
 async fn answer_turned_away(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     rejection: &Rejection,
     id: HandshakeId,
     denied: bool,
@@ -217,7 +242,7 @@ async fn answer_turned_away(
 }
 
 async fn reject(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     client: SocketAddr,
     id: HandshakeId,
     rejected: Rejected,
@@ -238,20 +263,23 @@ async fn reject(
 /// Takes a connection through all layers, in the order of the registry. `None`: the client left
 /// before it had asked for anything.
 async fn judge(
-    stream: &mut TcpStream,
-    client: SocketAddr,
+    stream: &mut Stream,
+    visitor: &mut Visitor,
     id: HandshakeId,
-    place: &Place,
+    place: &mut Place,
     gate: &Gate,
     opened: &AtomicBool,
 ) -> Result<Option<Admitted>, Turned> {
-    let Some(authorized) = authorize(stream, client, id, place, gate, opened).await? else {
+    let Some(authorized) = authorize(stream, visitor, id, place, gate, opened).await? else {
         return Ok(None);
     };
     let Authorized { mut opening, route, identity, source, session, greetings } = authorized;
     let deadline = gate.limits().upstream_timeout;
-    let opened =
-        timeout(deadline, upstream::open(&route.upstreams, deadline, &opening, &identity, client, id)).await;
+    let opened = timeout(
+        deadline,
+        upstream::open(&route.upstreams, deadline, &opening, &identity, visitor.client, id),
+    )
+    .await;
     let upstream =
         opened.unwrap_or_else(|_| Err(upstream::timed_out(&route.upstreams))).map_err(|mut rejection| {
             rejection.issuer = Some(identity.issuer.clone());
@@ -270,10 +298,10 @@ async fn judge(
 }
 
 async fn authorize(
-    stream: &mut TcpStream,
-    client: SocketAddr,
+    stream: &mut Stream,
+    visitor: &mut Visitor,
     id: HandshakeId,
-    place: &Place,
+    place: &mut Place,
     gate: &Gate,
     opened: &AtomicBool,
 ) -> Result<Option<Authorized>, Turned> {
@@ -285,26 +313,40 @@ async fn authorize(
     let head_only = matches!(&head, Ok(Ok(head)) if head.bytes().starts_with(b"HEAD "));
     let unrouted = |rejection| Rejected { head_only, ..Rejected::new(rejection) };
     // The policy may have changed since the connection was accepted.
-    snapshot.admit(client.ip()).map_err(unrouted)?;
+    snapshot.admit(visitor.client.ip()).map_err(unrouted)?;
     let head = match head {
         Ok(Ok(head)) => head,
         Ok(Err(HeadError::Closed { .. })) => return Ok(None),
         Ok(Err(error)) => return Err(unrouted(error.rejection()).into()),
         Err(_) => return Err(unrouted(Box::new(Rejection::new(Reason::HandshakeTimeout))).into()),
     };
+    if visitor.is_proxied() {
+        visitor.identify(&head, limits.request_headers).map_err(unrouted)?;
+        snapshot.admit(visitor.client.ip()).map_err(unrouted)?;
+        let begun = place.is_of(visitor.client.ip());
+        begun.map_err(|excess| unrouted(Box::new(excess.rejection())))?;
+    }
+    let visitor = &*visitor;
+    let client = visitor.client;
     if let Some(rule) = snapshot.observed(client.ip()) {
         gate.record(Entry::ObservedAtGateway { id, client, rule });
     }
-    let served = endpoints::serve(stream, &head, client, &snapshot, gate, place).await;
+    let served = endpoints::serve(stream, &head, visitor, &snapshot, gate, place).await;
     let served = served.map_err(|Refused { route, rejection }| Rejected { route, rejection, head_only })?;
     if let Some(answer) = served {
         return Err(Turned::Served(answer));
     }
     let mut opening = Opening::judge(head, limits.request_headers).map_err(unrouted)?;
+    opening.set_secure(visitor.secure);
     let mut route = snapshot.route_of(&opening).map_err(unrouted)?;
     let asked = place.ask(&route.path, &route.limits);
     asked.map_err(|excess| Rejected::on(&route, Box::new(excess.rejection())))?;
 
+    if route.control.is_some() {
+        // What is compressed cannot be told apart.
+        opening.offer_no_extension();
+    }
+    let certificate = visitor.certificate.clone().map_err(|rejection| Rejected::on(&route, rejection))?;
     let presented = sources::take(opening.carriers(), &route.sources);
     let (source, token, greetings) = match presented.map_err(|rejection| Rejected::on(&route, rejection))? {
         Some((source, Presented::Token(token))) => (source, token, None),
@@ -328,6 +370,7 @@ async fn authorize(
         }
         None => return Err(Rejected::on(&route, sources::missing(&route.sources)).into()),
     };
+    let token = token.shown_with(certificate);
     let judged = route.requirement.authenticate(&token, || gate.now()).await;
     let identity = judged.map_err(|rejection| Rejected::on(&route, sources::of(source, rejection)))?;
     let subject = (identity.issuer.as_str(), identity.subject.as_str());

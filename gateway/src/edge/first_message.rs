@@ -4,7 +4,6 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -20,6 +19,7 @@ use crate::rejection::{Reason, Rejection};
 use crate::session::headers::push;
 use crate::session::messages::{self, Event, MessageError, Messages};
 use crate::session::relay::Greetings;
+use crate::session::stream::Stream;
 
 /// What the client is told once it is admitted, if its message was for the gate alone.
 const AUTHENTICATED: &str = "{\"type\":\"authenticated\"}";
@@ -44,7 +44,7 @@ pub(super) struct Heard {
 /// - `credentials/first_message`, `credentials/multiple`, `credentials/malformed`: the message is
 ///   of no use.
 pub(super) async fn hear(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     opening: &mut Opening,
     sources: &TokenSources,
     id: HandshakeId,
@@ -101,7 +101,7 @@ enum Beginning {
 
 /// Reads up to the first message, and answers pings before it.
 async fn first_event(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     early: Vec<u8>,
     limit: usize,
 ) -> io::Result<Result<Beginning, MessageError>> {

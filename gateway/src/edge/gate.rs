@@ -8,14 +8,18 @@ use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::endpoints::Tickets;
+use super::open::Sessions;
 use super::snapshot::Snapshot;
 use crate::audit::{AuditSink, Entry, HandshakeId};
 use crate::config::Limits;
 use crate::session::limits::Counts;
+use crate::session::traffic::Traffic;
 
 /// Connections at once that are told that there is no place for them. Beyond that they are closed
 /// without an answer: being full must not cost more than being busy.
 const OVERFLOW: usize = 256;
+/// The same for connections that need a handshake of TLS for it, which costs a thousand times more.
+const COSTLY_OVERFLOW: usize = 8;
 
 /// Where time and randomness come from.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +38,10 @@ pub struct Gate {
     limits: Limits,
     counts: Arc<Counts>,
     overflow: Arc<Semaphore>,
+    costly_overflow: Arc<Semaphore>,
     tickets: Tickets,
+    open: Sessions,
+    traffic: Traffic,
     audit: Arc<dyn AuditSink>,
     sources: Sources,
 }
@@ -56,7 +63,10 @@ impl Gate {
             limits,
             counts,
             overflow: Arc::new(Semaphore::new(OVERFLOW)),
+            costly_overflow: Arc::new(Semaphore::new(COSTLY_OVERFLOW)),
             tickets,
+            open: Sessions::default(),
+            traffic: Traffic::default(),
             audit,
             sources,
         }
@@ -107,6 +117,16 @@ impl Gate {
         &self.tickets
     }
 
+    /// What clients may send.
+    pub(super) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// The open sessions.
+    pub(super) fn sessions_open(&self) -> &Sessions {
+        &self.open
+    }
+
     pub(super) fn now(&self) -> SystemTime {
         (self.sources.now)()
     }
@@ -126,5 +146,10 @@ impl Gate {
     /// Leave to answer one connection that has no place.
     pub(super) fn overflow(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.overflow).try_acquire_owned().ok()
+    }
+
+    /// The same for one whose answer needs a handshake of TLS.
+    pub(super) fn costly_overflow(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.costly_overflow).try_acquire_owned().ok()
     }
 }

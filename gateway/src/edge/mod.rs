@@ -5,14 +5,23 @@
 //! → an [`crate::auth::Identity`] on a [`snapshot::Route`] → a session.
 
 mod answer;
+mod arrival;
 mod connection;
 pub mod endpoints;
 mod first_message;
+pub mod forwarded;
 mod gate;
 pub mod head;
+mod http2;
+mod listener;
+mod open;
 pub mod opening;
+pub mod proxy_header;
+mod renewal;
 mod snapshot;
 mod tenure;
+mod tls;
+mod visitor;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,8 +34,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::session::socket;
 
+use arrival::Entrance;
 pub use gate::{Gate, Sources};
+pub use listener::Listener;
 pub use snapshot::{Route, Snapshot};
+pub use tls::{Material, MaterialError, Tls, validity};
 
 /// Before the next attempt to accept, after one that failed for want of something.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -40,16 +52,17 @@ struct Ends {
     cut: CancellationToken,
 }
 
-/// Serves `listener` until `stop`. Then nobody is accepted any more, open sessions are
+/// Serves `listener`, which the snapshots know by `address`, until `stop`. Then nobody is accepted any more, open sessions are
 /// told one by one, and what is left of them at the drain timeout is cut.
 ///
 /// Connections count against `[limits] sessions` from the moment they are accepted: handshakes that
 /// are not decided yet are part of it.
-pub async fn serve(listener: TcpListener, gate: Arc<Gate>, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, address: SocketAddr, gate: Arc<Gate>, stop: CancellationToken) {
     socket::prepare(&listener);
     let connections = TaskTracker::new();
     // Sessions end with the gate, each in its moment; what is left of them is cut.
     let ends = Ends { stopping: stop.clone(), cut: CancellationToken::new() };
+    let entrance = Entrance { gate: Arc::clone(&gate), ends: ends.clone(), connections: connections.clone() };
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
@@ -61,35 +74,9 @@ pub async fn serve(listener: TcpListener, gate: Arc<Gate>, stop: CancellationTok
                 if std::mem::take(&mut failing) {
                     log::info!("connections are accepted again");
                 }
-                let gate = Arc::clone(&gate);
                 // On a listener for both families IPv4 clients come as ::ffff:a.b.c.d.
                 let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-                // The firewall comes before every limit: a denied client takes nobody's place.
-                if let Err(rejection) = gate.snapshot().admit(client.ip()) {
-                    connections.spawn(connection::turn_away(
-                        stream,
-                        client,
-                        rejection,
-                        gate,
-                        ends.cut.clone(),
-                    ));
-                    continue;
-                }
-                match gate.counts().place(client.ip()) {
-                    Ok(place) => {
-                        connections.spawn(connection::handle(stream, client, place, gate, ends.clone()));
-                    }
-                    Err(excess) => {
-                        let rejection = Box::new(excess.rejection());
-                        connections.spawn(connection::turn_away(
-                            stream,
-                            client,
-                            rejection,
-                            gate,
-                            ends.cut.clone(),
-                        ));
-                    }
-                }
+                arrival::accept(&entrance, stream, client, gate.snapshot().listener(&address));
             }
             // One connection that was reset while it waited costs nothing.
             Err(error) if of_one_connection(&error) => {}

@@ -22,6 +22,7 @@ pub struct Opening {
     headers: Headers,
     early: Vec<u8>,
     settled: bool,
+    secure: bool,
 }
 
 impl fmt::Debug for Opening {
@@ -40,7 +41,7 @@ fn reject<T>(reason: Reason, detail: impl Into<String>) -> Judged<T> {
 impl Opening {
     /// Judges `head`, which may have `max_headers` headers.
     ///
-    /// The target is an absolute path (`origin-form`), or an `http` or `ws` URL whose authority is
+    /// The target is an absolute path (`origin-form`), or an `http` or `ws` URL, with or without TLS, whose authority is
     /// that of `Host` (`absolute-form`, RFC 9112 §3.2.2). The path is compared as it was sent:
     /// one with percent-encoding, or with empty or dot segments, is another path than the route's,
     /// and has no route.
@@ -113,6 +114,7 @@ impl Opening {
                 .collect(),
             early: Vec::new(),
             settled: false,
+            secure: false,
         };
         Ok(Self { early: head.into_rest(), ..opening })
     }
@@ -171,21 +173,36 @@ impl Opening {
     /// Narrows the offer down to what the client has been told already: this subprotocol, or none,
     /// and no extension.
     pub fn settle(&mut self, protocol: Option<String>) {
-        self.headers
-            .retain(|(name, _)| name != "sec-websocket-protocol" && name != "sec-websocket-extensions");
+        self.offer_no_extension();
+        self.headers.retain(|(name, _)| name != "sec-websocket-protocol");
         self.headers.extend(
             protocol
                 .iter()
                 .map(|protocol| ("sec-websocket-protocol".to_owned(), protocol.clone().into_bytes())),
         );
         self.protocols = protocol.into_iter().collect();
-        self.extensions.clear();
         self.settled = true;
+    }
+
+    /// Offers the upstream no extension.
+    pub fn offer_no_extension(&mut self) {
+        self.headers.retain(|(name, _)| name != "sec-websocket-extensions");
+        self.extensions.clear();
     }
 
     /// Whether the client has been told the subprotocol already.
     pub fn is_settled(&self) -> bool {
         self.settled
+    }
+
+    /// Says whether the client came over TLS.
+    pub fn set_secure(&mut self, secure: bool) {
+        self.secure = secure;
+    }
+
+    /// Whether the client came over TLS, as far as the gate knows.
+    pub fn is_secure(&self) -> bool {
+        self.secure
     }
 
     /// What the client sent before it was admitted.
@@ -263,7 +280,9 @@ fn target(target: &str, host: &str) -> Judged<(String, Option<String>)> {
         target
     } else {
         match target.split_once("://") {
-            Some((scheme, rest)) if ["http", "ws"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
+            Some((scheme, rest))
+                if ["http", "https", "ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) =>
+            {
                 let path = rest.find(['/', '?']).unwrap_or(rest.len());
                 if !rest[..path].eq_ignore_ascii_case(host) {
                     return reject(

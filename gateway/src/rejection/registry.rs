@@ -160,6 +160,14 @@ registry! {
         client: "Stop the requests that led to the ban and wait until it ends, or ask the operator to lift it.",
         operator: "Lift the ban, or wait until it expires.";
 
+    HandshakeProxyHeader = Handshake / "proxy_header", 502, true,
+        "The proxy in front does not say who the client is",
+        client: "It is not your fault: a proxy in front of this service is set up wrongly. Tell the operator the id of this answer.",
+        operator: "Let the proxy named in this record send what the listener's client_address says, or take it out of trusted_proxies.";
+    HandshakeTls = Handshake / "tls", 400, false,
+        "The TLS handshake failed",
+        client: "Connect with wss:// and TLS 1.2 or 1.3, and trust the certificate of this service.",
+        operator: "The note names the fault: a client without TLS, of an old version, or that does not trust the certificate of the listener.";
     HandshakeMalformed = Handshake / "malformed", 400, false,
         "The request is not valid HTTP/1.1",
         client: "Send the opening handshake with a WebSocket client library; the detail names the fault.",
@@ -196,6 +204,10 @@ registry! {
         "No route has this path",
         client: "Check the path of the URL.",
         operator: "Add a [[route]] for the path if it should exist.";
+    HandshakeNoSession = Handshake / "no_session", 404, false,
+        "No open session has this name, or it cannot be renewed",
+        client: "Renew an open session, by the Gatehouse-Id of its handshake; if it has ended, connect again.",
+        operator: "The session has ended, or its route lacks renewal = true.";
     HandshakeOrigin = Handshake / "origin", 403, false,
         "The page's origin is not allowed on this route",
         client: "Connect from a page of an allowed origin, or ask the operator to allow yours.",
@@ -205,6 +217,10 @@ registry! {
         client: "Offer at least one subprotocol that this service speaks; one that carries a token does not count.",
         operator: "Compare what the client offers with the route's subprotocols, if it has any.";
 
+    CredentialsCertificate = Credentials / "certificate", 401, false,
+        "The certificate of the client is missing or not valid",
+        client: "Show a certificate in the TLS handshake that is still valid and comes from an authority that this service trusts.",
+        operator: "The note names the fault: the client needs a certificate of an authority in the listener's client_ca, made for client authentication.";
     CredentialsMultiple = Credentials / "multiple", 400, false,
         "The request carries more than one token",
         client: "Send exactly one token.",
@@ -263,8 +279,8 @@ registry! {
         operator: "The issuer's introspection endpoint says so; it does not say why.";
     CredentialsBound = Credentials / "bound", 401, false,
         "The token is bound to a key that was not shown",
-        client: "Get a token that is not bound to a key (no DPoP, no mutual TLS).",
-        operator: "The token has cnf (RFC 8705, RFC 9449): let the issuer give this client plain bearer tokens.";
+        client: "Connect with the certificate that the token is bound to, or get a token that is not bound to a key (no DPoP).",
+        operator: "The token has cnf (RFC 8705, RFC 9449): let the client connect to a listener with client_ca, with that certificate, or let the issuer give it plain bearer tokens.";
     CredentialsLifetime = Credentials / "lifetime", 401, false,
         "The token is valid for longer than this service accepts",
         client: "Get a token with a shorter life.",
@@ -277,6 +293,10 @@ registry! {
         "The token is not valid yet",
         client: "Wait until the time that the detail names, and check that your clock is right.",
         operator: "Compare the clocks of the issuer and of this host.";
+    CredentialsOtherSubject = Credentials / "other_subject", 401, false,
+        "The token is not one of the subject of the session",
+        client: "Renew the session with a token of the same user and issuer, or connect anew as somebody else.",
+        operator: "Look for a client that mixes the tokens of several users up; the note names the session's.";
 
     ExpiryExpired = Expiry / "expired", 401, false,
         "The token has expired",
@@ -346,6 +366,22 @@ registry! {
         "Too many handshakes a second in all",
         client: "Wait as long as Retry-After says, then try again; nothing needs to change on your side.",
         operator: "Raise [limits] handshake_rate if this host can carry more.";
+    LimitAddressTraffic = Limit / "address_traffic", 429, true,
+        "Too much was sent from this address",
+        client: "Send less at once and less often, then connect again after a pause that grows and is random.",
+        operator: "Raise [limits] bytes_rate_per_address or messages_rate_per_address if the load is legitimate.";
+    LimitSubjectTraffic = Limit / "subject_traffic", 429, true,
+        "Too much was sent by this subject",
+        client: "Send less at once and less often, then connect again after a pause that grows and is random.",
+        operator: "Raise [limits] bytes_rate_per_subject or messages_rate_per_subject if the load is legitimate.";
+    LimitRouteTraffic = Limit / "route_traffic", 429, true,
+        "Too much was sent on this route",
+        client: "Send less at once and less often, then connect again after a pause that grows and is random.",
+        operator: "Raise the route's bytes_rate or messages_rate if it can carry more.";
+    LimitTraffic = Limit / "traffic", 503, true,
+        "Too much was sent in all",
+        client: "Send less at once and less often, then connect again after a pause that grows and is random.",
+        operator: "Raise [limits] bytes_rate or messages_rate if this host can carry more.";
     LimitSessionIdle = Limit / "session_idle", 429, true,
         "Nothing was sent in the session for too long",
         client: "Connect again when there is something to say, or send pings.",

@@ -131,7 +131,7 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
 
     let mut listeners = Vec::new();
     for listen in &config.listen {
-        listeners.push(bind(listen.address)?);
+        listeners.push((bind(listen.address)?, listen.address));
     }
     let echo_listener = config.echo.map(bind).transpose()?;
     let control = config.control.as_deref().map(ControlSocket::bind).transpose()?;
@@ -167,8 +167,8 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     if let Some(listener) = echo_listener {
         tasks.spawn(echo(listener, stop.child_token()));
     }
-    for listener in listeners {
-        tasks.spawn(edge::serve(listener, Arc::clone(&gate), stop.child_token()));
+    for (listener, address) in listeners {
+        tasks.spawn(edge::serve(listener, address, Arc::clone(&gate), stop.child_token()));
     }
     tasks.spawn(health::watch(Arc::clone(&gate), config.limits.health_interval, stop.child_token()));
     // Before the reloader: it watches the folder into which they are fetched.
@@ -361,6 +361,7 @@ async fn status(live: &Live) -> Status {
         pid: std::process::id(),
         uptime_s: live.started.elapsed().as_secs(),
         listen: live.config.listen.iter().map(|listen| listen.address.to_string()).collect(),
+        listeners: health.listeners(),
         sessions: live.gate.sessions(),
         policy,
         interfaces: live

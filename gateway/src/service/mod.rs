@@ -4,6 +4,7 @@
 mod accept;
 mod apply;
 mod card;
+mod certificates;
 mod daemon;
 mod files;
 mod firewall;

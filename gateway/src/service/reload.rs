@@ -16,7 +16,7 @@ use super::state::{Refreshed, State};
 use super::trial::{self, Trial, Waiting, out_of_time};
 use super::watch::FolderWatch;
 use crate::admin::lists::Accepted;
-use crate::admin::status::{IssuerStatus, PolicyStatus};
+use crate::admin::status::{IssuerStatus, ListenerStatus, PolicyStatus};
 use crate::config::Config;
 use crate::edge::Gate;
 use crate::nic::Counters;
@@ -205,6 +205,12 @@ impl<P: Publisher> Reloader<P> {
             }
             log::info!("keys were read anew");
         }
+        if refreshed.certificates {
+            if !published && !refreshed.keys {
+                self.swap_gate();
+            }
+            log::info!("certificates were read anew");
+        }
         self.tell_health(failure);
         self.keep();
     }
@@ -276,6 +282,7 @@ pub(super) struct Snapshot {
     generation: Option<Arc<Generation>>,
     sources: Vec<u16>,
     issuers: Vec<IssuerStatus>,
+    listeners: Vec<ListenerStatus>,
     /// When a trial ends.
     trial: Option<Instant>,
 }
@@ -301,12 +308,14 @@ impl Health {
             policy.reverted.clone_from(&waiting.reverted);
         }
         let issuers = state.keys().status(config);
+        let listeners = state.certificates().status(config);
         let trial = trial.map(|trial| trial.until);
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Snapshot {
             policy,
             generation: Some(Arc::clone(in_force)),
             sources: sources.unwrap_or_default(),
             issuers,
+            listeners,
             trial,
         };
     }
@@ -328,6 +337,11 @@ impl Snapshot {
     /// For each list of the policy, how many of its entries change no verdict.
     pub(super) fn overlaps(&self) -> Vec<usize> {
         self.generation.as_ref().map_or_else(Vec::new, |generation| generation.overlaps())
+    }
+
+    /// Where clients connect.
+    pub(super) fn listeners(&self) -> Vec<ListenerStatus> {
+        self.listeners.clone()
     }
 
     /// The issuers.

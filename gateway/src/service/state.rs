@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use gateway_ebpf::generation::BLOCK_SIZE;
 
+use super::certificates::{self, Certificates};
 use super::keys::{self, Keys, Missing};
 use super::lists::{self, Copies, Keep, Lists};
 use super::protected::Protected;
@@ -32,6 +33,7 @@ pub(super) struct State {
     /// Why the newest lists make no policy.
     fault: Option<String>,
     keys: Keys,
+    certificates: Certificates,
     revocations: Arc<Book>,
 }
 
@@ -42,6 +44,8 @@ pub(super) struct Refreshed {
     pub policy: bool,
     /// Keys differ from before.
     pub keys: bool,
+    /// Certificates of listeners differ from before.
+    pub certificates: bool,
     /// Other tokens are revoked than before.
     pub revocations: bool,
     /// A file seems to be half written: it has to be looked at again soon.
@@ -73,14 +77,16 @@ impl State {
         let mut diagnostics = refreshed.diagnostics;
         let (keys, faults) = Keys::load(config, missing);
         let authorities: Vec<_> = authorities(config).collect();
+        let (certificates, faulty) = Certificates::load(config);
         let (revocations, broken) = Book::load(config);
         let unusable = refreshed.unusable
             || !authorities.is_empty()
             || !broken.is_empty()
-            || faults.iter().any(|fault| fault.severity == Severity::Error);
+            || faults.iter().chain(&faulty).any(|fault| fault.severity == Severity::Error);
         diagnostics.extend(authorities);
         diagnostics.extend(broken);
         diagnostics.extend(faults);
+        diagnostics.extend(faulty);
         if unusable {
             return Err(StateError(diagnostics));
         }
@@ -102,6 +108,7 @@ impl State {
                 generation: Arc::new(generation),
                 fault: None,
                 keys,
+                certificates,
                 revocations: Arc::new(revocations),
             },
             diagnostics,
@@ -122,15 +129,18 @@ impl State {
     /// Reads everything but the lists, of which this is known.
     fn follow(&mut self, config: &Config, lists: lists::Refreshed) -> Refreshed {
         let keys = self.keys.refresh(config);
+        let certificates = self.certificates.refresh(config);
         let revocations = self.revocations.refresh();
         let mut refreshed = Refreshed {
             policy: false,
             keys: keys.changed,
+            certificates: certificates.changed,
             revocations: revocations.changed,
             unfinished: lists.unfinished || revocations.unfinished,
             diagnostics: lists.diagnostics,
         };
         refreshed.diagnostics.extend(keys.diagnostics);
+        refreshed.diagnostics.extend(certificates.diagnostics);
         refreshed.diagnostics.extend(revocations.faults);
         // The host gets and loses addresses, gateways and resolvers, too.
         let protected = config.firewall.as_ref().is_some_and(|firewall| self.protected.refresh(firewall));
@@ -257,6 +267,7 @@ impl State {
     pub(super) fn folders(config: &Config) -> BTreeSet<PathBuf> {
         let mut folders = Lists::folders(config);
         folders.extend(keys::folders(config));
+        folders.extend(certificates::folders(config));
         folders.extend(config.revocation.file.as_deref().and_then(Path::parent).map(Path::to_owned));
         folders.extend(config.state.clone().filter(|folder| folder.is_dir()));
         folders
@@ -272,11 +283,17 @@ impl State {
         &self.keys
     }
 
+    /// The certificates of listeners.
+    pub(super) fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
     /// The snapshot by which handshakes are judged, with the policy of `generation`.
     pub(super) fn snapshot(&self, config: &Config, generation: Arc<Generation>) -> Snapshot {
         let policy = config.firewall.is_some().then_some(generation);
         let authenticator = self.keys.authenticator(config).revoking(self.revocations.in_force().clone());
         Snapshot::new(&config.routes, &authenticator, policy, config.public_url.as_deref())
+            .listening(self.certificates.listeners(config))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -10,12 +11,16 @@ use http::{HeaderValue, Uri};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::answer::{Answer, AnswerError, Offer};
 use super::headers::{push, values};
+use super::stream::Stream;
+use super::tls::{self, TlsError};
 use crate::rejection::http::{HEADER, Problem};
 
 /// Bytes of a rejection's body.
@@ -26,7 +31,7 @@ const BODY: Duration = Duration::from_secs(1);
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// An open session.
-pub type Client = WebSocketStream<TcpStream>;
+pub type Client = WebSocketStream<Stream>;
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +56,14 @@ pub enum ConnectError {
     /// The connection was made, but the handshake was not answered in time.
     #[error("connected, but the handshake was not answered in time")]
     Silent,
+    /// The authorities to trust cannot be used.
+    #[error(transparent)]
+    Authorities(#[from] TlsError),
+    /// The handshake of TLS failed, on either side.
+    #[error(
+        "the handshake of TLS failed ({0}): is TLS spoken there, and the authority of its certificate trusted?"
+    )]
+    Tls(#[source] io::Error),
     /// The connection was refused or broke.
     #[error("the connection failed: {0}")]
     Broken(#[from] io::Error),
@@ -127,7 +140,8 @@ fn printable(text: &str) -> String {
     text.chars().filter(|character| !character.is_control()).collect()
 }
 
-/// Opens a session at `url` (`ws://host:port/path`), with `token` as bearer token, from the address
+/// Opens a session at `url` (`ws://host:port/path`, or `wss://` over TLS, where the authorities in the
+/// file `ca` are trusted, or those of the system), with `token` as bearer token, from the address
 /// `source`. The connection and the handshake may take `limit` each.
 ///
 /// # Errors
@@ -137,6 +151,7 @@ pub async fn connect(
     url: &str,
     token: Option<&str>,
     source: Option<IpAddr>,
+    ca: Option<&Path>,
     limit: Duration,
 ) -> Result<Client, ConnectError> {
     let url = Url::parse(url)?;
@@ -146,10 +161,24 @@ pub async fn connect(
     let dialled = timeout(limit, async { dial(url.resolve(source).await?, source).await });
     let stream = dialled.await.map_err(|_| ConnectError::Dropped)??;
     stream.set_nodelay(true)?;
-    timeout(limit, handshake(stream, &url, token)).await.map_err(|_| ConnectError::Silent)?
+    let opening = async {
+        let stream = if url.secure { secure(stream, &url, ca).await? } else { stream.into() };
+        handshake(stream, &url, token).await
+    };
+    timeout(limit, opening).await.map_err(|_| ConnectError::Silent)?
+}
+
+/// The handshake of TLS.
+async fn secure(stream: TcpStream, url: &Url, ca: Option<&Path>) -> Result<Stream, ConnectError> {
+    let name = ServerName::try_from(url.host.clone())
+        .map_err(|_| ConnectError::Invalid("the host in the URL can have no certificate"))?;
+    let connector = TlsConnector::from(tls::client(ca)?);
+    let stream = connector.connect(name, stream).await.map_err(ConnectError::Tls)?;
+    Ok(Stream::Tls(Box::new(stream.into())))
 }
 
 struct Url {
+    secure: bool,
     authority: String,
     host: String,
     port: u16,
@@ -159,15 +188,18 @@ struct Url {
 impl Url {
     fn parse(text: &str) -> Result<Self, ConnectError> {
         let uri: Uri = text.parse().map_err(|_| ConnectError::Invalid("the URL is not valid"))?;
-        if uri.scheme_str() != Some("ws") {
-            return Err(ConnectError::Invalid("the URL has to start with ws://"));
-        }
+        let secure = match uri.scheme_str() {
+            Some("ws") => false,
+            Some("wss") => true,
+            _ => return Err(ConnectError::Invalid("the URL has to start with ws:// or wss://")),
+        };
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'));
         let authority = authority.ok_or(ConnectError::Invalid("the URL needs a host and no user name"))?;
         Ok(Self {
+            secure,
             authority: authority.to_string(),
             host: authority.host().trim_matches(['[', ']']).to_owned(),
-            port: authority.port_u16().unwrap_or(80),
+            port: authority.port_u16().unwrap_or(if secure { 443 } else { 80 }),
             target: uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")),
         })
     }
@@ -191,7 +223,7 @@ async fn dial(target: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, C
     }
 }
 
-async fn handshake(mut stream: TcpStream, url: &Url, token: Option<&str>) -> Result<Client, ConnectError> {
+async fn handshake(mut stream: Stream, url: &Url, token: Option<&str>) -> Result<Client, ConnectError> {
     let key = generate_key();
     let mut request = format!("GET {} HTTP/1.1\r\n", url.target).into_bytes();
     push(&mut request, "Host", url.authority.as_bytes());
@@ -219,7 +251,7 @@ async fn handshake(mut stream: TcpStream, url: &Url, token: Option<&str>) -> Res
 }
 
 /// The rejection in `answer`, whose body begins with `start` and goes on in `stream`.
-async fn rejected(answer: &Answer, start: Vec<u8>, stream: TcpStream) -> Rejected {
+async fn rejected(answer: &Answer, start: Vec<u8>, stream: Stream) -> Rejected {
     let number = |name| {
         let value = values(answer.headers(), name).next()?;
         std::str::from_utf8(value).ok()?.parse::<u64>().ok()

@@ -82,22 +82,41 @@ impl Counts {
     /// `limit/capacity` when the gate is full; `limit/address_sessions` when the address has as
     /// many undecided handshakes as it may have sessions.
     pub fn place(self: &Arc<Self>, address: IpAddr) -> Result<Place, Excess> {
-        let address = network(address);
         // The address comes first: who comes too fast must not use up what all others have.
-        take(self.address_rate.as_ref(), &address, Reason::LimitAddressRate)?;
-        take(self.rate.as_ref(), &(), Reason::LimitRate)?;
+        self.come(network(address))?;
+        let mut place = self.place_of_proxy()?;
+        place.begin(network(address))?;
+        Ok(place)
+    }
+
+    /// A place for a connection of a proxy, which has not said yet for whom it is.
+    ///
+    /// # Errors
+    ///
+    /// `limit/capacity`.
+    pub fn place_of_proxy(self: &Arc<Self>) -> Result<Place, Excess> {
         let taken = self.places.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
             (taken < self.most_places).then_some(taken + 1)
         });
         if taken.is_err() {
             return Err(Reason::LimitCapacity.into());
         }
-        let mut place = Place { counts: Arc::clone(self), address, undecided: false };
-        if !self.handshakes.take(&place.address) {
-            return Err(Reason::LimitAddressSessions.into());
-        }
-        place.undecided = true;
-        Ok(place)
+        Ok(Place { counts: Arc::clone(self), address: None, undecided: false })
+    }
+
+    /// Whether a client at `address` may have one more token judged, in a session of its own.
+    ///
+    /// # Errors
+    ///
+    /// `limit/address_rate` or `limit/rate`.
+    pub fn again(&self, address: IpAddr) -> Result<(), Excess> {
+        self.come(network(address))
+    }
+
+    /// Whether `address` and all together may come once more.
+    fn come(&self, address: IpAddr) -> Result<(), Excess> {
+        take(self.address_rate.as_ref(), &address, Reason::LimitAddressRate)?;
+        take(self.rate.as_ref(), &(), Reason::LimitRate)
     }
 
     /// The addresses with open sessions, of IPv6 the first of each /64.
@@ -115,11 +134,31 @@ impl Counts {
 #[derive(Debug)]
 pub struct Place {
     counts: Arc<Counts>,
-    address: IpAddr,
+    /// `None`: a proxy has not said yet whose it is.
+    address: Option<IpAddr>,
     undecided: bool,
 }
 
 impl Place {
+    /// Says that the place of a proxy is that of a client with this address.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Counts::place`], but for `limit/capacity`.
+    pub fn is_of(&mut self, address: IpAddr) -> Result<(), Excess> {
+        self.counts.come(network(address))?;
+        self.begin(network(address))
+    }
+
+    fn begin(&mut self, address: IpAddr) -> Result<(), Excess> {
+        self.decided();
+        if !self.counts.handshakes.take(&address) {
+            return Err(Reason::LimitAddressSessions.into());
+        }
+        (self.address, self.undecided) = (Some(address), true);
+        Ok(())
+    }
+
     /// Whether the route with this path may be asked once more. Before any token is looked at.
     ///
     /// # Errors
@@ -151,29 +190,31 @@ impl Place {
         limits: &RouteLimits,
     ) -> Result<SessionPlace, Excess> {
         let counts = &self.counts;
+        // Nobody is admitted before it is known whose connection it is.
+        let address = self.address.ok_or(Reason::LimitCapacity)?;
         let subject = (subject.0.to_owned(), subject.1.to_owned());
         take(counts.subject_rate.as_ref(), &subject, Reason::LimitSubjectRate)?;
-        if !counts.addresses.take(&self.address) {
+        if !counts.addresses.take(&address) {
             return Err(Reason::LimitAddressSessions.into());
         }
         if !counts.subjects.take(&subject) {
-            counts.addresses.give(&self.address);
+            counts.addresses.give(&address);
             return Err(Reason::LimitSubjectSessions.into());
         }
         let path = path.to_owned();
         if !counts.routes.take_up_to(&path, limits.sessions.unwrap_or(usize::MAX)) {
-            counts.addresses.give(&self.address);
+            counts.addresses.give(&address);
             counts.subjects.give(&subject);
             return Err(Reason::LimitRouteSessions.into());
         }
         counts.sessions.fetch_add(1, Ordering::Relaxed);
-        Ok(SessionPlace { counts: Arc::clone(counts), address: self.address, subject, path })
+        Ok(SessionPlace { counts: Arc::clone(counts), address, subject, path })
     }
 
     /// The handshake is decided; what remains is the session, or reading the answer.
     pub fn decided(&mut self) {
-        if std::mem::take(&mut self.undecided) {
-            self.counts.handshakes.give(&self.address);
+        if let (true, Some(address)) = (std::mem::take(&mut self.undecided), &self.address) {
+            self.counts.handshakes.give(address);
         }
     }
 }
@@ -208,7 +249,7 @@ fn take<K: Clone + Eq + Hash>(rate: Option<&Rate<K>>, key: &K, reason: Reason) -
 }
 
 /// What counts as one address: an IPv6 host has a /64 to choose from (RFC 4291 §2.5.1).
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),

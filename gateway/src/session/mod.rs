@@ -3,11 +3,13 @@
 
 pub mod answer;
 pub mod client;
+pub mod control;
 mod direction;
 pub mod echo;
 pub mod farewell;
 pub mod frames;
 pub mod headers;
+pub mod http2;
 pub mod life;
 pub mod limits;
 pub mod messages;
@@ -18,6 +20,7 @@ pub mod request;
 pub mod socket;
 pub mod stream;
 pub mod tls;
+pub mod traffic;
 pub mod upstream;
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub fn request(
     }
     push(&mut request, "X-Forwarded-For", client.ip().to_canonical().to_string().as_bytes());
     push(&mut request, "X-Forwarded-Host", opening.host().as_bytes());
-    push(&mut request, "X-Forwarded-Proto", b"http");
+    push(&mut request, "X-Forwarded-Proto", if opening.is_secure() { b"https" } else { b"http" });
     push(&mut request, "Gatehouse-Issuer", encode(&identity.issuer).as_bytes());
     push(&mut request, "Gatehouse-Subject", encode(&identity.subject).as_bytes());
     // Scope tokens are visible ASCII already (RFC 6749 §3.3).

@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
+use super::http2::Http2Stream;
+
 /// A connection to a client or to an upstream.
 #[derive(Debug)]
 pub enum Stream {
@@ -19,18 +21,26 @@ pub enum Stream {
     Unix(UnixStream),
     /// TLS over TCP, after its handshake.
     Tls(Box<TlsStream<TcpStream>>),
+    /// One stream of a connection of HTTP/2, which others share.
+    Http2(Box<Http2Stream>),
 }
 
 impl Stream {
     /// Lets the end of the connection be a reset: it does not wait for what is not acknowledged.
-    pub fn reset_at_end(&self) {
+    pub fn reset_at_end(&mut self) {
         let tcp = match self {
             Self::Tcp(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
             Self::Unix(_) => return,
+            Self::Http2(stream) => return stream.cancel(),
         };
         // It fails on a connection that has ended already.
         let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Whether other requests and sessions use the same connection.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Http2(_))
     }
 }
 
@@ -50,6 +60,7 @@ impl AsyncRead for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Http2(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -60,6 +71,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Http2(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -68,6 +80,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
             Self::Unix(stream) => Pin::new(stream).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Http2(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -76,6 +89,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Http2(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

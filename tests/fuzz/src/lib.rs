@@ -10,6 +10,7 @@ mod captures;
 mod config;
 mod endpoint;
 mod first_message;
+mod forwarded;
 mod frames;
 mod handshake;
 mod introspection;
@@ -19,6 +20,7 @@ mod metadata;
 mod naive;
 mod packets;
 mod policy;
+mod proxy_header;
 mod revocations;
 mod signing;
 mod sources;
@@ -38,13 +40,15 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 21] = [
     Target { name: "lists", corpus: "lists", run: lists::run },
     Target { name: "policy", corpus: "lists", run: policy::run },
     Target { name: "unpack", corpus: "archives", run: unpack::run },
     Target { name: "packets", corpus: "packets", run: packets::run },
     Target { name: "captures", corpus: "captures", run: captures::run },
     Target { name: "config", corpus: "config", run: config::run },
+    Target { name: "proxy_header", corpus: "proxy_header", run: proxy_header::run },
+    Target { name: "forwarded", corpus: "forwarded", run: forwarded::run },
     Target { name: "handshake", corpus: "handshake", run: handshake::run },
     Target { name: "token", corpus: "token", run: token::run },
     Target { name: "keys", corpus: "keys", run: keys::run },

@@ -18,8 +18,8 @@ const IP: Gap = Gap {
     without: "whole-system tests cannot run; building and running the daemon works",
 };
 
-/// What tests of list formats start: the program and the argument that only asks for the version.
-const SETS: [(&str, &str, Gap); 2] = [
+/// What tests of list formats and of proxies start: the program and the argument that only asks for the version.
+const PROGRAMS: [(&str, &str, Gap); 3] = [
     (
         "nft",
         "--version",
@@ -36,6 +36,15 @@ const SETS: [(&str, &str, Gap); 2] = [
             what: "ipset, whose sets are imported in tests",
             packages: &["ipset"],
             without: "the whole-system test of imported sets cannot run; building and running the daemon works",
+        },
+    ),
+    (
+        "haproxy",
+        "-v",
+        Gap {
+            what: "HAProxy, which stands in front of the gate in tests",
+            packages: &["haproxy"],
+            without: "the whole-system tests behind a proxy cannot run; building and running the daemon works",
         },
     ),
 ];
@@ -74,7 +83,7 @@ pub(super) fn gaps(tree: &Tree) -> Vec<Gap> {
     if ask(tool("ip").arg("-Version")).is_none() {
         gaps.push(IP);
     }
-    let missing = SETS.into_iter().filter(|(name, asks, _)| ask(tool(*name).arg(asks)).is_none());
+    let missing = PROGRAMS.into_iter().filter(|(name, asks, _)| ask(tool(*name).arg(asks)).is_none());
     gaps.extend(missing.map(|(_, _, gap)| gap));
     if ask(tool("openssl").arg("version")).is_none() {
         gaps.push(OPENSSL);

@@ -23,6 +23,7 @@ use super::token::Token;
 use crate::config::{Diagnostic, KeySource, Limits};
 pub(super) use fault::Fault;
 pub(super) use file::read;
+pub(crate) use file::read_as;
 pub(super) use live::Lack;
 pub use live::{LiveKeys, Refresh, Refreshed};
 pub(super) use verifier::Key;

@@ -1,25 +1,26 @@
 //! What the listener answers besides opening handshakes: who to get a token from (RFC 9728), the keys
-//! of issuers of this host, and tickets.
+//! of issuers of this host, tickets, and fresh tokens for open sessions.
 
 pub mod request;
 mod response;
+mod sessions;
 mod tickets;
 pub mod wanted;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::json;
-use tokio::net::TcpStream;
 
 use super::gate::Gate;
 use super::head::Head;
 use super::snapshot::{Route, Snapshot};
+use super::visitor::Visitor;
 use crate::auth::Issuer;
 use crate::config;
 use crate::rejection::Rejection;
 use crate::session::limits::Place;
+use crate::session::stream::Stream;
 
 use request::Request;
 use response::Response;
@@ -33,16 +34,17 @@ const KEYS: &str = "/.well-known/jwks.json";
 const TICKETS: &str = "/tickets";
 
 /// How the targets of all requests to endpoints begin.
-const PATHS: [&str; 2] = ["/.well-known/", TICKETS];
+const PATHS: [&str; 3] = ["/.well-known/", TICKETS, sessions::SESSIONS];
 
 /// How long others may keep what does not change from one request to the next, in seconds.
 const MAX_AGE: u32 = 300;
 
-/// The documents of one snapshot, and whether there are tickets.
+/// The documents of one snapshot, and whether there are tickets, and sessions that can be renewed.
 #[derive(Debug, Default)]
 pub(super) struct Endpoints {
     documents: HashMap<String, Arc<str>>,
     tickets: bool,
+    renewal: bool,
 }
 
 /// The URL of the metadata of the route with this path, where clients know the gate as `public_url`.
@@ -64,7 +66,11 @@ impl Endpoints {
         if !served.is_empty() {
             documents.insert(KEYS.to_owned(), json!({ "keys": served }).to_string().into());
         }
-        Self { documents, tickets: routes.iter().any(|route| route.sources.tickets) }
+        Self {
+            documents,
+            tickets: routes.iter().any(|route| route.sources.tickets),
+            renewal: routes.iter().any(|route| route.renewal),
+        }
     }
 
     fn document(&self, path: &str) -> Option<Arc<str>> {
@@ -107,9 +113,9 @@ pub(super) struct Refused {
 
 /// The answer to `head` if it is a request to an endpoint; `None`: it is none.
 pub(super) async fn serve(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     head: &Head,
-    client: SocketAddr,
+    visitor: &Visitor,
     snapshot: &Snapshot,
     gate: &Gate,
     place: &Place,
@@ -124,7 +130,9 @@ pub(super) async fn serve(
         return Ok(None);
     };
     let response = if endpoints.tickets && request.path == TICKETS {
-        tickets::answer(stream, head, &request, client, snapshot, gate, place).await?
+        tickets::answer(stream, head, &request, visitor, snapshot, gate, place).await?
+    } else if endpoints.renewal && request.path.starts_with(sessions::SESSIONS) {
+        sessions::answer(&request, visitor, snapshot, gate, place).await?
     } else if let Some(document) = endpoints.document(&request.path) {
         document_answer(&request, &document)
     } else {

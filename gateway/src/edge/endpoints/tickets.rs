@@ -5,7 +5,7 @@
 //! finds nothing.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::super::gate::Gate;
 use super::super::head::Head;
 use super::super::snapshot::Snapshot;
+use super::super::visitor::Visitor;
 use super::wanted::Wanted;
 use super::{MAX_AGE, Refused, Request, Response};
 use crate::auth::{Token, bearer};
@@ -26,6 +26,7 @@ use crate::config::Limits;
 use crate::rejection::http::RETRY;
 use crate::rejection::{Reason, Rejection};
 use crate::session::limits::Place;
+use crate::session::stream::Stream;
 
 /// Bytes of a request's body; a path is not longer.
 const MAX_BODY: usize = 8 * 1024;
@@ -163,10 +164,10 @@ fn hash(ticket: &str) -> [u8; 32] {
 
 /// Answers a request to `/tickets`.
 pub(super) async fn answer(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     head: &Head,
     request: &Request,
-    client: SocketAddr,
+    visitor: &Visitor,
     snapshot: &Snapshot,
     gate: &Gate,
     place: &Place,
@@ -177,7 +178,7 @@ pub(super) async fn answer(
         "OPTIONS" => return Ok(preflight(snapshot, origin)),
         _ => return Ok(Response::empty(405).header("Allow", "POST, OPTIONS")),
     }
-    let given = give(stream, head, request, client, snapshot, gate, place).await;
+    let given = give(stream, head, request, visitor, snapshot, gate, place).await;
     given.map_err(|mut refused| {
         // A page that may ask for tickets may read why it gets none.
         let page = origin.filter(|origin| snapshot.takes_tickets_from(origin));
@@ -187,10 +188,10 @@ pub(super) async fn answer(
 }
 
 async fn give(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     head: &Head,
     request: &Request,
-    client: SocketAddr,
+    visitor: &Visitor,
     snapshot: &Snapshot,
     gate: &Gate,
     place: &Place,
@@ -213,11 +214,11 @@ async fn give(
     let given = async {
         // Judging a token costs as much here as in a handshake.
         place.ask(&route.path, &route.limits).map_err(|excess| Box::new(excess.rejection()))?;
-        let token = bearer(request.authorization())?;
+        let token = bearer(request.authorization())?.shown_with(visitor.certificate.clone()?);
         route.requirement.authenticate(&token, || gate.now()).await?;
         let mut random = [0; 32];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| Reason::LimitCapacity)?;
-        let ticket = gate.tickets().give(token, &route.path, client.ip(), Instant::now(), &random);
+        let ticket = gate.tickets().give(token, &route.path, visitor.client.ip(), Instant::now(), &random);
         Ok::<_, Box<Rejection>>(ticket?)
     };
     let ticket = given.await.map_err(|rejection| Refused { route: Some(route.clone()), rejection })?;
@@ -246,7 +247,7 @@ fn preflight(snapshot: &Snapshot, origin: Option<&str>) -> Response {
 }
 
 async fn body(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     head: &Head,
     length: Option<usize>,
     gate: &Gate,

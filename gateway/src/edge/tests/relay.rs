@@ -191,9 +191,9 @@ async fn at_the_end_a_handshake_that_is_cut_off_is_answered_and_recorded() {
 async fn a_client_of_a_listener_for_both_families_is_named_by_its_ipv4_address() {
     let mut scene = Scene::new().await;
     let listener = TcpListener::bind("[::]:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(serve(listener, Arc::clone(&scene.gate), scene.stop.clone()));
-    let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(listener, address, Arc::clone(&scene.gate), scene.stop.clone()));
+    let mut client = TcpStream::connect(("127.0.0.1", address.port())).await.unwrap();
     client.write_all(request("/none", &[]).as_bytes()).await.unwrap();
     let Entry::Rejected { client, .. } = scene.entry().await else { panic!("a rejection") };
     assert_eq!(client.ip(), std::net::IpAddr::from([127, 0, 0, 1]));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::Algorithm;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
@@ -17,10 +17,11 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{AuditSink, Entry};
+use crate::auth::revocation::{InForce, Revocation, Revocations};
 use crate::auth::sign::{Claims, SigningKey};
 use crate::auth::{Authenticator, Issuer, KeySet, Requirement};
 use crate::config::{self, KeySource, Limits, ScopeRule, TokenSources};
-use crate::edge::{Gate, Snapshot, Sources, serve};
+use crate::edge::{Gate, Listener, Snapshot, Sources, serve};
 use crate::policy::{self, Generation, ListEntry, PolicyInput, SourceTable, Tier, Verdict};
 use crate::rejection::Rejection;
 use crate::rejection::http::Problem;
@@ -48,6 +49,8 @@ pub(super) struct Scene {
     /// The same listener, which can be asked without waiting.
     upstream_std: std::net::TcpListener,
     routes: Vec<config::Route>,
+    listener: Arc<Listener>,
+    revocations: InForce,
     keys: Arc<KeySet>,
     signer: SigningKey,
     now: fn() -> SystemTime,
@@ -144,6 +147,8 @@ impl Scene {
             origins: origins.map(|all| all.iter().map(|one| (*one).to_owned()).collect()),
             sources: TokenSources::default(),
             limits: config::RouteLimits::default(),
+            renewal: false,
+            control: None,
         };
         let routes = vec![
             route("/chat", port, None, None),
@@ -157,7 +162,7 @@ impl Scene {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(listener, Arc::clone(&gate), stop.clone()));
+        let served = tokio::spawn(serve(listener, address, Arc::clone(&gate), stop.clone()));
         let keys = Arc::new(keys);
         let scene = Self {
             address,
@@ -168,6 +173,8 @@ impl Scene {
             upstream,
             upstream_std,
             routes,
+            listener: Arc::default(),
+            revocations: InForce::default(),
             keys,
             signer,
             now,
@@ -204,19 +211,46 @@ impl Scene {
         self.swap(None);
     }
 
+    /// Revokes these, and nothing else.
+    pub(super) fn revoke(&self, revocations: Vec<Revocation>) {
+        self.revocations.set(Revocations::new(revocations, self.now()));
+        self.gate.judge_again();
+    }
+
+    /// Listens by other rules from now on.
+    pub(super) fn listen(&mut self, listener: Listener) {
+        self.listener = Arc::new(listener);
+        self.swap(None);
+    }
+
     /// Takes the issuer's keys away.
     pub(super) fn lose_keys(&self) {
         self.snapshot(Arc::default(), None);
     }
 
     fn snapshot(&self, keys: Arc<KeySet>, policy: Option<Generation>) {
-        let authenticator = Authenticator::new([Issuer::new(issuer(), keys)]);
-        self.gate.swap(Snapshot::new(&self.routes, &authenticator, policy.map(Arc::new), Some(PUBLIC_URL)));
+        let authenticator =
+            Authenticator::new([Issuer::new(issuer(), keys)]).revoking(self.revocations.clone());
+        let snapshot = Snapshot::new(&self.routes, &authenticator, policy.map(Arc::new), Some(PUBLIC_URL));
+        let listeners = [(self.address, Arc::clone(&self.listener))];
+        self.gate.swap(snapshot.listening(listeners.into()));
     }
 
     /// A token of `subject` with these scopes that is valid for `ttl` seconds from `age` seconds
     /// ago.
     pub(super) fn token(&self, subject: &str, scopes: &[&str], age: u64, ttl: u64) -> String {
+        self.token_with(subject, scopes, age, ttl, serde_json::Map::new())
+    }
+
+    /// The same with more claims.
+    pub(super) fn token_with(
+        &self,
+        subject: &str,
+        scopes: &[&str],
+        age: u64,
+        ttl: u64,
+        more: serde_json::Map<String, serde_json::Value>,
+    ) -> String {
         let issuer = issuer();
         let claims = Claims {
             issuer: issuer.issuer,
@@ -224,7 +258,7 @@ impl Scene {
             audience: issuer.audience,
             scopes: scopes.iter().map(|one| (*one).to_owned()).collect(),
             ttl: Duration::from_secs(ttl),
-            more: serde_json::Map::new(),
+            more,
         };
         self.signer.sign(&claims, (self.now)() - Duration::from_secs(age), [1; 16]).unwrap()
     }
@@ -339,12 +373,12 @@ pub(super) fn accepted(more: &[&str]) -> String {
 }
 
 /// One end of a connection.
-pub(super) struct Peer {
-    pub(super) stream: TcpStream,
+pub(super) struct Peer<S = TcpStream> {
+    pub(super) stream: S,
 }
 
-impl Peer {
-    fn new(stream: TcpStream) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
+    pub(super) fn new(stream: S) -> Self {
         Self { stream }
     }
 

@@ -37,7 +37,7 @@ impl Echo {
     }
 
     async fn connect(&self) -> Client {
-        connect(&self.url, None, None, PATIENCE).await.unwrap()
+        connect(&self.url, None, None, None, PATIENCE).await.unwrap()
     }
 }
 
@@ -69,7 +69,7 @@ async fn server(answer: String) -> (String, JoinHandle<(String, SocketAddr)>) {
 
 async fn refusal(answer: &str) -> Rejected {
     let (url, _) = server(answer.to_owned()).await;
-    match connect(&url, None, None, PATIENCE).await.unwrap_err() {
+    match connect(&url, None, None, None, PATIENCE).await.unwrap_err() {
         ConnectError::Rejected(rejected) => *rejected,
         other => panic!("{other:?}"),
     }
@@ -117,7 +117,7 @@ async fn echo_says_that_it_goes_away_when_told_to_end() {
 async fn a_client_sends_its_token_from_the_address_it_was_told() {
     let (url, task) = server("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned()).await;
     let source = Ipv4Addr::new(127, 0, 0, 7);
-    let error = connect(&format!("{url}/a?b=c"), Some("x.y.z"), Some(source.into()), PATIENCE).await;
+    let error = connect(&format!("{url}/a?b=c"), Some("x.y.z"), Some(source.into()), None, PATIENCE).await;
     assert!(matches!(error, Err(ConnectError::Rejected(_))), "{error:?}");
     let (request, client) = soon(task).await.unwrap();
     assert!(request.starts_with("GET /a?b=c HTTP/1.1\r\n"), "{request}");
@@ -158,7 +158,7 @@ async fn a_client_accepts_no_answer_to_another_handshake() {
     let answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                   Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
     let (url, _) = server(answer.to_owned()).await;
-    let error = connect(&url, None, None, PATIENCE).await.unwrap_err();
+    let error = connect(&url, None, None, None, PATIENCE).await.unwrap_err();
     assert!(matches!(error, ConnectError::Protocol(_)), "{error:?}");
 }
 
@@ -168,15 +168,15 @@ async fn a_client_tells_silence_refusal_and_nonsense_apart() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let brief = Duration::from_millis(50);
-    let error = connect(&format!("ws://{address}"), None, None, brief).await.unwrap_err();
+    let error = connect(&format!("ws://{address}"), None, None, None, brief).await.unwrap_err();
     assert!(matches!(error, ConnectError::Silent), "{error:?}");
     drop(listener);
-    let error = connect(&format!("ws://{address}"), None, None, PATIENCE).await.unwrap_err();
+    let error = connect(&format!("ws://{address}"), None, None, None, PATIENCE).await.unwrap_err();
     assert!(matches!(error, ConnectError::Broken(_)), "{error:?}");
-    for url in ["wss://a.test", "http://a.test", "ws://user@a.test", "ws:///x", "nonsense"] {
-        let error = connect(url, None, None, PATIENCE).await.unwrap_err();
+    for url in ["https://a.test", "http://a.test", "ws://user@a.test", "ws:///x", "nonsense"] {
+        let error = connect(url, None, None, None, PATIENCE).await.unwrap_err();
         assert!(matches!(error, ConnectError::Invalid(_)), "{url}: {error:?}");
     }
-    let error = connect("ws://a.test", Some("a\r\nb"), None, PATIENCE).await.unwrap_err();
+    let error = connect("ws://a.test", Some("a\r\nb"), None, None, PATIENCE).await.unwrap_err();
     assert!(matches!(error, ConnectError::Invalid(_)), "{error:?}");
 }

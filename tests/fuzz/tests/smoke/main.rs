@@ -56,6 +56,16 @@ fn an_accepted_configuration_keeps_what_the_rest_relies_on() -> Outcome {
 }
 
 #[test]
+fn a_proxy_header_names_the_client_that_stands_in_it() -> Outcome {
+    smoke("proxy_header", 16 * BATCH)
+}
+
+#[test]
+fn nothing_that_a_client_writes_into_the_headers_of_proxies_makes_it_somebody_else() -> Outcome {
+    smoke("forwarded", 16 * BATCH)
+}
+
+#[test]
 fn an_accepted_handshake_satisfies_rfc_6455_when_it_is_read_again() -> Outcome {
     smoke("handshake", 16 * BATCH)
 }
