@@ -1,10 +1,11 @@
 //! What the listener answers besides opening handshakes: who to get a token from (RFC 9728), the keys
 //! of issuers of this host, tickets, and fresh tokens for open sessions.
 
-mod request;
+pub mod request;
 mod response;
 mod sessions;
 mod tickets;
+pub mod wanted;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
@@ -20,6 +19,7 @@ use super::super::gate::Gate;
 use super::super::head::Head;
 use super::super::snapshot::Snapshot;
 use super::super::visitor::Visitor;
+use super::wanted::Wanted;
 use super::{MAX_AGE, Refused, Request, Response};
 use crate::auth::{Token, bearer};
 use crate::config::Limits;
@@ -27,9 +27,6 @@ use crate::rejection::http::RETRY;
 use crate::rejection::{Reason, Rejection};
 use crate::session::limits::Place;
 use crate::session::stream::Stream;
-
-/// Bytes of a request's body; a path is not longer.
-const MAX_BODY: usize = 8 * 1024;
 
 /// The tickets that were given and not used yet. Nothing of them is ever written anywhere.
 #[derive(Debug)]
@@ -46,8 +43,8 @@ struct Given {
     by_hash: HashMap<[u8; 32], Ticket>,
     /// In the order in which they expire; no more than there are.
     by_age: BTreeSet<(Instant, [u8; 32])>,
-    /// Of IPv6, how many a /64 has: one client has all of it.
-    by_address: HashMap<IpAddr, usize>,
+    /// The same of each address; of IPv6, of a /64: one client has all of it. None is empty.
+    by_address: HashMap<IpAddr, BTreeSet<(Instant, [u8; 32])>>,
 }
 
 #[derive(Debug)]
@@ -56,6 +53,21 @@ struct Ticket {
     path: String,
     address: IpAddr,
     until: Instant,
+}
+
+/// There is no room for a ticket.
+#[derive(Debug, PartialEq, Eq)]
+struct Full {
+    reason: Reason,
+    /// Until the first one expires that is in the way.
+    retry_after: Duration,
+}
+
+impl From<Full> for Box<Rejection> {
+    fn from(Full { reason, retry_after }: Full) -> Self {
+        // Whoever comes back in no time does so for nothing.
+        Self::new(Rejection::new(reason).retry_after(retry_after.max(Duration::from_secs(1))))
+    }
 }
 
 impl Tickets {
@@ -78,19 +90,23 @@ impl Tickets {
         address: IpAddr,
         now: Instant,
         random: &[u8; 32],
-    ) -> Result<String, Reason> {
+    ) -> Result<String, Full> {
         let ticket = URL_SAFE_NO_PAD.encode(random);
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         given.forget(now);
+        let full = |reason, all: &BTreeSet<(Instant, [u8; 32])>| {
+            let first = all.first().map_or(now, |(until, _)| *until);
+            Full { reason, retry_after: first.saturating_duration_since(now) }
+        };
         if given.by_hash.len() >= self.most {
-            return Err(Reason::LimitCapacity);
+            return Err(full(Reason::LimitCapacity, &given.by_age));
         }
-        let count = given.by_address.entry(network(address)).or_default();
-        if *count >= self.most_of_address {
-            return Err(Reason::LimitTickets);
+        let network = network(address);
+        if let Some(own) = given.by_address.get(&network).filter(|own| own.len() >= self.most_of_address) {
+            return Err(full(Reason::LimitTickets, own));
         }
-        *count += 1;
         let (hash, until) = (hash(&ticket), now + self.life);
+        given.by_address.entry(network).or_default().insert((until, hash));
         given.by_age.insert((until, hash));
         given.by_hash.insert(hash, Ticket { token, path: path.to_owned(), address, until });
         Ok(ticket)
@@ -128,9 +144,9 @@ impl Given {
         let ticket = self.by_hash.remove(hash)?;
         self.by_age.remove(&(ticket.until, *hash));
         let address = network(ticket.address);
-        if let Some(count) = self.by_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(own) = self.by_address.get_mut(&address) {
+            own.remove(&(ticket.until, *hash));
+            if own.is_empty() {
                 self.by_address.remove(&address);
             }
         }
@@ -160,12 +176,6 @@ fn hash(ticket: &str) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, ticket.as_bytes()).as_ref());
     hash
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wanted {
-    route: String,
 }
 
 /// Answers a request to `/tickets`.
@@ -205,7 +215,7 @@ async fn give(
     let origin = request.origin.as_deref();
     let refused = |rejection| Refused { route: None, rejection };
     let body = body(stream, head, request.length, gate).await.map_err(refused)?;
-    let wanted: Wanted = serde_json::from_slice(&body).map_err(|_| {
+    let wanted = Wanted::parse(&body).ok_or_else(|| {
         let detail = "The body of a request for a ticket is a JSON object such as {\"route\":\"/chat\"}.";
         refused(Box::new(Rejection::new(Reason::HandshakeMalformed).detail(detail)))
     })?;
@@ -262,8 +272,9 @@ async fn body(
         let rejection = Rejection::new(Reason::HandshakeMalformed);
         return Err(Box::new(rejection.detail("A request for a ticket has a body, and a Content-Length.")));
     };
-    if length > MAX_BODY {
-        let detail = format!("The body is longer than {MAX_BODY} bytes.");
+    let most = gate.limits().request_body;
+    if length > most {
+        let detail = format!("The body is longer than {most} bytes.");
         return Err(Box::new(Rejection::new(Reason::HandshakeTooLarge).detail(detail)));
     }
     let mut body = head.rest()[..length.min(head.rest().len())].to_vec();
@@ -306,8 +317,29 @@ mod tests {
     }
 
     fn give(tickets: &Tickets, last: u8, now: Instant, random: u8) -> Result<String, Reason> {
+        tried(tickets, last, now, random).map_err(|full| full.reason)
+    }
+
+    fn tried(tickets: &Tickets, last: u8, now: Instant, random: u8) -> Result<String, Full> {
         let token = Token::parse(b"a.b.c").expect("a token");
         tickets.give(token, "/chat", address(last), now, &[random; 32])
+    }
+
+    #[test]
+    fn who_finds_no_room_is_told_when_there_will_be_some() {
+        let (tickets, now) = (tickets(2, 1), Instant::now());
+        let second = Duration::from_secs(1);
+        give(&tickets, 1, now, 1).expect("given");
+        let later = now + second * 10;
+        let full = tried(&tickets, 1, later, 2).expect_err("one each");
+        assert_eq!(full, Full { reason: Reason::LimitTickets, retry_after: second * 20 });
+        give(&tickets, 2, later, 3).expect("given");
+        let full = tried(&tickets, 3, later + second, 4).expect_err("two in all");
+        assert_eq!(full, Full { reason: Reason::LimitCapacity, retry_after: second * 19 });
+        let full = tried(&tickets, 2, now + LIFE, 5).expect_err("one each, still");
+        assert_eq!(full.retry_after, second * 10);
+        let at_once = Full { reason: Reason::LimitTickets, retry_after: Duration::ZERO };
+        assert_eq!(Box::<Rejection>::from(at_once).retry_after, Some(second));
     }
 
     #[test]
@@ -336,7 +368,7 @@ mod tests {
             tickets.give(token, "/chat", address.parse().expect("an address"), now, &[random; 32])
         };
         let first = give("2001:db8::1", 1).expect("given");
-        assert_eq!(give("2001:db8::2", 2), Err(Reason::LimitTickets));
+        assert_eq!(give("2001:db8::2", 2).map_err(|full| full.reason), Err(Reason::LimitTickets));
         assert!(tickets.redeem(&first, "/chat", "2001:db8::2".parse().expect("an address"), now).is_err());
         let given = tickets.given.lock().expect("sane");
         assert!(given.by_hash.is_empty() && given.by_age.is_empty() && given.by_address.is_empty());
