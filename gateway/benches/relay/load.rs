@@ -10,8 +10,8 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::Outcome;
 use crate::gateways::opening;
-use crate::{Outcome, Traffic};
 
 /// A gateway that does not answer for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -48,43 +48,47 @@ async fn echo(mut stream: TcpStream) -> Outcome<()> {
     }
 }
 
-/// Opens the sessions of `traffic`, then lets them talk for `duration`: how long each message took.
-pub(crate) async fn run(
-    gate: SocketAddr,
-    request: &str,
-    traffic: Traffic,
-    duration: Duration,
-) -> Outcome<Vec<Duration>> {
-    let all_open = Arc::new(Barrier::new(traffic.sessions));
-    let frame: Arc<[u8]> = frame(traffic.size)?.into();
-    let mut sessions = JoinSet::new();
-    for stream in idle(gate, request, u32::try_from(traffic.sessions)?).await? {
-        sessions.spawn(talk(stream, Arc::clone(&frame), Arc::clone(&all_open), duration));
-    }
-    let mut latencies = Vec::new();
-    while let Some(session) = sessions.join_next().await {
-        latencies.extend(session??);
-    }
-    Ok(latencies)
+/// What the sessions of one measurement did.
+pub(crate) struct Talk {
+    /// How long each message took there and back.
+    pub(crate) latencies: Vec<Duration>,
+    /// From the first message to the last answer.
+    pub(crate) clock: Duration,
 }
 
-async fn talk(
+/// Lets `sessions` send messages of `size` bytes for `duration`, each the next when the last is back.
+pub(crate) async fn talk(sessions: Vec<TcpStream>, size: usize, duration: Duration) -> Outcome<Talk> {
+    let all_ready = Arc::new(Barrier::new(sessions.len()));
+    let frame: Arc<[u8]> = frame(size)?.into();
+    let mut talking = JoinSet::new();
+    for stream in sessions {
+        talking.spawn(exchange(stream, Arc::clone(&frame), Arc::clone(&all_ready), duration));
+    }
+    let started = Instant::now();
+    let mut latencies = Vec::new();
+    while let Some(session) = talking.join_next().await {
+        latencies.extend(session??);
+    }
+    Ok(Talk { latencies, clock: started.elapsed() })
+}
+
+async fn exchange(
     mut stream: TcpStream,
     frame: Arc<[u8]>,
-    all_open: Arc<Barrier>,
+    all_ready: Arc<Barrier>,
     duration: Duration,
 ) -> Outcome<Vec<Duration>> {
     let mut answer = vec![0; frame.len()];
     let mut latencies = Vec::new();
-    all_open.wait().await;
+    all_ready.wait().await;
     let end = Instant::now() + duration;
     let mut sent = Instant::now();
     while sent < end {
-        let exchange = async {
+        let there_and_back = async {
             stream.write_all(&frame).await?;
             stream.read_exact(&mut answer).await
         };
-        timeout(PATIENCE, exchange).await??;
+        timeout(PATIENCE, there_and_back).await??;
         if answer != *frame {
             return Err("a message came back changed".into());
         }
@@ -95,19 +99,19 @@ async fn talk(
     Ok(latencies)
 }
 
-/// Opens `count` sessions, in each of which one message has gone there and back.
-pub(crate) async fn idle(gate: SocketAddr, request: &str, count: u32) -> Outcome<Vec<TcpStream>> {
+/// `count` open sessions, in each of which one message has gone there and back.
+pub(crate) async fn open(gate: SocketAddr, request: &str, count: u32) -> Outcome<Vec<TcpStream>> {
     let hello = frame(1)?;
     let mut streams = Vec::new();
     for _ in 0..count {
-        let opening = async {
+        let begin = async {
             let mut stream = opening::open(gate, request, ACCEPTED).await?;
             stream.write_all(&hello).await?;
             let mut answer = vec![0; hello.len()];
             stream.read_exact(&mut answer).await?;
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>(stream)
         };
-        let stream = timeout(PATIENCE, opening).await??;
+        let stream = timeout(PATIENCE, begin).await??;
         // A reset in the end, so that no port of the clients is held back afterwards.
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         streams.push(stream);

@@ -123,27 +123,29 @@ impl Bench<'_> {
             counts.iter().flat_map(|&sessions| [128, 16 * 1024].map(|size| Traffic { sessions, size }));
         for traffic in kinds {
             for round in 0..self.options.rounds {
-                report.add(NO_GATEWAY, traffic, self.measure(self.ground.upstream, traffic)?);
+                report.add(NO_GATEWAY, traffic, self.measure(self.ground.upstream, None, traffic)?);
                 // Nobody is always first.
                 let turn = round as usize % gates.len();
                 for gate in gates[turn..].iter().chain(&gates[..turn]) {
-                    let before = gate.cpu_time()?;
                     let sample = self
-                        .measure(address(gate)?, traffic)
+                        .measure(address(gate)?, Some(gate), traffic)
                         .map_err(|error| format!("{}, {traffic:?}: {error}", gate.name))?;
-                    // Opening the sessions is in it, which is little beside the messages.
-                    let cpu = Some(gate.cpu_time()? - before);
-                    report.add(gate.name, traffic, Sample { cpu, ..sample });
+                    report.add(gate.name, traffic, sample);
                 }
             }
         }
         Ok(())
     }
 
-    fn measure(&self, gate: SocketAddr, traffic: Traffic) -> Outcome<Sample> {
+    fn measure(&self, address: SocketAddr, gate: Option<&Gate>, traffic: Traffic) -> Outcome<Sample> {
         let duration = Duration::from_millis(self.options.milliseconds);
-        let latencies = self.runtime.block_on(load::run(gate, &self.request, traffic, duration))?;
-        Ok(Sample { duration, latencies, cpu: None })
+        let cpu = || gate.map(Gate::cpu_time).transpose();
+        let count = u32::try_from(traffic.sessions)?;
+        let sessions = self.runtime.block_on(load::open(address, &self.request, count))?;
+        let before = cpu()?;
+        let talk = self.runtime.block_on(load::talk(sessions, traffic.size, duration))?;
+        let used = cpu()?.zip(before).map(|(after, before)| after - before);
+        Ok(Sample { clock: talk.clock, latencies: talk.latencies, cpu: used })
     }
 
     /// What idle sessions take, of processes that have just begun.
@@ -151,9 +153,9 @@ impl Bench<'_> {
         let count = self.options.idle;
         for gate in &self.gates()? {
             // What the first sessions make once and for all is not theirs.
-            let first = self.runtime.block_on(load::idle(address(gate)?, &self.request, 64))?;
+            let first = self.runtime.block_on(load::open(address(gate)?, &self.request, 64))?;
             let before = gate.resident()?;
-            let sessions = self.runtime.block_on(load::idle(address(gate)?, &self.request, count))?;
+            let sessions = self.runtime.block_on(load::open(address(gate)?, &self.request, count))?;
             let grown = gate.resident()?.saturating_sub(before);
             report.remember(gate.name, grown as f64 / f64::from(count));
             drop((first, sessions));

@@ -12,7 +12,7 @@ const GATES: [&str; 4] = ["gatehouse", "HAProxy", "Envoy", NO_GATEWAY];
 
 /// One measurement.
 pub(crate) struct Sample {
-    pub(crate) duration: Duration,
+    pub(crate) clock: Duration,
     /// How long each message took there and back.
     pub(crate) latencies: Vec<Duration>,
     /// Seconds of the gateway's CPU time.
@@ -45,7 +45,7 @@ impl Report {
             sample.latencies.get(at).map_or(0.0, |latency| latency.as_secs_f64() * 1e6)
         };
         let row = Row {
-            rate: sample.latencies.len() as f64 / sample.duration.as_secs_f64(),
+            rate: sample.latencies.len() as f64 / sample.clock.as_secs_f64(),
             messages: sample.latencies.len(),
             cpu: sample.cpu,
             middle: part(50),
