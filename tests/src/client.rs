@@ -141,7 +141,6 @@ impl Attempt {
     pub fn arguments(&self) -> serde_json::Value {
         let scheme = if self.tls.is_some() { "wss" } else { "ws" };
         serde_json::json!({
-            "tls": self.tls,
             "url": format!("{scheme}://{}{}", authority(self.source), self.path),
             "source": self.source.to_string(),
             "headers": self.headers,
@@ -159,6 +158,7 @@ impl Attempt {
         let mut arguments = self.arguments();
         arguments["timeout"] = self.timeout.as_secs_f64().into();
         arguments["stay"] = self.stay.into();
+        arguments["tls"] = serde_json::to_value(&self.tls)?;
         let line = answer_of(host, command, &arguments)?;
         serde_json::from_str(&line).with_context(|| format!("the {client:?} client printed {line}"))
     }

@@ -1,9 +1,12 @@
 //! Scenes of a daemon that fetches its keys from an issuer.
 
+use std::time::Instant;
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::client::Attempt;
+use crate::answer::Rejection;
+use crate::client::{Attempt, Client};
 use crate::daemon::verb;
 use crate::issuer::{IssuerServer, KEYS};
 use crate::log::Entry;
@@ -74,6 +77,16 @@ pub fn in_force(scene: &Scene, mark: Mark, count: usize) -> Result<Entry> {
 /// An attempt with a good token, signed with `key`.
 pub fn attempt(key: &Key) -> Result<Attempt> {
     Ok(Attempt::on("/chat").token(&good_token()?.sign(key)?))
+}
+
+/// Makes the attempt, with a key that the issuer does not have, until the issuer was asked for it: the
+/// rejection that says so. Before that, nobody is blamed.
+pub fn unknown_at_last(scene: &Scene, attempt: &Attempt) -> Result<(Rejection, Entry)> {
+    let deadline = Instant::now() + PATIENCE;
+    while attempt.by(Client::Raw, &scene.host)?.rejected()?.reason == UNAVAILABLE.2 {
+        ensure!(Instant::now() < deadline, "the issuer is never asked for the key");
+    }
+    scene.rejects(Client::Raw, attempt, UNKNOWN_KEY)
 }
 
 /// What `gatehouse status` has about the issuer.

@@ -16,6 +16,7 @@ pub mod foreign;
 pub mod frame;
 pub mod haproxy;
 pub mod host;
+pub mod introspection;
 pub mod issuer;
 pub mod journal;
 pub mod lists;

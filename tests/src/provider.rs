@@ -62,6 +62,14 @@ impl Provider {
         Ok(())
     }
 
+    /// Has `keys` from now on, and signs with the one called `signing`. A key that it had before under
+    /// a name is the same one.
+    pub fn rotate(&self, host: &Host, keys: &[&str], signing: &str) -> Result<()> {
+        let (status, body) = post(host, &format!("/rotate?keys={}&signing={signing}", keys.join(",")), "")?;
+        ensure!(status == 200 && body.contains("rotated"), "{status}: {body}");
+        Ok(())
+    }
+
     /// Ends it without a word.
     pub fn kill(mut self) -> Result<()> {
         self.process.kill()

@@ -4,19 +4,22 @@ use std::process::ExitCode;
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use gatehouse_tests::client::{Attempt, Client, Outcome};
-use gatehouse_tests::host::CLIENT_V4;
-use gatehouse_tests::plan::{Plan, good_token};
+use gatehouse_tests::client::{Attempt, Client, GATE_PORT, Outcome, answer_of};
+use gatehouse_tests::host::{CLIENT_V4, gate_address};
+use gatehouse_tests::plan::{Plan, good_token, route};
 use gatehouse_tests::process::PATIENCE;
 use gatehouse_tests::promises;
 use gatehouse_tests::scene::{Scene, names_rule};
 use gatehouse_tests::token::Key;
+use gatehouse_tests::tools;
+use gatehouse_tests::upstream::UPSTREAM;
 
 fn main() -> ExitCode {
     gatehouse_tests::run(promises![
         a_client_hears_that_its_token_expired_during_the_session,
         a_client_hears_that_its_address_was_denied_during_the_session,
         a_client_hears_that_the_gate_stops,
+        a_client_stays_beyond_the_end_of_its_token_with_a_fresh_one,
     ])
 }
 
@@ -56,6 +59,47 @@ fn a_client_hears_that_its_token_expired_during_the_session() -> Result<()> {
         let token = scene.sign(good_token()?.time("exp", 3)?)?;
         let outcome = hears(&scene, client, &token, || Ok(()))?;
         says(&scene, outcome, 4419, "expiry", "session_expired")?;
+    }
+    scene.end()
+}
+
+fn a_client_stays_beyond_the_end_of_its_token_with_a_fresh_one() -> Result<()> {
+    let scene = Scene::with(Key::generate("ES256", "key-1")?, |_, mut plan| {
+        plan.issuers.push_str("leeway = \"0s\"\n");
+        plan.routes = ["renewal = true", "renewal = true\nrenewal_warning = \"30s\""]
+            .iter()
+            .zip(["/quiet", "/chat"])
+            .map(|(renewal, path)| format!("{}{renewal}\n", route(path, UPSTREAM)))
+            .collect();
+        Ok(plan)
+    })?;
+    for (path, by) in [("/quiet", "request"), ("/chat", "message")] {
+        let arguments = serde_json::json!({
+            "host": gate_address(CLIENT_V4).to_string(),
+            "port": GATE_PORT,
+            "source": CLIENT_V4.to_string(),
+            "path": path,
+            "token": scene.sign(good_token()?.time("exp", 4)?)?,
+            "fresh": scene.token()?,
+            "other": scene.sign(good_token()?.claim("sub", "mallory"))?,
+            "by": by,
+            "pause": 5,
+        });
+        let said = answer_of(&scene.host, tools::python("renewal.py")?, &arguments)?;
+        let seen: serde_json::Value = serde_json::from_str(&said)?;
+        ensure!(seen["echo"] == "still here", "{seen:#}");
+        if by == "message" {
+            ensure!(seen["warned"]["type"] == "gatehouse.expiring", "{seen:#}");
+            ensure!(seen["refused"]["reason"] == "other_subject", "{seen:#}");
+            ensure!(seen["renewed"]["type"] == "gatehouse.renewed", "{seen:#}");
+        } else {
+            ensure!(seen["refused"][1]["reason"] == "other_subject", "{seen:#}");
+            ensure!(seen["renewed"][0] == 200, "{seen:#}");
+        }
+        let renewed = scene.daemon.wait_for("the renewal", PATIENCE, |entry| {
+            entry.line.contains(" renewed ") && entry.field("ROUTE") == Some(path)
+        })?;
+        ensure!(renewed.field("SUBJECT") == Some("alice"), "{}", renewed.line);
     }
     scene.end()
 }

@@ -1,13 +1,15 @@
 //! What happens to issuers, and what does not follow for clients.
 
+use std::fs;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use gatehouse_tests::authority::authority;
 use gatehouse_tests::client::{Attempt, Client};
-use gatehouse_tests::daemon::Daemon;
+use gatehouse_tests::daemon::{Daemon, verb};
 use gatehouse_tests::fetched::{
-    OFTEN, STALE, UNAVAILABLE, UNKNOWN_KEY, attempt, explain, in_force, in_place, key, scene, serve, status,
+    OFTEN, STALE, UNAVAILABLE, attempt, explain, in_force, in_place, key, scene, serve, status,
+    unknown_at_last,
 };
 use gatehouse_tests::issuer::{IssuerServer, KEYS};
 use gatehouse_tests::log::Entry;
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         keys_serve_until_max_stale_and_then_it_is_our_outage,
         an_issuer_with_a_private_authority_is_trusted_where_that_is_named,
         a_restart_without_the_issuer_serves_the_kept_keys,
+        kept_keys_of_an_issuer_that_left_the_configuration_are_removed_at_the_start,
     ])
 }
 
@@ -87,7 +90,7 @@ fn no_fault_of_an_issuer_takes_its_keys_out_of_force() -> Result<()> {
         .daemon
         .wait_after(mark, "the recovery", PATIENCE, |entry| entry.line.contains("are fetched again"))?;
     ensure!(status(&scene)?["fetched"]["error"].is_null(), "{:#}", status(&scene)?);
-    scene.rejects(Client::Raw, &unknown, UNKNOWN_KEY)?;
+    unknown_at_last(&scene, &unknown)?;
     server.behave("redirect-good")?;
     let fresh = key("key-2")?;
     server.publish(&[&scene.key, &fresh])?;
@@ -184,5 +187,29 @@ fn a_restart_without_the_issuer_serves_the_kept_keys() -> Result<()> {
         entry.line.contains("could not be fetched") && entry.line.contains("the last good ones serve")
     })?;
     scene.admits(Client::Raw, &attempt)?;
+    scene.end()
+}
+
+fn kept_keys_of_an_issuer_that_left_the_configuration_are_removed_at_the_start() -> Result<()> {
+    let (mut scene, server) = in_place(OFTEN, "[state]\nfolder = \"state\"\n")?;
+    scene.daemon.stop()?;
+    drop(server);
+    let copies = || -> Result<usize> { Ok(fs::read_dir(scene.file("state/issuers"))?.count()) };
+    ensure!(copies()? == 1, "the keys are kept");
+    let text = fs::read_to_string(scene.config())?;
+    // Nothing goes because of a configuration that is not valid, or of one that is only checked.
+    fs::write(scene.config(), text.replace("/jwks?", "/others?"))?;
+    ensure!(verb("check", &scene.config())?.output()?.status.success());
+    fs::write(scene.config(), format!("{text}\nnonsense = 1\n"))?;
+    let mut daemon = Daemon::launch(&scene.host, &scene.config())?;
+    ensure!(daemon.exit_code()? == Some(78) && copies()? == 1);
+    fs::write(scene.config(), text.replace("/jwks?", "/others?"))?;
+    let daemon = Daemon::start(&scene.host, &scene.config())?;
+    daemon.wait_for("that they are removed", PATIENCE, |entry| {
+        entry.line.contains("removed ") && entry.line.contains("state/issuers/")
+    })?;
+    ensure!(copies()? == 0);
+    scene.daemon = daemon;
+    scene.rejects(Client::Raw, &attempt(&scene.key)?, UNAVAILABLE)?;
     scene.end()
 }

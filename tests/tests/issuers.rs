@@ -7,12 +7,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use gatehouse_tests::client::{Attempt, Client};
 use gatehouse_tests::daemon::verb;
 use gatehouse_tests::fetched::{
     OFTEN, RARELY, SECRET, UNAVAILABLE, UNKNOWN_KEY, attempt, explain, in_force, in_place, key, serve,
-    status, url,
+    status, unknown_at_last, url,
 };
 use gatehouse_tests::issuer::{IssuerServer, KEYS};
 use gatehouse_tests::log::Entry;
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         a_rotation_rejects_nobody,
         a_key_that_is_brand_new_is_asked_for_at_once,
         a_flood_of_unknown_keys_is_no_flood_of_requests,
+        a_key_rotated_in_during_the_cooldown_is_not_blamed_on_its_client,
         a_key_that_is_gone_goes_when_the_issuer_says_so_twice,
         discovery_finds_the_keys_of_the_very_issuer_alone,
         a_token_never_says_where_its_key_is,
@@ -129,7 +130,7 @@ fn a_key_that_is_brand_new_is_asked_for_at_once() -> Result<()> {
     ensure!(server.asked().len() == before + 1, "{:#?}", server.asked());
 
     // One that nobody has is the client's fault, once the issuer has said so.
-    let (rejection, entry) = scene.rejects(Client::Raw, &attempt(&key("key-3")?)?, UNKNOWN_KEY)?;
+    let (rejection, entry) = unknown_at_last(&scene, &attempt(&key("key-3")?)?)?;
     ensure!(!rejection.answer.body.contains("key-3") && entry.line.contains("key-3"), "{}", entry.line);
     scene.end()
 }
@@ -146,12 +147,19 @@ fn a_flood_of_unknown_keys_is_no_flood_of_requests() -> Result<()> {
             .map(|client| {
                 let (scene, stranger) = (&scene, &stranger);
                 scope.spawn(move || -> Result<()> {
+                    let mut blamed = 0;
                     for number in 0..EACH {
                         let token = good_token()?.sign_as(stranger, header(format!("{client}-{number}")))?;
                         let attempt = Attempt::on("/chat").token(&token);
                         let rejection = attempt.by(Client::Raw, &scene.host)?.rejected()?;
-                        ensure!(rejection.reason == "unknown_key", "{rejection:#?}");
+                        // Nobody is blamed for a key that may be newer than the answer.
+                        match (rejection.answer.status, &*rejection.reason) {
+                            (401, "unknown_key") => blamed += 1,
+                            (503, "keys_unavailable") => drop(rejection.answer.header("Retry-After")?),
+                            _ => bail!("{rejection:#?}"),
+                        }
                     }
+                    ensure!(blamed <= 1, "{blamed} were blamed, and the issuer was asked for one");
                     Ok(())
                 })
             })
@@ -161,6 +169,26 @@ fn a_flood_of_unknown_keys_is_no_flood_of_requests() -> Result<()> {
     let asked = server.asked().len() - before;
     ensure!(asked == 1, "the issuer was asked {asked} times for {} keys", CLIENTS * EACH);
     scene.admits(Client::Raw, &attempt(&scene.key)?)?;
+    scene.end()
+}
+
+fn a_key_rotated_in_during_the_cooldown_is_not_blamed_on_its_client() -> Result<()> {
+    let (scene, server) = in_place("keys_min_interval = \"1h\"\nkeys_cooldown = \"5s\"\n", "")?;
+    // Somebody's garbage starts the cool-down.
+    scene.rejects(Client::Raw, &attempt(&key("key-9")?)?, UNKNOWN_KEY)?;
+    let fresh = key("key-2")?;
+    server.publish(&[&scene.key, &fresh])?;
+    let fresh = attempt(&fresh)?;
+    let (rejection, entry) = scene.rejects(Client::Raw, &fresh, UNAVAILABLE)?;
+    let wait: u64 = rejection.answer.header("Retry-After")?.parse()?;
+    ensure!((1..=5).contains(&wait) && entry.line.contains("key-2"), "{rejection:#?} {}", entry.line);
+    // The garbage stays what it is, and the new key is good as soon as the issuer may be asked.
+    scene.rejects(Client::Raw, &attempt(&key("key-9")?)?, UNKNOWN_KEY)?;
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(refused) = fresh.by(Client::Raw, &scene.host)?.admitted() {
+        ensure!(format!("{refused:#}").contains("keys_unavailable"), "it is blamed: {refused:#}");
+        ensure!(Instant::now() < deadline, "the new key is never asked for");
+    }
     scene.end()
 }
 

@@ -1,7 +1,9 @@
 //! The issuer of this host: its keys change, and nobody is turned away for it.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
     gatehouse_tests::run(promises![
         a_change_of_keys_turns_nobody_away,
         tokens_of_a_retired_key_are_refused,
+        a_key_file_that_others_can_read_is_warned_about_when_its_keys_are_shown,
         a_token_has_the_audience_and_the_claims_that_were_asked_for,
     ])
 }
@@ -107,6 +110,19 @@ fn tokens_of_a_retired_key_are_refused() -> Result<()> {
     scene.rejects(Client::Raw, &old, (401, "credentials", "unknown_key"))?;
     scene.admits(Client::Raw, &Attempt::on("/chat").token(&token(&scene)?))?;
     ensure!(!served(&scene)?.iter().any(|served| served == kid));
+    scene.end()
+}
+
+fn a_key_file_that_others_can_read_is_warned_about_when_its_keys_are_shown() -> Result<()> {
+    let scene = scene()?;
+    let listed =
+        || verb("key", &scene.config())?.args(["list", "--json"]).output().map_err(anyhow::Error::from);
+    ensure!(listed()?.stderr.is_empty(), "{:?}", listed()?);
+    fs::set_permissions(scene.file("own.pem"), fs::Permissions::from_mode(0o644))?;
+    let output = listed()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && said.contains("own.pem: ") && said.contains("chmod"), "{output:?}");
+    ensure!(keys(&scene)?.len() == 1, "what is printed is still JSON");
     scene.end()
 }
 

@@ -32,6 +32,7 @@ fn every_promise_names_tests_that_are_there() -> Result<()> {
             let runs = sources.contains(&format!("    {test},\n"))
                 || sources.contains(&format!("#[test]\n    fn {test}("))
                 || sources.contains(&format!("#[test]\nfn {test}("))
+                || sources.contains(&format!("#[test]\n        fn {test}("))
                 || sources.contains(&format!("#[tokio::test]\nasync fn {test}("))
                 || sources.contains(&format!("#[tokio::test]\n    async fn {test}("))
                 || sources.contains(&format!("#[tokio::test(flavor = \"multi_thread\")]\nasync fn {test}("))

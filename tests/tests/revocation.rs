@@ -1,6 +1,7 @@
 //! Revoked tokens: at the handshake, in open sessions, and after the daemon was killed.
 
-use std::process::ExitCode;
+use std::fs;
+use std::process::{Command, ExitCode};
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -18,6 +19,9 @@ fn main() -> ExitCode {
         a_revocation_ends_open_sessions_which_hear_why,
         revocations_outlive_a_killed_daemon_and_can_be_taken_back,
         an_edited_revocation_file_is_in_force_and_a_broken_one_changes_nothing,
+        a_revocation_file_that_is_cut_off_takes_nothing_out_of_force,
+        a_revocation_file_that_is_no_file_is_refused,
+        a_revocation_can_end_at_a_time_that_is_named,
     ])
 }
 
@@ -118,5 +122,68 @@ fn an_edited_revocation_file_is_in_force_and_a_broken_one_changes_nothing() -> R
     ensure!(check.status.code() == Some(78), "{}", String::from_utf8_lossy(&check.stderr));
     edit("# nobody any more\n", "revocations were read anew")?;
     scene.admits(Client::Raw, &attempt)?;
+    scene.end()
+}
+
+fn a_revocation_file_that_is_cut_off_takes_nothing_out_of_force() -> Result<()> {
+    let scene = scene()?;
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    let edit = |content: &str, expected: &str| -> Result<()> {
+        let mark = scene.daemon.mark();
+        fs::write(scene.file("revoked.list"), content)?;
+        scene.daemon.wait_after(mark, expected, PROMPTLY, |entry| entry.line.contains(expected))?;
+        Ok(())
+    };
+    edit("jti=t-9\nsub=alice iss=https://idp.test\n", "revocations were read anew")?;
+    for content in ["jti=t-9\nsub=alice iss=https://idp", "jti=t-9", ""] {
+        edit(content, "HELD BACK")?;
+        scene.rejects(Client::Raw, &attempt, REVOKED)?;
+    }
+    edit("jti=t-9\n", "revocations were read anew")?;
+    scene.admits(Client::Raw, &attempt)?;
+    scene.end()
+}
+
+fn a_revocation_file_that_is_no_file_is_refused() -> Result<()> {
+    let mut scene = scene()?;
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    let list = scene.file("revoked.list");
+    fs::write(&list, "sub=alice iss=https://idp.test\n")?;
+    scene.daemon.wait_for("the revocation", PROMPTLY, |entry| entry.line.contains("were read anew"))?;
+    let (fifo, folder) = (scene.file("fifo"), scene.file("folder"));
+    ensure!(Command::new("mkfifo").arg(&fifo).status()?.success());
+    fs::create_dir(&folder)?;
+    for other in [fifo, folder] {
+        fs::rename(&list, scene.file("kept"))?;
+        let mark = scene.daemon.mark();
+        fs::rename(&other, &list)?;
+        let expected = "not a regular file";
+        scene.daemon.wait_after(mark, expected, PROMPTLY, |entry| entry.line.contains(expected))?;
+        scene.rejects(Client::Raw, &attempt, REVOKED)?;
+        let check = verb("check", &scene.config())?.output()?;
+        let said = String::from_utf8_lossy(&check.stderr);
+        ensure!(check.status.code() == Some(78) && said.contains(expected), "{said}");
+        fs::rename(&list, &other)?;
+        fs::rename(scene.file("kept"), &list)?;
+    }
+    scene.daemon.stop()
+}
+
+fn a_revocation_can_end_at_a_time_that_is_named() -> Result<()> {
+    let scene = scene()?;
+    let made = revoke(&scene, &["--key", "key-9", "--until", "2999-12-31T23:59:59Z"])?;
+    let line = made["revocations"][0]["line"].as_str().context("a line")?;
+    ensure!(line.contains("until=2999-12-31T23:59:59Z"), "{line}");
+    for (arguments, code, expected) in [
+        (&["--until", "2001-01-01T00:00:00Z"][..], 1, "is over already"),
+        (&["--until", "tomorrow"], 64, "--until"),
+        (&["--until", "2999-12-31T23:59:59Z", "--for", "1h"], 64, "--for"),
+    ] {
+        let output = verb("revoke", &scene.config())?.args(["--jti", "t-1"]).args(arguments).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(code) && said.contains(expected), "{arguments:?}: {output:?}");
+    }
+    let all = revoke(&scene, &["--list"])?;
+    ensure!(all["revocations"].as_array().is_some_and(|all| all.len() == 1), "{all:#}");
     scene.end()
 }

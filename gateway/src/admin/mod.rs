@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod control;
 pub mod explain;
+pub mod introspection;
 pub mod lists;
 pub mod revocations;
 pub mod status;

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::introspection::IntrospectionStatus;
+
 /// The mode of an interface on which the program does not run.
 pub const NOT_ATTACHED: &str = "none";
 
@@ -159,6 +161,9 @@ pub struct IssuerStatus {
     /// How its fetching stands, when its keys are fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fetched: Option<FetchStatus>,
+    /// How the asking about its tokens stands, when it is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub introspection: Option<IntrospectionStatus>,
 }
 
 /// How it stands with the keys of an issuer that are fetched. Times are seconds since 1970.
@@ -271,6 +276,9 @@ impl fmt::Display for Status {
             }
             if let Some(fetched) = &issuer.fetched {
                 fetched.write(f)?;
+            }
+            if let Some(introspection) = &issuer.introspection {
+                introspection.write(f)?;
             }
         }
         for upstream in &self.upstreams {

@@ -39,6 +39,26 @@ impl HandshakeId {
     }
 }
 
+impl HandshakeId {
+    /// The identifier that is displayed as `text`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.as_bytes();
+        let mut bytes = [0; 10];
+        if digits.len() != 2 * bytes.len() {
+            return None;
+        }
+        let value = |digit: u8| match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            _ => None,
+        };
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = value(pair[0])? << 4 | value(pair[1])?;
+        }
+        Some(Self(bytes))
+    }
+}
+
 impl fmt::Display for HandshakeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -88,6 +108,21 @@ pub enum Entry {
         issuer: String,
         /// Where the token stood.
         source: Source,
+    },
+    /// An open session goes on with a fresh token.
+    Renewed {
+        /// The handshake.
+        id: HandshakeId,
+        /// The peer of the session.
+        client: SocketAddr,
+        /// The path of the route.
+        route: String,
+        /// The token's subject.
+        subject: String,
+        /// The configured name of the token's issuer.
+        issuer: String,
+        /// When the fresh token expires, in seconds since 1970.
+        expires: u64,
     },
     /// An admitted session ended.
     Ended {

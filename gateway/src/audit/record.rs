@@ -94,6 +94,16 @@ impl From<&Entry> for Record {
                     .with("GATEHOUSE_TOKEN_SOURCE", source.name())
                     .with("GATEHOUSE_ID", id)
             }
+            Entry::Renewed { id, client, route, subject, issuer, expires } => {
+                Self::new(Level::Info, "renewed", format!("session of {client} on {route} renewed"))
+                    .with("GATEHOUSE_CLIENT", client.ip())
+                    .with("GATEHOUSE_CLIENT_PORT", client.port())
+                    .with("GATEHOUSE_ROUTE", route)
+                    .with("GATEHOUSE_SUBJECT", subject)
+                    .with("GATEHOUSE_ISSUER", issuer)
+                    .with("GATEHOUSE_EXPIRES", expires)
+                    .with("GATEHOUSE_ID", id)
+            }
             Entry::Ended {
                 id,
                 client,

@@ -17,7 +17,8 @@ impl Requirement {
     /// Who `token` is for: [`Self::judge`], by a clock that can be read again after a wait.
     ///
     /// A token whose key is not among the fetched keys of its issuer makes the gate ask that issuer,
-    /// and is judged again by what it has then.
+    /// and is judged again by what it has then. Where an issuer is asked about all tokens, it confirms
+    /// those that are good by its keys.
     ///
     /// # Errors
     ///
@@ -31,6 +32,16 @@ impl Requirement {
         if let Some(introspected) = self.introspect(token, &now).await {
             return introspected;
         }
+        let identity = self.judge_by_keys(token, &now).await?;
+        self.confirm(token, identity, now).await
+    }
+
+    /// Who `token` is for by keys, after its issuer was asked for one that has not arrived here.
+    async fn judge_by_keys(
+        &self,
+        token: &Token,
+        now: impl Fn() -> SystemTime,
+    ) -> Result<Identity, Box<Rejection>> {
         let rejection = match self.judge(token, now()) {
             Ok(identity) => return Ok(identity),
             Err(rejection) => rejection,
@@ -102,8 +113,10 @@ fn is_unverified(reason: Reason) -> bool {
 /// Whether the token is good cannot be told: the issuer may have a key that it did not have when it
 /// was last heard of, and that is not the client's fault.
 fn outage(issuer: &str, key: &str, retry_after: Duration) -> Box<Rejection> {
-    let note =
-        format!("the key {} is not known, and the issuer could not be asked whether it is new", excerpt(key));
+    let note = format!(
+        "the key {} is not known, and the issuer could not be asked just now whether it is new",
+        excerpt(key)
+    );
     let mut rejection = Rejection::new(Reason::AuthSystemKeysUnavailable).note(note).retry_after(retry_after);
     rejection.issuer = Some(issuer.to_owned());
     Box::new(rejection)

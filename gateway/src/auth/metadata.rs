@@ -27,12 +27,19 @@ pub enum MetadataError {
     /// Keys would come over a way that others can write on.
     #[error("its jwks_uri {0} is not https: name the JWK set with keys instead of discovery")]
     UnsafeKeys(String),
+    /// Tokens would be asked about over a way that others can read and write on.
+    #[error("its introspection_endpoint {0} is not https: name the endpoint in [issuer.introspection]")]
+    UnsafeIntrospection(String),
+    /// Nobody can be asked about tokens.
+    #[error("it names no introspection_endpoint (RFC 8414 §2): name the endpoint in [issuer.introspection]")]
+    NoIntrospection,
 }
 
 #[derive(Deserialize)]
 struct Metadata {
     issuer: String,
     jwks_uri: String,
+    introspection_endpoint: Option<String>,
 }
 
 /// Where the keys of `issuer` are by its metadata `body`: an https URL, or http on this host where
@@ -42,6 +49,24 @@ struct Metadata {
 ///
 /// See [`MetadataError`].
 pub fn jwks_uri(body: &[u8], issuer: &str) -> Result<Url, MetadataError> {
+    let text = parse(body, issuer)?.jwks_uri;
+    safe(&text, issuer).ok_or_else(|| MetadataError::UnsafeKeys(shown(&text)))
+}
+
+/// Where `issuer` can be asked about a token by its metadata `body` (RFC 8414 §2): a URL that may be one
+/// of keys, too.
+///
+/// # Errors
+///
+/// See [`MetadataError`].
+pub fn introspection_endpoint(body: &[u8], issuer: &str) -> Result<Url, MetadataError> {
+    let text = parse(body, issuer)?.introspection_endpoint.ok_or(MetadataError::NoIntrospection)?;
+    let url = safe(&text, issuer).filter(|url| url.fragment().is_none());
+    url.ok_or_else(|| MetadataError::UnsafeIntrospection(shown(&text)))
+}
+
+/// The metadata in `body`, if it is that of `issuer`.
+fn parse(body: &[u8], issuer: &str) -> Result<Metadata, MetadataError> {
     // What is skipped would not be looked at: it is text all the same (RFC 8259 §8.1).
     let text = std::str::from_utf8(body).map_err(|_| MetadataError::NotMetadata)?;
     let metadata: Metadata = serde_json::from_str(text).map_err(|_| MetadataError::NotMetadata)?;
@@ -51,16 +76,21 @@ pub fn jwks_uri(body: &[u8], issuer: &str) -> Result<Url, MetadataError> {
             found: excerpt(&metadata.issuer),
         });
     }
-    // A query may be a secret.
-    let shown = metadata.jwks_uri.split('?').next().unwrap_or_default();
-    let refused = || MetadataError::UnsafeKeys(excerpt(shown));
-    let url = Url::parse(&metadata.jwks_uri).map_err(|_| refused())?;
+    Ok(metadata)
+}
+
+/// The URL `text`, if nobody between here and there can change what `issuer` says there.
+fn safe(text: &str, issuer: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
     let in_clear = url.scheme() != "https";
     let with_password = !url.username().is_empty() || url.password().is_some();
-    if !may_be_asked(&url) || (in_clear && issuer.starts_with("https:")) || with_password {
-        return Err(refused());
-    }
-    Ok(url)
+    let refused = !may_be_asked(&url) || (in_clear && issuer.starts_with("https:")) || with_password;
+    (!refused).then_some(url)
+}
+
+/// A URL for a message: a query may be a secret.
+fn shown(url: &str) -> String {
+    excerpt(url.split('?').next().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -112,5 +142,33 @@ mod tests {
         }
         let twice = r#"{"issuer":"https://a","issuer":"https://b","jwks_uri":"https://a/j"}"#;
         assert_eq!(uri("https://b", twice), Err(MetadataError::NotMetadata));
+    }
+
+    #[test]
+    fn tokens_are_asked_about_where_the_very_issuer_says_and_nowhere_that_others_listen() {
+        let idp = "https://idp.example";
+        let asked = |issuer: &str, endpoint: serde_json::Value| {
+            let mut body = serde_json::json!({"issuer": issuer, "jwks_uri": "https://idp.example/j"});
+            body["introspection_endpoint"] = endpoint;
+            introspection_endpoint(body.to_string().as_bytes(), idp)
+        };
+        let found = asked(idp, "https://idp.example/introspect".into()).expect("safe");
+        assert_eq!(found.as_str(), "https://idp.example/introspect");
+        let other = asked("https://evil.example", "https://idp.example/introspect".into());
+        assert!(matches!(other, Err(MetadataError::OtherIssuer { .. })));
+        for unsafe_one in [
+            "http://idp.example/i?hush",
+            "http://127.0.0.1/i",
+            "file:///i",
+            "https://a:b@idp.example/i",
+            "https://idp.example/i#x",
+            "",
+        ] {
+            let fault = asked(idp, unsafe_one.into()).expect_err("refused");
+            assert!(matches!(fault, MetadataError::UnsafeIntrospection(_)), "{unsafe_one}: {fault}");
+            assert!(!fault.to_string().contains("hush"), "{fault}");
+        }
+        assert_eq!(asked(idp, serde_json::Value::Null), Err(MetadataError::NoIntrospection));
+        assert_eq!(asked(idp, 1.into()), Err(MetadataError::NotMetadata));
     }
 }

@@ -14,6 +14,7 @@ mod authenticate;
 mod cache;
 pub(crate) mod certificate;
 mod claims;
+mod confirmation;
 pub mod introspection;
 mod issuer;
 mod judge;

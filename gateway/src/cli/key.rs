@@ -100,7 +100,8 @@ fn carry_out(verb: Verb, issuer: &Issuer, path: &Path) -> Result<ExitCode, Diagn
             out!("{made}");
         }
         Verb::List { json } => {
-            let keys = sign::list(path, now)?;
+            let (keys, warnings) = sign::list(path, now)?;
+            super::print_diagnostics(&warnings);
             if json {
                 return Ok(super::print_json(&keys));
             }

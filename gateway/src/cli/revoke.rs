@@ -44,6 +44,9 @@ pub(super) struct Revoke {
     /// max_lifetime and leeways, or [revocation] keep; never for --key)
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     span: Option<Duration>,
+    /// Forget the revocation at this time, as 2026-12-31T23:59:59Z; no token may be good for longer
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_rfc3339_weak, conflicts_with = "span")]
+    until: Option<SystemTime>,
     /// Why, for the journal
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
@@ -105,10 +108,17 @@ impl Revoke {
         let span = self.span.or(longest).unwrap_or(config.revocation.keep);
         // Tokens that are issued in the time to come are revoked, too.
         let start = self.issued_before.map_or(now, |time| time.max(now));
-        let until = match revoked {
+        let until = match (self.until, &revoked) {
+            (Some(until), _) if until <= now => {
+                return Err(format!(
+                    "{} is over already, and nothing would be revoked: name a time to come with --until",
+                    humantime::format_rfc3339_seconds(until)
+                ));
+            }
+            (Some(until), _) => Some(seconds(until)),
             // Whoever has stolen a key can make tokens with it for ever.
-            Revoked::Key(_) if self.span.is_none() => None,
-            _ => start.checked_add(span).map(seconds),
+            (None, Revoked::Key(_)) if self.span.is_none() => None,
+            (None, _) => start.checked_add(span).map(seconds),
         };
         let revocation = Revocation {
             revoked,

@@ -136,7 +136,7 @@ pub(super) struct Issuer {
     pub(super) secret: Option<Spanned<String>>,
     pub(super) signing_key: Option<Spanned<String>>,
     pub(super) serve_keys: Option<Spanned<bool>>,
-    pub(super) introspection: Option<Introspection>,
+    pub(super) introspection: Option<Spanned<Introspection>>,
     pub(super) discovery: Option<Spanned<bool>>,
     pub(super) keys_min_interval: Option<Spanned<String>>,
     pub(super) keys_max_interval: Option<Spanned<String>>,
@@ -171,6 +171,11 @@ pub(super) struct Route {
     pub(super) subprotocols: Option<Spanned<Strings>>,
     pub(super) sessions: Option<Spanned<u64>>,
     pub(super) handshake_rate: Option<Spanned<u64>>,
+    pub(super) bytes_rate: Option<Spanned<u64>>,
+    pub(super) messages_rate: Option<Spanned<u64>>,
+    #[serde(default)]
+    pub(super) renewal: bool,
+    pub(super) renewal_warning: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -182,6 +187,12 @@ pub(super) struct Limits {
     pub(super) handshake_rate: Option<Spanned<u64>>,
     pub(super) handshake_rate_per_address: Option<Spanned<u64>>,
     pub(super) handshake_rate_per_subject: Option<Spanned<u64>>,
+    pub(super) bytes_rate: Option<Spanned<u64>>,
+    pub(super) bytes_rate_per_address: Option<Spanned<u64>>,
+    pub(super) bytes_rate_per_subject: Option<Spanned<u64>>,
+    pub(super) messages_rate: Option<Spanned<u64>>,
+    pub(super) messages_rate_per_address: Option<Spanned<u64>>,
+    pub(super) messages_rate_per_subject: Option<Spanned<u64>>,
     pub(super) request_head: Option<Spanned<u64>>,
     pub(super) request_headers: Option<Spanned<u64>>,
     pub(super) handshake_timeout: Option<Spanned<String>>,
@@ -221,11 +232,16 @@ pub(super) struct Limits {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Introspection {
-    pub(super) endpoint: Spanned<String>,
+    pub(super) endpoint: Option<Spanned<String>>,
     pub(super) client_id: Spanned<String>,
     pub(super) client_secret: Spanned<String>,
     pub(super) auth: Option<Spanned<String>>,
+    pub(super) introspect: Option<Spanned<String>>,
     pub(super) cache: Option<Spanned<String>>,
+    pub(super) inactive_cache: Option<Spanned<String>>,
+    pub(super) failures: Option<Spanned<u32>>,
+    pub(super) rest: Option<Spanned<String>>,
+    pub(super) retry: Option<Spanned<String>>,
     pub(super) ca: Option<Spanned<String>>,
 }
 

@@ -6,23 +6,16 @@ use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 use toml::{Spanned, Value};
-use url::Url;
 
-use super::model::{ClientAuth, Introspection, Issuer, KeySource, Profile};
-use super::remote::may_be_asked;
+use super::model::{Issuer, KeySource, Profile};
 use super::validate::Checker;
-use super::{claims, fetched, form};
+use super::{claims, fetched, form, introspection};
 
 /// Tolerated clock difference unless the issuer says otherwise. RFC 7519 §4.1.4 allows "usually
 /// no more than a few minutes"; hosts with NTP need far less.
 const LEEWAY: Duration = Duration::from_secs(30);
 /// Above this, an expired token would stay useful for long.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
-
-/// How long an answer of an introspection endpoint is remembered unless told otherwise: so long can a
-/// token be used after its issuer has revoked it.
-const CACHE: Duration = Duration::from_secs(60);
-const MAX_CACHE: Duration = Duration::from_secs(60 * 60);
 
 /// Those of our own keys.
 const OWN: [Algorithm; 2] = [Algorithm::EdDSA, Algorithm::ES256];
@@ -62,7 +55,9 @@ fn one(checker: &mut Checker<'_>, form: form::Issuer) -> Option<Issuer> {
     }
     let keys = keys(checker, &form);
     let algorithms = algorithms(checker, form.algorithms.as_ref(), keys.as_ref());
-    let introspection = form.introspection.as_ref().map(|form| introspection(checker, form));
+    let discovery = form.discovery.as_ref().is_some_and(|discovery| *discovery.get_ref());
+    let introspection =
+        form.introspection.as_ref().map(|form| introspection::check(checker, form, discovery));
     let serve_keys = form.serve_keys.as_ref().is_some_and(|serve| *serve.get_ref());
     if let (Some(serve), None) = (&form.serve_keys, &form.signing_key) {
         checker
@@ -113,45 +108,7 @@ fn profile(checker: &mut Checker<'_>, form: Option<&Spanned<String>>) -> Profile
     Profile::Rfc9068
 }
 
-/// What an issuer is asked about a token with.
-fn introspection(checker: &mut Checker<'_>, form: &form::Introspection) -> Option<Introspection> {
-    let text = form.endpoint.get_ref();
-    let endpoint = Url::parse(text).ok().filter(|url| {
-        may_be_asked(url) && url.username().is_empty() && url.password().is_none() && url.fragment().is_none()
-    });
-    if endpoint.is_none() {
-        let message =
-            format!("`{text}` is no endpoint: write \"https://HOST/PATH\" (http only for this host)");
-        checker.fault(&form.endpoint.span(), message);
-    }
-    not_empty(checker, &form.client_id, "client_id");
-    let auth = match form.auth.as_ref().map(|auth| auth.get_ref().as_str()) {
-        None | Some("basic") => ClientAuth::Basic,
-        Some("post") => ClientAuth::Post,
-        Some(other) => {
-            let message = format!("`{other}` is no way to show a client secret: \"basic\" or \"post\"");
-            checker.fault(&form.auth.as_ref().map_or(0..0, Spanned::span), message);
-            ClientAuth::Basic
-        }
-    };
-    let cache = form.cache.as_ref().map_or(Some(CACHE), |cache| {
-        let span = checker.duration(cache)?;
-        if span > MAX_CACHE {
-            checker.fault(&cache.span(), "cache is above 1h: revoked tokens would stay useful for too long");
-        }
-        Some(span)
-    });
-    Some(Introspection {
-        endpoint: endpoint?,
-        client_id: form.client_id.get_ref().clone(),
-        secret: checker.path(form.client_secret.get_ref()),
-        auth,
-        cache: cache?,
-        ca: form.ca.as_ref().map(|ca| checker.path(ca.get_ref())),
-    })
-}
-
-fn not_empty(checker: &mut Checker<'_>, text: &Spanned<String>, what: &str) {
+pub(super) fn not_empty(checker: &mut Checker<'_>, text: &Spanned<String>, what: &str) {
     if text.get_ref().trim().is_empty() {
         checker.fault(&text.span(), format!("{what} is empty"));
     }

@@ -7,6 +7,7 @@ mod claims;
 mod diagnostic;
 mod fetched;
 mod form;
+mod introspection;
 mod issuer;
 mod list;
 mod listen;
@@ -21,6 +22,7 @@ use std::path::Path;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use fetched::{FetchedKeys, KeysPlace};
+pub use introspection::{Asked, ClientAuth, Introspection};
 pub use model::*;
 pub use remote::{RemoteList, SecretUrl, may_be_asked};
 pub use token_sources::{SUBPROTOCOL_PREFIX, TokenSources};

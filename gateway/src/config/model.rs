@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 
 use super::fetched::FetchedKeys;
+use super::introspection::Introspection;
 use super::remote::RemoteList;
 use super::token_sources::TokenSources;
 use crate::policy::{Tier, Verdict};
@@ -330,6 +331,11 @@ pub struct Route {
     pub sources: TokenSources,
     /// How much it carries.
     pub limits: RouteLimits,
+    /// Whether its open sessions can be renewed.
+    pub renewal: bool,
+    /// How long before its end a session is told so by a message of the gate, which takes the fresh
+    /// token by a message, too; `None`: client and gate do not speak in sessions.
+    pub control: Option<Duration>,
 }
 
 /// The limits of one route, besides those of all.
@@ -339,6 +345,17 @@ pub struct RouteLimits {
     pub sessions: Option<usize>,
     /// Handshakes a second; 0: any number.
     pub handshake_rate: u32,
+    /// What clients may send in its sessions, together.
+    pub traffic: TrafficLimits,
+}
+
+/// What clients may send in their sessions. The default is any number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrafficLimits {
+    /// Bytes a second; 0: any number.
+    pub bytes: u32,
+    /// Messages a second; 0: any number.
+    pub messages: u32,
 }
 
 /// A service behind the gate.
@@ -456,32 +473,6 @@ pub enum Profile {
     Jwt,
 }
 
-/// How an issuer is asked about a token (RFC 7662).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Introspection {
-    /// Where: an https URL, or one of this host.
-    pub endpoint: url::Url,
-    /// Who the gate is there.
-    pub client_id: String,
-    /// The file with its secret.
-    pub secret: PathBuf,
-    /// How it shows both.
-    pub auth: ClientAuth,
-    /// How long an answer is remembered at most.
-    pub cache: Duration,
-    /// Certificates (PEM) to trust instead of the system's.
-    pub ca: Option<PathBuf>,
-}
-
-/// How a client proves who it is (RFC 6749 §2.3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientAuth {
-    /// In the header `Authorization: Basic`.
-    Basic,
-    /// In the form.
-    Post,
-}
-
 /// Where revocations are, besides those of `gatehouse revoke`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevocationFile {
@@ -513,6 +504,12 @@ pub struct Limits {
     pub handshake_rate_per_address: u32,
     /// Handshakes a second of one subject of one issuer; 0: any number.
     pub handshake_rate_per_subject: u32,
+    /// What all clients may send together.
+    pub traffic: TrafficLimits,
+    /// What clients at one address (IPv6: in one /64) may send.
+    pub traffic_per_address: TrafficLimits,
+    /// What clients of one subject of one issuer may send.
+    pub traffic_per_subject: TrafficLimits,
     /// Bytes of a request head.
     pub request_head: usize,
     /// Headers of a request.
@@ -594,6 +591,9 @@ impl Default for Limits {
             handshake_rate: 0,
             handshake_rate_per_address: 1_000,
             handshake_rate_per_subject: 0,
+            traffic: TrafficLimits::default(),
+            traffic_per_address: TrafficLimits::default(),
+            traffic_per_subject: TrafficLimits::default(),
             request_head: 16 * 1024,
             request_headers: 100,
             handshake_timeout: Duration::from_secs(10),

@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use toml::{Spanned, Value};
 
 use super::claims;
 use super::form::{self, Strings};
-use super::model::{Issuer, Place, Route, RouteLimits, Upstream, UpstreamTls};
+use super::model::{Issuer, Place, Route, RouteLimits, TrafficLimits, Upstream, UpstreamTls};
 use super::token_sources;
 use super::validate::Checker;
 
@@ -15,9 +16,13 @@ pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers:
     let mut paths = HashSet::new();
     let mut routes = Vec::new();
     let tickets = forms.iter().any(|form| form.tickets.as_ref().is_some_and(|tickets| *tickets.get_ref()));
+    let renewal = forms.iter().any(|form| form.renewal);
     for form in forms {
         checker.unique(&mut paths, &form.path, "the path");
-        if form.path.get_ref().starts_with("/.well-known/") || tickets && form.path.get_ref() == "/tickets" {
+        let own = form.path.get_ref().starts_with("/.well-known/")
+            || tickets && form.path.get_ref() == "/tickets"
+            || renewal && form.path.get_ref().starts_with("/sessions/");
+        if own {
             let message =
                 format!("`{}` is answered by the gate itself: choose another path", form.path.get_ref());
             checker.fault(&form.path.span(), message);
@@ -29,7 +34,9 @@ pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers:
         let rule = claims::rule(checker, form.claims.as_ref());
         let max_age = claims::span(checker, form.max_age.as_ref());
         let sources = token_sources::check(checker, &form);
-        let limits = limits(checker, form.sessions.as_ref(), form.handshake_rate.as_ref());
+        let traffic = checker.traffic(form.bytes_rate.as_ref(), form.messages_rate.as_ref());
+        let limits = limits(checker, form.sessions.as_ref(), form.handshake_rate.as_ref(), traffic);
+        let control = control(checker, form.renewal, form.renewal_warning.as_ref());
         let origins = form.origins.map(|origins| self::origins(checker, &origins));
         let Some(scopes) = scopes.filter(|_| !upstreams.is_empty()) else {
             continue;
@@ -44,22 +51,42 @@ pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers:
             origins,
             sources,
             limits,
+            renewal: form.renewal,
+            control,
         });
     }
     routes
+}
+
+/// How long before its end a session is told so.
+fn control(checker: &mut Checker<'_>, renewal: bool, warning: Option<&Spanned<String>>) -> Option<Duration> {
+    let warning = warning?;
+    let span = checker.duration(warning)?;
+    if !renewal {
+        checker.fault(
+            &warning.span(),
+            "sessions on this route cannot be renewed, so there is nothing to be warned for: add renewal = true",
+        );
+    }
+    if span < Duration::from_secs(1) {
+        checker
+            .fault(&warning.span(), "nobody gets a token in less than a second: write \"1m\", for instance");
+    }
+    Some(span)
 }
 
 fn limits(
     checker: &mut Checker<'_>,
     sessions: Option<&Spanned<u64>>,
     rate: Option<&Spanned<u64>>,
+    traffic: TrafficLimits,
 ) -> RouteLimits {
     if let Some(none) = sessions.filter(|sessions| *sessions.get_ref() == 0) {
         checker
             .fault(&none.span(), "sessions is 0: no client could be admitted; leave it out for any number");
     }
     let sessions = sessions.map(|sessions| usize::try_from(*sessions.get_ref()).unwrap_or(usize::MAX));
-    RouteLimits { sessions, handshake_rate: checker.rate(rate) }
+    RouteLimits { sessions, handshake_rate: checker.rate(rate), traffic }
 }
 
 fn path(checker: &mut Checker<'_>, path: &Spanned<String>) {

@@ -15,6 +15,7 @@ use super::diagnostic::{Diagnostic, position};
 use super::form::{self, Form, Strings};
 use super::model::{
     Bounds, Config, Firewall, Limits, Listen, Mode, PINS, Ports, Protect, Reload, RevocationFile,
+    TrafficLimits,
 };
 use super::remote::SecretUrl;
 use super::{bounds, issuer, list, listen, route};
@@ -398,6 +399,26 @@ impl<'a> Checker<'a> {
         u32::try_from(*value.get_ref()).unwrap_or(0)
     }
 
+    /// What clients may send.
+    pub(super) fn traffic(
+        &mut self,
+        bytes: Option<&Spanned<u64>>,
+        messages: Option<&Spanned<u64>>,
+    ) -> TrafficLimits {
+        // One read of a session counts as a whole, and a rate must have room for it.
+        const LEAST: u64 = 16 * 1024;
+        // The largest that is counted, 4 GiB/s.
+        const MOST: u64 = u32::MAX as u64;
+        if let Some(bytes) = bytes.filter(|bytes| !matches!(*bytes.get_ref(), 0 | LEAST..=MOST)) {
+            let message = format!("a rate of bytes is from {LEAST} to {MOST} a second, or 0 for any number");
+            self.fault(&bytes.span(), message);
+        }
+        TrafficLimits {
+            bytes: bytes.map_or(0, |bytes| u32::try_from(*bytes.get_ref()).unwrap_or(0)),
+            messages: self.rate(messages),
+        }
+    }
+
     fn limits(&mut self, form: &form::Limits) -> Limits {
         let mut limits = Limits::default();
         let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
@@ -447,6 +468,11 @@ impl<'a> Checker<'a> {
                 *limit = self.rate(given.as_ref());
             }
         }
+        limits.traffic = self.traffic(form.bytes_rate.as_ref(), form.messages_rate.as_ref());
+        limits.traffic_per_address =
+            self.traffic(form.bytes_rate_per_address.as_ref(), form.messages_rate_per_address.as_ref());
+        limits.traffic_per_subject =
+            self.traffic(form.bytes_rate_per_subject.as_ref(), form.messages_rate_per_subject.as_ref());
         if let Some(value) = &form.list_size {
             limits.list_size = *value.get_ref();
         }

@@ -15,6 +15,7 @@ use super::endpoints::{self, Refused};
 use super::first_message::{self, Heard};
 use super::gate::Gate;
 use super::head::{Head, HeadError};
+use super::open::Open;
 use super::opening::Opening;
 use super::snapshot::Route;
 use super::tenure::Tenure;
@@ -24,6 +25,7 @@ use crate::auth::Identity;
 use crate::auth::sources::{self, Presented, Source};
 use crate::rejection::http::RETRY;
 use crate::rejection::{Layer, Reason, Rejection};
+use crate::session::control;
 use crate::session::limits::{Place, SessionPlace};
 use crate::session::relay::{self, Ending, Greetings, Moved, Session, Why};
 use crate::session::stream::Stream;
@@ -135,6 +137,15 @@ pub(super) async fn handle(
     let client = visitor.client;
     let Admitted { route, identity, source, session: seat, upstream, origin, greetings } = admitted;
     let (path, subject) = (route.path.clone(), identity.subject.clone());
+    let (controls, desk) = match route.control {
+        Some(warning) => {
+            let (controls, desk) = control::controls(gate.limits().first_message_size);
+            (Some(controls), Some((desk, warning)))
+        }
+        None => (None, None),
+    };
+    let counted = (identity.issuer.as_str(), identity.subject.as_str());
+    let meter = gate.traffic().meter(gate.limits(), client.ip(), counted, (&path, &route.limits));
     // A session must not keep the snapshot of its admission alive.
     drop(route);
     let issuer = identity.issuer.clone();
@@ -148,10 +159,14 @@ pub(super) async fn handle(
     });
     let start = Instant::now();
     let moved = Moved::default();
-    let tenure = Tenure { gate: Arc::clone(&gate), id, client, path: path.clone(), origin, identity };
+    let certificate = visitor.certificate.unwrap_or_default();
+    let open = Arc::new(Open::new(id, client, path.clone(), origin, certificate, identity));
+    let listed = gate.sessions_open().list(&open);
+    let tenure = Tenure { gate: Arc::clone(&gate), open, desk };
     let patience = gate.limits().close_timeout;
-    let session = Session { client: stream, upstream, greetings, patience };
+    let session = Session { client: stream, upstream, greetings, patience, controls, meter };
     let ending = relay::run(session, &moved, tenure.over(&moved, &stopping), &cut).await;
+    drop(listed);
     let duration = start.elapsed();
     drop((seat, place));
     let Ending { why, bytes_up, bytes_down, messages_up, messages_down } = ending;
@@ -327,6 +342,10 @@ async fn authorize(
     let asked = place.ask(&route.path, &route.limits);
     asked.map_err(|excess| Rejected::on(&route, Box::new(excess.rejection())))?;
 
+    if route.control.is_some() {
+        // What is compressed cannot be told apart.
+        opening.offer_no_extension();
+    }
     let certificate = visitor.certificate.clone().map_err(|rejection| Rejected::on(&route, rejection))?;
     let presented = sources::take(opening.carriers(), &route.sources);
     let (source, token, greetings) = match presented.map_err(|rejection| Rejected::on(&route, rejection))? {

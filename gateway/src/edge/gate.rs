@@ -8,10 +8,12 @@ use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::endpoints::Tickets;
+use super::open::Sessions;
 use super::snapshot::Snapshot;
 use crate::audit::{AuditSink, Entry, HandshakeId};
 use crate::config::Limits;
 use crate::session::limits::Counts;
+use crate::session::traffic::Traffic;
 
 /// Connections at once that are told that there is no place for them. Beyond that they are closed
 /// without an answer: being full must not cost more than being busy.
@@ -38,6 +40,8 @@ pub struct Gate {
     overflow: Arc<Semaphore>,
     costly_overflow: Arc<Semaphore>,
     tickets: Tickets,
+    open: Sessions,
+    traffic: Traffic,
     audit: Arc<dyn AuditSink>,
     sources: Sources,
 }
@@ -61,6 +65,8 @@ impl Gate {
             overflow: Arc::new(Semaphore::new(OVERFLOW)),
             costly_overflow: Arc::new(Semaphore::new(COSTLY_OVERFLOW)),
             tickets,
+            open: Sessions::default(),
+            traffic: Traffic::default(),
             audit,
             sources,
         }
@@ -109,6 +115,16 @@ impl Gate {
 
     pub(super) fn tickets(&self) -> &Tickets {
         &self.tickets
+    }
+
+    /// What clients may send.
+    pub(super) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// The open sessions.
+    pub(super) fn sessions_open(&self) -> &Sessions {
+        &self.open
     }
 
     pub(super) fn now(&self) -> SystemTime {

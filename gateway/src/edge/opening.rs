@@ -173,16 +173,21 @@ impl Opening {
     /// Narrows the offer down to what the client has been told already: this subprotocol, or none,
     /// and no extension.
     pub fn settle(&mut self, protocol: Option<String>) {
-        self.headers
-            .retain(|(name, _)| name != "sec-websocket-protocol" && name != "sec-websocket-extensions");
+        self.offer_no_extension();
+        self.headers.retain(|(name, _)| name != "sec-websocket-protocol");
         self.headers.extend(
             protocol
                 .iter()
                 .map(|protocol| ("sec-websocket-protocol".to_owned(), protocol.clone().into_bytes())),
         );
         self.protocols = protocol.into_iter().collect();
-        self.extensions.clear();
         self.settled = true;
+    }
+
+    /// Offers the upstream no extension.
+    pub fn offer_no_extension(&mut self) {
+        self.headers.retain(|(name, _)| name != "sec-websocket-extensions");
+        self.extensions.clear();
     }
 
     /// Whether the client has been told the subprotocol already.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::endpoints::{self, Endpoints};
 use super::listener::Listener;
@@ -38,6 +39,11 @@ pub struct Route {
     pub sources: config::TokenSources,
     /// How much it carries.
     pub limits: config::RouteLimits,
+    /// Whether its sessions can be renewed.
+    pub renewal: bool,
+    /// How long before its end a session is told so by a message of the gate; `None`: it is not, and
+    /// tells the gate nothing either.
+    pub control: Option<Duration>,
     origins: Option<Vec<String>>,
     /// Where its metadata is (RFC 9728).
     pub metadata: Option<String>,
@@ -47,6 +53,13 @@ impl Route {
     /// Whether `origin` is in its list of origins.
     pub fn lists(&self, origin: &str) -> bool {
         self.origins.as_ref().is_some_and(|all| all.iter().any(|one| one.eq_ignore_ascii_case(origin)))
+    }
+}
+
+impl Route {
+    /// Whether pages of `origin` may not connect.
+    pub(super) fn excludes(&self, origin: &str) -> bool {
+        self.origins.is_some() && !self.lists(origin)
     }
 }
 
@@ -72,6 +85,8 @@ impl Snapshot {
                 requirement: authenticator.requirement(route),
                 sources: route.sources.clone(),
                 limits: route.limits,
+                renewal: route.renewal,
+                control: route.control,
                 origins: route.origins.clone(),
                 metadata: public_url.map(|url| endpoints::metadata_url(url, &route.path)),
             };
@@ -146,6 +161,11 @@ impl Snapshot {
         self.routes.values().any(|route| route.sources.tickets && route.lists(origin))
     }
 
+    /// Whether pages of `origin` may renew sessions on some route.
+    pub(super) fn renews_for(&self, origin: &str) -> bool {
+        self.routes.values().any(|route| route.renewal && route.lists(origin))
+    }
+
     /// The address policy, when there is one.
     pub fn policy(&self) -> Option<&Generation> {
         self.policy.as_deref()
@@ -190,8 +210,8 @@ impl Snapshot {
             let note = format!("the path is {}", harmless(path));
             return Err(Box::new(Rejection::new(Reason::HandshakeNoRoute).note(note)));
         };
-        match (&route.origins, origin) {
-            (Some(allowed), Some(origin)) if !allowed.iter().any(|one| one.eq_ignore_ascii_case(origin)) => {
+        match origin {
+            Some(origin) if route.excludes(origin) => {
                 const LONGEST: usize = 100;
                 let origin: String = origin.chars().take(LONGEST).collect();
                 let note = format!("the origin {origin:?} is not among those of {path}");

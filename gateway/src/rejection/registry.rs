@@ -204,6 +204,10 @@ registry! {
         "No route has this path",
         client: "Check the path of the URL.",
         operator: "Add a [[route]] for the path if it should exist.";
+    HandshakeNoSession = Handshake / "no_session", 404, false,
+        "No open session has this name, or it cannot be renewed",
+        client: "Renew an open session, by the Gatehouse-Id of its handshake; if it has ended, connect again.",
+        operator: "The session has ended, or its route lacks renewal = true.";
     HandshakeOrigin = Handshake / "origin", 403, false,
         "The page's origin is not allowed on this route",
         client: "Connect from a page of an allowed origin, or ask the operator to allow yours.",
@@ -289,6 +293,10 @@ registry! {
         "The token is not valid yet",
         client: "Wait until the time that the detail names, and check that your clock is right.",
         operator: "Compare the clocks of the issuer and of this host.";
+    CredentialsOtherSubject = Credentials / "other_subject", 401, false,
+        "The token is not one of the subject of the session",
+        client: "Renew the session with a token of the same user and issuer, or connect anew as somebody else.",
+        operator: "Look for a client that mixes the tokens of several users up; the note names the session's.";
 
     ExpiryExpired = Expiry / "expired", 401, false,
         "The token has expired",
@@ -358,6 +366,22 @@ registry! {
         "Too many handshakes a second in all",
         client: "Wait as long as Retry-After says, then try again; nothing needs to change on your side.",
         operator: "Raise [limits] handshake_rate if this host can carry more.";
+    LimitAddressTraffic = Limit / "address_traffic", 429, true,
+        "Too much was sent from this address",
+        client: "Send less at once and less often, then connect again after a pause that grows and is random.",
+        operator: "Raise [limits] bytes_rate_per_address or messages_rate_per_address if the load is legitimate.";
+    LimitSubjectTraffic = Limit / "subject_traffic", 429, true,
+        "Too much was sent by this subject",
+        client: "Send less at once and less often, then connect again after a pause that grows and is random.",
+        operator: "Raise [limits] bytes_rate_per_subject or messages_rate_per_subject if the load is legitimate.";
+    LimitRouteTraffic = Limit / "route_traffic", 429, true,
+        "Too much was sent on this route",
+        client: "Send less at once and less often, then connect again after a pause that grows and is random.",
+        operator: "Raise the route's bytes_rate or messages_rate if it can carry more.";
+    LimitTraffic = Limit / "traffic", 503, true,
+        "Too much was sent in all",
+        client: "Send less at once and less often, then connect again after a pause that grows and is random.",
+        operator: "Raise [limits] bytes_rate or messages_rate if this host can carry more.";
     LimitSessionIdle = Limit / "session_idle", 429, true,
         "Nothing was sent in the session for too long",
         client: "Connect again when there is something to say, or send pings.",

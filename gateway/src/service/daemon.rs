@@ -14,6 +14,7 @@ use super::accept::AcceptHandle;
 use super::apply::ApplyHandle;
 use super::card::{CardHandle, CardTask, Guard};
 use super::generations::Generations;
+use super::introspection::Introspectors;
 use super::issuers::Issuers;
 use super::keys::Missing;
 use super::recent::Recent;
@@ -153,6 +154,7 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     // Before anybody can connect: keys that were kept are in force then.
+    let introspectors = state.keys().introspectors(&config);
     let issuers = Issuers::start(&config, state.keys().fetched(&config), random, &tasks, &stop);
     let recent = Recent::default();
     let card = card.map(|(card, guards)| {
@@ -190,6 +192,7 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
             remotes,
             revocations,
             issuers,
+            introspectors,
             trail,
             started: Instant::now(),
         });
@@ -273,6 +276,7 @@ struct Live {
     remotes: Remotes,
     revocations: Arc<Book>,
     issuers: Issuers,
+    introspectors: Introspectors,
     trail: Trail,
     started: Instant,
 }
@@ -351,6 +355,7 @@ async fn status(live: &Live) -> Status {
     }
     let mut issuers = health.issuers();
     live.issuers.add_to(&mut issuers, SystemTime::now());
+    live.introspectors.add_to(&mut issuers, SystemTime::now());
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::introspection;
+use super::introspection::{Introspector, Introspectors, Place};
 use super::outgoing::check_certificates;
 use super::stamp::Stamp;
 use crate::admin::status::IssuerStatus;
@@ -26,7 +26,7 @@ struct Known {
     /// The keys, where they are fetched.
     live: Option<Arc<LiveKeys>>,
     /// Who asks about tokens that only the issuer can read.
-    introspector: Option<Arc<dyn Introspect>>,
+    introspector: Option<Arc<Introspector>>,
 }
 
 /// What a refresh found.
@@ -36,6 +36,19 @@ pub(super) struct Refreshed {
     pub changed: bool,
     /// Errors and warnings about files that have changed.
     pub diagnostics: Vec<Diagnostic>,
+}
+
+/// An issuer whose keys are fetched.
+#[derive(Debug)]
+pub(super) struct Fetched<'a> {
+    /// Its rules.
+    pub issuer: &'a config::Issuer,
+    /// How its keys are fetched.
+    pub keys: &'a FetchedKeys,
+    /// Where they go.
+    pub live: Arc<LiveKeys>,
+    /// Where its introspection endpoint goes, when its metadata names it.
+    pub introspection: Option<Place>,
 }
 
 /// Whether our own signing keys may be made.
@@ -54,13 +67,10 @@ impl Keys {
         let mut all = Vec::new();
         let mut diagnostics = Vec::new();
         for issuer in &config.issuers {
-            let introspector = match introspection::of(issuer.introspection.as_ref(), &config.limits) {
-                Ok(introspector) => introspector,
-                Err(fault) => {
-                    diagnostics.push(fault);
-                    None
-                }
-            };
+            let introspector = issuer.introspection.as_ref().and_then(|rules| {
+                let introspector = Introspector::new(rules, &config.limits).map(Arc::new);
+                introspector.map_err(|fault| diagnostics.push(fault)).ok()
+            });
             if let KeySource::Fetched(fetched) = &issuer.keys {
                 diagnostics.extend(fetched.ca.iter().filter_map(|ca| check_certificates(ca).err()));
                 let live = Some(Arc::new(LiveKeys::new(fetched.max_stale)));
@@ -94,6 +104,8 @@ impl Keys {
     pub(super) fn refresh(&mut self, config: &Config) -> Refreshed {
         let mut refreshed = Refreshed::default();
         for (known, issuer) in self.known.iter_mut().zip(&config.issuers) {
+            let asking = known.introspector.as_ref().map_or(Ok(()), |introspector| introspector.refresh());
+            refreshed.diagnostics.extend(asking.err());
             let stamp = stamp(issuer);
             if stamp == known.stamp || known.live.is_some() {
                 continue;
@@ -132,18 +144,30 @@ impl Keys {
                 Some(live) => Issuer::live(rules.clone(), Arc::clone(live)),
                 None => Issuer::new(rules.clone(), Arc::clone(&known.keys)),
             };
-            issuer.asked_by(known.introspector.clone())
+            let introspector = known.introspector.clone();
+            issuer.asked_by(introspector.map(|introspector| introspector as Arc<dyn Introspect>))
         }))
     }
 
+    /// Who asks about tokens of the issuers of `config`.
+    pub(super) fn introspectors(&self, config: &Config) -> Introspectors {
+        let issuers = config.issuers.iter().zip(&self.known);
+        let known = issuers.filter_map(|(issuer, known)| {
+            Some((issuer.name.clone(), Arc::clone(known.introspector.as_ref()?)))
+        });
+        Introspectors::new(known.collect())
+    }
+
     /// The issuers of `config` whose keys are fetched, and where these go.
-    pub(super) fn fetched<'a>(
-        &self,
-        config: &'a Config,
-    ) -> Vec<(&'a config::Issuer, &'a FetchedKeys, Arc<LiveKeys>)> {
+    pub(super) fn fetched<'a>(&self, config: &'a Config) -> Vec<Fetched<'a>> {
         let issuers = config.issuers.iter().zip(&self.known);
         let fetched = issuers.filter_map(|(issuer, known)| match (&issuer.keys, &known.live) {
-            (KeySource::Fetched(keys), Some(live)) => Some((issuer, &**keys, Arc::clone(live))),
+            (KeySource::Fetched(keys), Some(live)) => Some(Fetched {
+                issuer,
+                keys,
+                live: Arc::clone(live),
+                introspection: known.introspector.as_ref().and_then(|introspector| introspector.place()),
+            }),
             _ => None,
         });
         fetched.collect()
@@ -157,6 +181,7 @@ impl Keys {
             keys: known.keys.len(),
             error: known.error.clone(),
             fetched: None,
+            introspection: None,
         });
         status.collect()
     }
@@ -170,9 +195,11 @@ fn oddities(issuer: &config::Issuer, keys: &Arc<KeySet>) -> impl Iterator<Item =
     messages.map(move |message| Diagnostic::of_file(&file, message).warning())
 }
 
-/// The folders in which key files are.
+/// The folders in which key files are, and what issuers are asked with.
 pub(super) fn folders(config: &Config) -> BTreeSet<PathBuf> {
-    config.issuers.iter().filter_map(|issuer| path(issuer)?.parent().map(Path::to_owned)).collect()
+    let asking = config.issuers.iter().filter_map(|issuer| issuer.introspection.as_ref());
+    let files = config.issuers.iter().filter_map(path).chain(asking.flat_map(Introspector::files));
+    files.filter_map(|file| file.parent().map(Path::to_owned)).collect()
 }
 
 fn stamp(issuer: &config::Issuer) -> Option<Stamp> {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::keys::Missing;
+use super::keys::{Fetched, Missing};
 use super::state::{State, StateError};
 use crate::admin::explain::{self, Query, Report};
 use crate::admin::lists::ListsReport;
@@ -72,7 +72,7 @@ pub fn check(config: &Config) -> Result<Summary, Vec<Diagnostic>> {
         routes: config.routes.len(),
         remote: config.remote_lists().map(|(_, list)| (list.name.clone(), list.interval)).collect(),
         issuer_keys: (state.keys().fetched(config).into_iter())
-            .map(|(issuer, keys, _)| {
+            .map(|Fetched { issuer, keys, .. }| {
                 (format!("issuer {} from {}", issuer.name, keys.place.shown()), keys.max_interval)
             })
             .collect(),

@@ -130,18 +130,18 @@ impl State {
     fn follow(&mut self, config: &Config, lists: lists::Refreshed) -> Refreshed {
         let keys = self.keys.refresh(config);
         let certificates = self.certificates.refresh(config);
-        let (revocations, broken) = self.revocations.refresh();
+        let revocations = self.revocations.refresh();
         let mut refreshed = Refreshed {
             policy: false,
             keys: keys.changed,
             certificates: certificates.changed,
-            revocations,
-            unfinished: lists.unfinished,
+            revocations: revocations.changed,
+            unfinished: lists.unfinished || revocations.unfinished,
             diagnostics: lists.diagnostics,
         };
         refreshed.diagnostics.extend(keys.diagnostics);
         refreshed.diagnostics.extend(certificates.diagnostics);
-        refreshed.diagnostics.extend(broken);
+        refreshed.diagnostics.extend(revocations.faults);
         // The host gets and loses addresses, gateways and resolvers, too.
         let protected = config.firewall.as_ref().is_some_and(|firewall| self.protected.refresh(firewall));
         if lists.changed || protected {

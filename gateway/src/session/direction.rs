@@ -8,8 +8,11 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::control::Controls;
 use super::frames::Frames;
 use super::stream::Stream;
+use super::traffic::Meter;
+use crate::rejection::Reason;
 
 /// Bytes moved at once.
 pub(super) const CHUNK: usize = 16 * 1024;
@@ -29,6 +32,17 @@ pub(super) enum End {
     Read(io::Error),
     /// Its destination broke.
     Write(io::Error),
+    /// Its source sends more than it may; nothing more is read from it.
+    Excess(Reason),
+}
+
+/// What is done with the bytes of a client besides sending them on.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    /// Takes the messages for the gate out.
+    pub(super) controls: Option<Controls>,
+    /// Counts.
+    pub(super) meter: Option<Meter>,
 }
 
 /// What has been read from one side: followed, and not yet written in full.
@@ -41,6 +55,10 @@ pub(super) struct Direction {
     unflushed: bool,
     /// The source has come to its end; the destination has to hear it.
     ending: bool,
+    /// The source has sent more than it may.
+    excess: Option<Reason>,
+    /// A whole frame of the gate's own, to be put in where no message is under way.
+    insertion: Option<Vec<u8>>,
 }
 
 impl Direction {
@@ -56,15 +74,36 @@ impl Direction {
         &self.left[self.written..]
     }
 
+    /// Whether a frame of the gate's own still waits for its place.
+    pub(super) fn has_insertion(&self) -> bool {
+        self.insertion.is_some()
+    }
+
+    /// Puts the whole frame `bytes` in, at the next place where no message is under way.
+    pub(super) fn insert(&mut self, bytes: Vec<u8>) {
+        self.insertion = Some(bytes);
+    }
+
+    /// The frame to put in now, behind all that was followed.
+    fn insertion(&mut self) -> Option<Vec<u8>> {
+        // Behind a Close frame nothing may be sent (RFC 6455 §5.5.1).
+        if self.frames.is_closed() || self.frames.is_lost() {
+            self.insertion = None;
+        }
+        self.insertion.take_if(|_| self.frames.is_between())
+    }
+
     /// Moves what there is, as long as neither side has to be waited for. Nothing is lost or written
     /// twice when it is not polled to its end. The streams take care that one busy session does not
-    /// keep its thread from the others.
+    /// keep its thread from the others. Bytes of a client go through
+    /// `inbound`, where there is one.
     pub(super) fn poll(
         &mut self,
         context: &mut Context<'_>,
         from: &mut Stream,
         to: &mut Stream,
         moved: &AtomicU64,
+        mut inbound: Option<&mut Inbound>,
     ) -> Poll<End> {
         loop {
             if let Err(error) = ready!(self.poll_write(context, to, moved)) {
@@ -75,8 +114,21 @@ impl Direction {
                 let _ = ready!(Pin::new(to).poll_shutdown(context));
                 return Poll::Ready(End::Closed);
             }
-            match ready!(self.poll_step(context, from, to, moved)) {
-                Ok(0) => self.ending = true,
+            if let Some(frame) = self.insertion() {
+                self.left = frame;
+                continue;
+            }
+            if let Some(reason) = self.excess {
+                return Poll::Ready(End::Excess(reason));
+            }
+            match ready!(self.poll_step(context, from, to, moved, inbound.as_deref_mut())) {
+                Ok(0) => {
+                    self.ending = true;
+                    if let Some(Inbound { controls: Some(controls), .. }) = &mut inbound {
+                        self.left = controls.release();
+                        self.frames.follow(&self.left);
+                    }
+                }
                 Ok(_) => {}
                 Err(end) => return Poll::Ready(end),
             }
@@ -116,6 +168,7 @@ impl Direction {
         from: &mut Stream,
         to: &mut Stream,
         moved: &AtomicU64,
+        inbound: Option<&mut Inbound>,
     ) -> Poll<Result<usize, End>> {
         BUFFER.with_borrow_mut(|buffer| {
             let mut buffer = ReadBuf::new(&mut buffer[..]);
@@ -123,10 +176,40 @@ impl Direction {
                 return Poll::Ready(Err(End::Read(error)));
             }
             let bytes = buffer.filled();
-            if bytes.is_empty() {
+            let read = bytes.len();
+            if read == 0 {
                 return Poll::Ready(Ok(0));
             }
-            self.frames.follow(bytes);
+            let mut passed = Vec::new();
+            let (controls, meter) =
+                inbound.map_or((None, None), |inbound| (inbound.controls.as_mut(), inbound.meter.as_ref()));
+            let bytes = match controls {
+                Some(controls) => {
+                    controls.sift(bytes, &mut passed);
+                    &passed
+                }
+                None => bytes,
+            };
+            if self.insertion.is_some()
+                && let Some(whole) = self.frames.follow_to_boundary(bytes)
+            {
+                let frame = self.insertion().unwrap_or_default();
+                self.frames.follow(&bytes[whole..]);
+                self.left = [&bytes[..whole], &frame, &bytes[whole..]].concat();
+                return Poll::Ready(Ok(read));
+            }
+            let messages = self.frames.messages();
+            if self.insertion.is_none() {
+                self.frames.follow(bytes);
+            }
+            if let Some(meter) = meter
+                && let Err(reason) = meter.take(read, self.frames.messages() - messages)
+            {
+                self.excess = Some(reason);
+            }
+            if bytes.is_empty() {
+                return Poll::Ready(Ok(read));
+            }
             let written = match Pin::new(to).poll_write(context, bytes) {
                 Poll::Ready(Ok(written)) => written,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(End::Write(error))),
@@ -137,7 +220,7 @@ impl Direction {
             if written < bytes.len() {
                 (self.left, self.written) = (bytes[written..].to_vec(), 0);
             }
-            Poll::Ready(Ok(bytes.len()))
+            Poll::Ready(Ok(read))
         })
     }
 }

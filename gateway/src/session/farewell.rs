@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 
-use super::direction::{CHUNK, Direction};
+use super::direction::{CHUNK, Direction, Inbound};
 use super::relay::Pair;
 use super::stream::Stream;
 use crate::rejection::Rejection;
@@ -62,7 +62,7 @@ fn bytes(frame: Frame) -> Vec<u8> {
 /// Where no message ends in time, or what was relayed were no frames, nothing is put in: the
 /// connections end without a farewell. A client that has not closed in time is reset.
 pub(super) async fn tell(farewell: &Farewell, pair: &mut Pair<'_>, patience: Duration) {
-    let Pair { client, upstream, up, down, moved, .. } = pair;
+    let Pair { client, upstream, up, down, moved, inbound, .. } = pair;
     // The upstream hears it at once where its stream can take it, and is not waited for.
     if !up.frames.is_closed()
         && let Some(whole) = up.frames.boundary_within(up.waiting().len())
@@ -73,6 +73,10 @@ pub(super) async fn tell(farewell: &Farewell, pair: &mut Pair<'_>, patience: Dur
             upstream.flush().await
         };
         let _ = pin!(told).now_or_never();
+    }
+    if let Some(Inbound { controls: Some(controls), .. }) = inbound.as_deref_mut() {
+        // The start of a message that nobody hears any more: what follows is read as its rest.
+        up.frames.follow(&controls.release());
     }
     let told = timeout(patience, async {
         if complete(client, upstream, down, &moved.down).await? {

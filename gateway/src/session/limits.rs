@@ -104,6 +104,15 @@ impl Counts {
         Ok(Place { counts: Arc::clone(self), address: None, undecided: false })
     }
 
+    /// Whether a client at `address` may have one more token judged, in a session of its own.
+    ///
+    /// # Errors
+    ///
+    /// `limit/address_rate` or `limit/rate`.
+    pub fn again(&self, address: IpAddr) -> Result<(), Excess> {
+        self.come(network(address))
+    }
+
     /// Whether `address` and all together may come once more.
     fn come(&self, address: IpAddr) -> Result<(), Excess> {
         take(self.address_rate.as_ref(), &address, Reason::LimitAddressRate)?;
@@ -240,7 +249,7 @@ fn take<K: Clone + Eq + Hash>(rate: Option<&Rate<K>>, key: &K, reason: Reason) -
 }
 
 /// What counts as one address: an IPv6 host has a /64 to choose from (RFC 4291 §2.5.1).
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),

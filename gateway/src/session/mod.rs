@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod client;
+pub mod control;
 mod direction;
 pub mod echo;
 pub mod farewell;
@@ -19,6 +20,7 @@ pub mod request;
 pub mod socket;
 pub mod stream;
 pub mod tls;
+pub mod traffic;
 pub mod upstream;
 
 #[cfg(test)]

@@ -3,18 +3,23 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::direction::{Direction, End};
+use super::control::Controls;
+use super::direction::{Direction, End, Inbound};
 use super::farewell::{self, Farewell};
 use super::stream::Stream;
+use super::traffic::Meter;
 use super::upstream::Upstream;
+use crate::rejection::Reason;
 
 /// Once one side has ended its half, the other may go on as long as it sends something within
 /// this time.
@@ -51,12 +56,30 @@ pub enum Why {
 pub struct Moved {
     pub(super) up: AtomicU64,
     pub(super) down: AtomicU64,
+    excess: OnceLock<Reason>,
+    exceeded: Notify,
 }
 
 impl Moved {
     /// Bytes both ways.
     pub fn total(&self) -> u64 {
         self.up.load(Ordering::Relaxed).wrapping_add(self.down.load(Ordering::Relaxed))
+    }
+
+    fn exceed(&self, reason: Reason) {
+        if self.excess.set(reason).is_ok() {
+            self.exceeded.notify_one();
+        }
+    }
+
+    /// Waits until the client has sent too much: for which limit.
+    pub async fn excess(&self) -> Reason {
+        loop {
+            if let Some(reason) = self.excess.get() {
+                return *reason;
+            }
+            self.exceeded.notified().await;
+        }
     }
 }
 
@@ -80,6 +103,10 @@ pub struct Session {
     pub greetings: Greetings,
     /// How long a farewell may take.
     pub patience: Duration,
+    /// What client and gate tell each other in between.
+    pub controls: Option<Controls>,
+    /// What the client counts for; `None`: it may send any number.
+    pub meter: Option<Meter>,
 }
 
 /// Greets both sides and relays until either ends, `over` says why the gate has to
@@ -93,15 +120,24 @@ pub async fn run(
     over: impl Future<Output = Farewell>,
     cut: &CancellationToken,
 ) -> Ending {
-    let Session { mut client, upstream, greetings, patience } = session;
+    let Session { mut client, upstream, greetings, patience, controls, meter } = session;
     let Upstream { stream, rest, seat: _seat, .. } = upstream;
     let Greetings { to_client, to_upstream } = greetings;
     let greeted = tokio::select! {
         greeted = client.write_all(&to_client) => greeted.map_err(|error| Why::Side(Side::Client.broke(&error))),
         () = cut.cancelled() => Err(Why::Cut),
     };
+    let mut inbound = (controls.is_some() || meter.is_some()).then(|| Box::new(Inbound { controls, meter }));
+    let to_upstream = match inbound.as_deref_mut() {
+        Some(Inbound { controls: Some(controls), .. }) => {
+            let mut passed = Vec::new();
+            controls.sift(&to_upstream, &mut passed);
+            passed
+        }
+        _ => to_upstream,
+    };
     let (up, down) = (Direction::holding(to_upstream), Direction::holding(rest));
-    let mut pair = Pair { client, upstream: stream, up, down, moved, turn: Side::Client };
+    let mut pair = Pair { client, upstream: stream, up, down, moved, inbound, turn: Side::Client };
     let why = match greeted {
         Ok(()) => relay(&mut pair, over, patience, cut).await,
         Err(why) => why,
@@ -168,6 +204,7 @@ pub(super) struct Pair<'a> {
     pub(super) up: Direction,
     pub(super) down: Direction,
     pub(super) moved: &'a Moved,
+    pub(super) inbound: Option<Box<Inbound>>,
     /// Whose bytes are moved first the next time, so that neither side starves the other.
     turn: Side,
 }
@@ -178,6 +215,7 @@ impl Pair<'_> {
         let (from, end) = poll_fn(|context| self.poll_either(context)).await;
         let to = from.other();
         match end {
+            End::Excess(reason) => reason.title().to_owned(),
             // Nobody is left to send to.
             End::Read(error) => from.broke(&error),
             // What it sent before it broke can still be there.
@@ -205,10 +243,24 @@ impl Pair<'_> {
     }
 
     fn poll_from(&mut self, from: Side, context: &mut Context<'_>) -> Poll<End> {
-        let Self { client, upstream, up, down, moved, .. } = self;
+        let Self { client, upstream, up, down, moved, inbound, .. } = self;
         match from {
-            Side::Client => up.poll(context, client, upstream, &moved.up),
-            Side::Upstream => down.poll(context, upstream, client, &moved.down),
+            Side::Client => match up.poll(context, client, upstream, &moved.up, inbound.as_deref_mut()) {
+                Poll::Ready(End::Excess(reason)) => {
+                    moved.exceed(reason);
+                    Poll::Pending
+                }
+                other => other,
+            },
+            Side::Upstream => {
+                if let Some(Inbound { controls: Some(controls), .. }) = inbound.as_deref_mut()
+                    && !down.has_insertion()
+                    && let Poll::Ready(Some(frame)) = controls.to_client.poll_recv(context)
+                {
+                    down.insert(frame);
+                }
+                down.poll(context, upstream, client, &moved.down, None)
+            }
         }
     }
 

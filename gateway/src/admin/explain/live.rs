@@ -2,10 +2,13 @@
 
 use std::time::SystemTime;
 
-use super::{Query, Report, report};
-use crate::auth::{Identity, Token};
+use super::{Query, Report, Step, report};
+use crate::auth::{Identity, Requirement, Token};
 use crate::edge::Snapshot;
 use crate::rejection::{Layer, Rejection};
+
+/// The name of the check that an issuer makes which is asked about good JWTs, too.
+const CONFIRMATION: &str = "confirmation";
 
 /// The same as [`report`], after everybody was asked whom a handshake with the token of `query` would
 /// have asked.
@@ -15,8 +18,11 @@ pub async fn live(snapshot: &Snapshot, query: &Query, now: impl Fn() -> SystemTi
         Some((false, outcome)) => Some(outcome),
         None => None,
     };
-    let outage = outcome.and_then(Result::err).filter(|said| said.reason.layer() == Layer::AuthSystem);
     let mut report = Report { live: true, ..report(snapshot, query, now()) };
+    if confirmed(&mut report, outcome.as_ref()) {
+        return report;
+    }
+    let outage = outcome.and_then(Result::err).filter(|said| said.reason.layer() == Layer::AuthSystem);
     let verdict = report.rejection.as_ref();
     // By what is known here the token is wrong, and by what could not be asked it may be good.
     if let Some(outage) =
@@ -26,6 +32,42 @@ pub async fn live(snapshot: &Snapshot, query: &Query, now: impl Fn() -> SystemTi
         report.reject(&outage);
     }
     report
+}
+
+/// Says that `identity`, good by the keys of its issuer, depends on what that says, where it is asked.
+pub(super) fn confirmation(report: &mut Report, requirement: &Requirement, identity: &Identity) {
+    let issuer = requirement.issuers.iter().find(|issuer| issuer.name() == identity.issuer);
+    if issuer.is_some_and(|issuer| issuer.confirms()) {
+        let text = format!(
+            "the daemon asks the issuer `{}` as well, which may have revoked the token: that was not asked",
+            identity.issuer
+        );
+        report.step(Layer::Credentials, None, text);
+        if let Some(step) = report.steps.last_mut() {
+            step.check = Some(CONFIRMATION.to_owned());
+        }
+    }
+}
+
+/// Puts what came of asking in place of the step that says that nobody was asked, if it is there.
+fn confirmed(report: &mut Report, outcome: Option<&Result<Identity, Box<Rejection>>>) -> bool {
+    let is_open = |check: &Option<String>| check.as_deref() == Some(CONFIRMATION);
+    let (Some(outcome), Some(last)) = (outcome, report.steps.pop_if(|step| is_open(&step.check))) else {
+        return false;
+    };
+    match outcome {
+        Ok(identity) => {
+            let text = format!("the issuer `{}` says that the token is active", identity.issuer);
+            report.steps.push(Step { text, passed: Some(true), ..last });
+        }
+        Err(rejection) => {
+            report.reject(rejection);
+            if let Some(step) = report.steps.last_mut() {
+                step.check = last.check;
+            }
+        }
+    }
+    true
 }
 
 /// The same where an issuer said what is known about the token.

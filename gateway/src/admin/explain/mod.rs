@@ -354,14 +354,17 @@ fn judge(report: &mut Report, requirement: &Requirement, token: &str, now: Syste
         report.step(check.step.layer(), Some(check.passed), check.text);
         report.name(check.step);
     }
-    if let Err(rejection) = outcome {
-        report.reject(&rejection);
-        let Some(failed) = failed else { return };
-        report.name(failed);
-        for step in Check::ALL.into_iter().filter(|step| *step > failed) {
-            report.step(step.layer(), None, "not reached");
-            report.name(step);
+    match outcome {
+        Err(rejection) => {
+            report.reject(&rejection);
+            let Some(failed) = failed else { return };
+            report.name(failed);
+            for step in Check::ALL.into_iter().filter(|step| *step > failed) {
+                report.step(step.layer(), None, "not reached");
+                report.name(step);
+            }
         }
+        Ok(identity) => live::confirmation(report, requirement, &identity),
     }
 }
 

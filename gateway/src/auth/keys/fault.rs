@@ -57,8 +57,9 @@ pub(in crate::auth) enum Fault {
     )]
     PrivatePem,
     #[error(
-        "holds something else than Ed25519 or P-256 private keys in PEM (PKCS #8), or a time that is none: remove the \
-         file, and a new key is made at the next start"
+        "holds something else than Ed25519 or P-256 private keys in PEM (PKCS #8), or a time that is none: name the \
+         right file, or put a copy of it back; if there is none, move the file away, and a new key is made at the next \
+         start, but tokens of the old ones are not accepted any more"
     )]
     NotSigningKey,
 }

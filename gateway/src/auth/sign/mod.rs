@@ -99,6 +99,7 @@ impl SigningKey {
             );
             Diagnostic::of_file(path, message)
         };
+        let _lock = rotation::lock(path).map_err(|error| failed(&error))?;
         let key = Self::generate(Algorithm::EdDSA, 0).ok_or_else(|| failed(&"no key can be generated"))?;
         let mut random = [0; 8];
         rand::fill(&mut random).map_err(|error| failed(&error))?;

@@ -41,13 +41,14 @@ impl fmt::Display for Listed {
     }
 }
 
-/// The keys in the file `path`.
+/// The keys in the file `path`, with a warning when others can read it.
 ///
 /// # Errors
 ///
 /// What is wrong with the file.
-pub fn list(path: &Path, now: SystemTime) -> Result<Vec<Listed>, Diagnostic> {
-    Ok(listed(&keys(path)?, now))
+pub fn list(path: &Path, now: SystemTime) -> Result<(Vec<Listed>, Vec<Diagnostic>), Diagnostic> {
+    let (keys, warnings) = keys(path)?;
+    Ok((listed(&keys, now), warnings))
 }
 
 /// Adds a key to the file `path`, made when it is not there, that signs from `from` on.
@@ -65,7 +66,7 @@ pub fn add(path: &Path, algorithm: Algorithm, from: SystemTime) -> Result<Listed
         keys.push(key);
         Ok(())
     })?;
-    let mut all = list(path, SystemTime::now())?;
+    let (mut all, _) = list(path, SystemTime::now())?;
     all.pop().ok_or_else(|| Diagnostic::of_file(path, "has lost its keys again".to_owned()))
 }
 
@@ -101,9 +102,10 @@ fn listed(keys: &[SigningKey], now: SystemTime) -> Vec<Listed> {
     listed.collect()
 }
 
-fn keys(path: &Path) -> Result<Vec<SigningKey>, Diagnostic> {
-    let fault = |fault: Fault| Diagnostic::of_file(path, fault.to_string());
-    parse_all(&read(path, MAX_KEY_FILE)?.private(path).0).map_err(fault)
+fn keys(path: &Path) -> Result<(Vec<SigningKey>, Vec<Diagnostic>), Diagnostic> {
+    let (bytes, warnings) = read(path, MAX_KEY_FILE)?.private(path);
+    let keys = parse_all(&bytes).map_err(|fault: Fault| Diagnostic::of_file(path, fault.to_string()))?;
+    Ok((keys, warnings))
 }
 
 fn change(
@@ -114,23 +116,34 @@ fn change(
     let failed = |error: io::Error| {
         fault(format!("cannot be written ({error}): its folder must exist and be writable for this user"))
     };
-    let _lock = lock(&path.with_extension("lock")).map_err(failed)?;
+    let _lock = lock(path).map_err(failed)?;
     let there = path.try_exists().map_err(failed)?;
-    let mut all = if there { keys(path)? } else { Vec::new() };
+    let mut all = if there { keys(path)?.0 } else { Vec::new() };
     change(&mut all).map_err(fault)?;
     write(path, &all, there).map_err(failed)
 }
 
-fn lock(path: &Path) -> io::Result<Flock<File>> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+/// Waits until nobody else changes the key file `path`. The lock belongs to whom its folder belongs to:
+/// root may be the first to take it.
+pub(super) fn lock(path: &Path) -> io::Result<Flock<File>> {
+    let mut options = OpenOptions::new();
+    let file =
+        options.create(true).truncate(false).write(true).mode(0o600).open(path.with_extension("lock"))?;
+    let owner = fs::metadata(folder(path))?;
+    // Only root can, and nobody else needs it.
+    let _ = std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()));
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Replaces the file in one step, with the owner and the permissions that it had.
 fn write(path: &Path, keys: &[SigningKey], there: bool) -> io::Result<()> {
     let fresh = path.with_extension("new");
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder(path);
     // Only root can give a file away, to whom the one before belonged or else the folder does; whoever
     // else changes it owns it.
     let owner = fs::metadata(if there { path } else { folder })?;
@@ -161,7 +174,7 @@ mod tests {
         let second = add(&path, Algorithm::ES256, later).expect("made");
         assert!(first.signs && !second.signs);
         let signs = |now| {
-            let all = list(&path, now).expect("readable");
+            let all = list(&path, now).expect("readable").0;
             assert_eq!(all.len(), 2);
             all.iter().position(|key| key.signs)
         };
@@ -170,7 +183,37 @@ mod tests {
         retire(&path, &first.kid, later, false).expect("retired");
         assert!(retire(&path, &second.kid, later, true).is_err(), "the last one");
         assert!(retire(&path, "another", later, true).is_err());
-        assert_eq!(list(&path, now).expect("readable").len(), 1);
+        assert_eq!(list(&path, now).expect("readable").0.len(), 1);
+    }
+
+    #[test]
+    fn a_key_file_that_others_can_read_is_warned_about_when_it_is_listed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("issuer.pem");
+        add(&path, Algorithm::EdDSA, SystemTime::now()).expect("made");
+        for (mode, warned) in [(0o600, 0), (0o640, 0), (0o644, 1), (0o620, 1)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("changed");
+            let (keys, warnings) = list(&path, SystemTime::now()).expect("readable");
+            assert_eq!((keys.len(), warnings.len()), (1, warned), "{mode:o}: {warnings:?}");
+        }
+    }
+
+    #[test]
+    fn a_first_key_that_the_daemon_makes_is_not_lost_to_one_that_is_added_meanwhile() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("issuer.pem");
+            let first = std::thread::scope(|scope| {
+                scope.spawn(|| add(&path, Algorithm::ES256, SystemTime::now()).expect("made"));
+                let made = scope.spawn(|| {
+                    SigningKey::create(&path).expect("made");
+                    list(&path, SystemTime::now()).expect("readable").0
+                });
+                made.join().expect("no panic")
+            });
+            let all = list(&path, SystemTime::now()).expect("readable").0;
+            assert!(first.iter().all(|key| all.iter().any(|now| now.kid == key.kid)), "{first:?} {all:?}");
+        }
     }
 
     #[test]
@@ -182,7 +225,7 @@ mod tests {
                 scope.spawn(|| add(&path, Algorithm::EdDSA, SystemTime::now()).expect("made"));
             }
         });
-        let all = list(&path, SystemTime::now()).expect("readable");
+        let all = list(&path, SystemTime::now()).expect("readable").0;
         let kids: std::collections::HashSet<_> = all.iter().map(|key| &key.kid).collect();
         assert_eq!((all.len(), kids.len()), (8, 8));
         assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);

@@ -1,6 +1,7 @@
 //! Tokens forged and judged.
 
 mod attacks;
+mod confirmed;
 mod crafted;
 mod fetched;
 mod forge;

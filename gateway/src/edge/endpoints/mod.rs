@@ -1,8 +1,9 @@
 //! What the listener answers besides opening handshakes: who to get a token from (RFC 9728), the keys
-//! of issuers of this host, and tickets.
+//! of issuers of this host, tickets, and fresh tokens for open sessions.
 
 mod request;
 mod response;
+mod sessions;
 mod tickets;
 
 use std::collections::HashMap;
@@ -32,16 +33,17 @@ const KEYS: &str = "/.well-known/jwks.json";
 const TICKETS: &str = "/tickets";
 
 /// How the targets of all requests to endpoints begin.
-const PATHS: [&str; 2] = ["/.well-known/", TICKETS];
+const PATHS: [&str; 3] = ["/.well-known/", TICKETS, sessions::SESSIONS];
 
 /// How long others may keep what does not change from one request to the next, in seconds.
 const MAX_AGE: u32 = 300;
 
-/// The documents of one snapshot, and whether there are tickets.
+/// The documents of one snapshot, and whether there are tickets, and sessions that can be renewed.
 #[derive(Debug, Default)]
 pub(super) struct Endpoints {
     documents: HashMap<String, Arc<str>>,
     tickets: bool,
+    renewal: bool,
 }
 
 /// The URL of the metadata of the route with this path, where clients know the gate as `public_url`.
@@ -63,7 +65,11 @@ impl Endpoints {
         if !served.is_empty() {
             documents.insert(KEYS.to_owned(), json!({ "keys": served }).to_string().into());
         }
-        Self { documents, tickets: routes.iter().any(|route| route.sources.tickets) }
+        Self {
+            documents,
+            tickets: routes.iter().any(|route| route.sources.tickets),
+            renewal: routes.iter().any(|route| route.renewal),
+        }
     }
 
     fn document(&self, path: &str) -> Option<Arc<str>> {
@@ -124,6 +130,8 @@ pub(super) async fn serve(
     };
     let response = if endpoints.tickets && request.path == TICKETS {
         tickets::answer(stream, head, &request, visitor, snapshot, gate, place).await?
+    } else if endpoints.renewal && request.path.starts_with(sessions::SESSIONS) {
+        sessions::answer(&request, visitor, snapshot, gate, place).await?
     } else if let Some(document) = endpoints.document(&request.path) {
         document_answer(&request, &document)
     } else {

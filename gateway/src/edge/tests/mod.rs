@@ -9,6 +9,7 @@ mod limits;
 mod listeners;
 mod pool;
 mod relay;
+mod renewal;
 mod scene;
 mod sources;
 mod tenure;

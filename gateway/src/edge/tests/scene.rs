@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{AuditSink, Entry};
+use crate::auth::revocation::{InForce, Revocation, Revocations};
 use crate::auth::sign::{Claims, SigningKey};
 use crate::auth::{Authenticator, Issuer, KeySet, Requirement};
 use crate::config::{self, KeySource, Limits, ScopeRule, TokenSources};
@@ -49,6 +50,7 @@ pub(super) struct Scene {
     upstream_std: std::net::TcpListener,
     routes: Vec<config::Route>,
     listener: Arc<Listener>,
+    revocations: InForce,
     keys: Arc<KeySet>,
     signer: SigningKey,
     now: fn() -> SystemTime,
@@ -145,6 +147,8 @@ impl Scene {
             origins: origins.map(|all| all.iter().map(|one| (*one).to_owned()).collect()),
             sources: TokenSources::default(),
             limits: config::RouteLimits::default(),
+            renewal: false,
+            control: None,
         };
         let routes = vec![
             route("/chat", port, None, None),
@@ -170,6 +174,7 @@ impl Scene {
             upstream_std,
             routes,
             listener: Arc::default(),
+            revocations: InForce::default(),
             keys,
             signer,
             now,
@@ -206,6 +211,12 @@ impl Scene {
         self.swap(None);
     }
 
+    /// Revokes these, and nothing else.
+    pub(super) fn revoke(&self, revocations: Vec<Revocation>) {
+        self.revocations.set(Revocations::new(revocations, self.now()));
+        self.gate.judge_again();
+    }
+
     /// Listens by other rules from now on.
     pub(super) fn listen(&mut self, listener: Listener) {
         self.listener = Arc::new(listener);
@@ -218,7 +229,8 @@ impl Scene {
     }
 
     fn snapshot(&self, keys: Arc<KeySet>, policy: Option<Generation>) {
-        let authenticator = Authenticator::new([Issuer::new(issuer(), keys)]);
+        let authenticator =
+            Authenticator::new([Issuer::new(issuer(), keys)]).revoking(self.revocations.clone());
         let snapshot = Snapshot::new(&self.routes, &authenticator, policy.map(Arc::new), Some(PUBLIC_URL));
         let listeners = [(self.address, Arc::clone(&self.listener))];
         self.gate.swap(snapshot.listening(listeners.into()));

@@ -8,14 +8,15 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::scene::{PATIENCE, Peer, Scene, denying, request};
 use crate::audit::Entry;
-use crate::config::{Limits, ScopeRule};
+use crate::config::{Limits, ScopeRule, TrafficLimits};
 use crate::rejection::Reason;
 use crate::session::client::Header;
+use crate::session::messages::masked_text;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The payload of the next frame, which must have this first byte and be short.
-async fn frame(peer: &mut Peer, first: u8) -> Vec<u8> {
+pub(super) async fn frame(peer: &mut Peer, first: u8) -> Vec<u8> {
     let head = peer.read(2).await;
     assert_eq!(head[0], first, "{head:?}");
     let masked = head[1] & 0x80 != 0;
@@ -25,13 +26,13 @@ async fn frame(peer: &mut Peer, first: u8) -> Vec<u8> {
 }
 
 /// The Close frame that comes next: code and reason.
-async fn close(peer: &mut Peer) -> (u16, String) {
+pub(super) async fn close(peer: &mut Peer) -> (u16, String) {
     let payload = frame(peer, 0x88).await;
     (u16::from_be_bytes([payload[0], payload[1]]), String::from_utf8(payload[2..].to_vec()).unwrap())
 }
 
 /// Both sides are told `expected`; the client answers, and the entry says the same.
-async fn ends(scene: &mut Scene, client: &mut Peer, upstream: &mut Peer, expected: Reason) {
+pub(super) async fn ends(scene: &mut Scene, client: &mut Peer, upstream: &mut Peer, expected: Reason) {
     let told = close(client).await;
     assert_eq!(told, close(upstream).await);
     let header = Header::parse(told.1.as_bytes()).expect("a dictionary");
@@ -56,13 +57,13 @@ async fn session(scene: &mut Scene) -> (Peer, Peer) {
     (client, upstream)
 }
 
-fn bytes(frame: Frame) -> Vec<u8> {
+pub(super) fn bytes(frame: Frame) -> Vec<u8> {
     let mut bytes = Vec::new();
     frame.format(&mut bytes).unwrap();
     bytes
 }
 
-fn part(text: &'static str, code: Data, last: bool) -> Vec<u8> {
+pub(super) fn part(text: &'static str, code: Data, last: bool) -> Vec<u8> {
     bytes(Frame::message(text, OpCode::Data(code), last))
 }
 
@@ -220,3 +221,45 @@ async fn messages_are_counted_both_ways() {
         other => panic!("{other:?}"),
     }
 }
+
+#[tokio::test]
+async fn a_session_in_which_a_client_sends_too_much_is_ended_and_told_which_limit() {
+    let address = TrafficLimits { bytes: 20_000, messages: 0 };
+    let subject = TrafficLimits { bytes: 0, messages: 3 };
+    for (limits, reason) in [
+        (Limits { traffic_per_address: address, ..Limits::default() }, Reason::LimitAddressTraffic),
+        (Limits { traffic_per_subject: subject, ..Limits::default() }, Reason::LimitSubjectTraffic),
+    ] {
+        let mut scene = Scene::with(limits).await;
+        let (mut client, mut upstream) = session(&mut scene).await;
+        // Nothing of what the service sends counts.
+        let much = part(TEXT, Data::Binary, true);
+        for _ in 0..10 {
+            upstream.send(&much).await;
+            client.read(much.len()).await;
+        }
+        let message = masked_text(TEXT, [0; 4]);
+        for _ in 0..4 {
+            client.send(&message).await;
+        }
+        let told = close(&mut client).await;
+        assert_eq!(told.0, 4429);
+        let header = Header::parse(told.1.as_bytes()).expect("a dictionary");
+        assert_eq!(header.reason, reason.name());
+        client.send(CLIENT_CLOSE).await;
+        // What had come by then, and the same goodbye.
+        upstream.read_to_end().await;
+        match scene.entry().await {
+            Entry::Ended { rejection: Some(rejection), .. } => assert_eq!(rejection.reason, reason),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// As long as many a message.
+const TEXT: &str = const {
+    match std::str::from_utf8(&[b'x'; 8_000]) {
+        Ok(text) => text,
+        Err(_) => panic!("ASCII"),
+    }
+};

@@ -2,54 +2,60 @@
 //! said is remembered for a short time, and an endpoint that is down is left alone for a while.
 
 mod breaker;
+mod means;
+mod place;
 
 #[cfg(test)]
 mod tests;
 
-use std::fs::OpenOptions;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use arc_swap::ArcSwap;
+use http::header::{CONTENT_TYPE, HeaderMap};
 use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
-use url::Url;
-use url::form_urlencoded::{Serializer, byte_serialize};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::breaker::Breaker;
-use super::outgoing::{Client, OutgoingError, Terms};
+use self::means::{Means, Stamps, stamps};
+pub(super) use self::place::Place;
+use super::outgoing::OutgoingError;
+use crate::admin::introspection::IntrospectionStatus;
+use crate::admin::status::IssuerStatus;
 use crate::auth::Token;
 use crate::auth::introspection::{Answered, Introspect, Introspected, Outage};
 use crate::auth::revocation::seconds;
-use crate::config::{ClientAuth, Diagnostic, Introspection, Limits};
+use crate::config::{Diagnostic, Introspection, Limits, SecretUrl};
 
-/// Bytes of a file with a client secret.
-const MAX_SECRET: u64 = 4096;
-/// When to come back after a failure.
-const RETRY: Duration = Duration::from_secs(5);
-/// How long it is remembered at most that a token is not active: it may be one that is just being made.
-const INACTIVE: Duration = Duration::from_secs(10);
-/// Connections that are kept for the next question.
-const KEPT: usize = 8;
+/// What an endpoint did that does not answer.
+const TOO_LONG: &str = "it took too long: check the endpoint";
+/// Who asks hears by itself that its time is over, and says so, before anybody gives it up.
+const GRACE: Duration = Duration::from_millis(100);
 
-/// Asks one endpoint.
+/// Asks one issuer.
 #[derive(Debug)]
 pub(super) struct Introspector {
-    client: Client,
-    endpoint: Url,
-    credentials: Credentials,
+    rules: Introspection,
+    limits: Limits,
+    place: Place,
+    means: ArcSwap<Means>,
+    /// What the means were read from, and what is wrong with newer files.
+    files: Mutex<(Stamps, Option<String>)>,
     cache: Cache<String, Remembered>,
-    /// How long an answer is remembered at most.
-    keep: Duration,
-    breaker: Mutex<Breaker>,
+    state: Mutex<State>,
     /// Questions at once.
     lines: Semaphore,
-    patience: Duration,
+}
+
+/// How it went so far.
+#[derive(Debug)]
+struct State {
+    breaker: Breaker,
+    /// In seconds since 1970.
+    last_success: Option<u64>,
+    last_failure: Option<u64>,
+    error: Option<String>,
 }
 
 /// What a token was said to be, and until when that counts.
@@ -72,20 +78,6 @@ impl From<String> for Failure {
     }
 }
 
-/// How the gate proves who it is.
-enum Credentials {
-    /// In a header (RFC 6749 §2.3.1).
-    Basic(HeaderValue),
-    /// In the form (RFC 6749 §2.3.1).
-    Post { id: String, secret: String },
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Credentials(…)")
-    }
-}
-
 impl Introspector {
     /// Asks as `rules` say, within `limits`.
     ///
@@ -93,30 +85,76 @@ impl Introspector {
     ///
     /// The file of the secret or of the certificates, and what is wrong with it.
     pub(super) fn new(rules: &Introspection, limits: &Limits) -> Result<Self, Diagnostic> {
-        let terms = Terms {
-            connect: limits.introspection_timeout,
-            idle: limits.introspection_timeout,
-            whole: limits.introspection_timeout,
-            size: limits.issuer_answer,
-            ca: rules.ca.clone(),
-            // A token is for this endpoint alone.
-            redirects: false,
-            kept: KEPT,
-        };
-        let client = Client::new(&terms).map_err(|error| {
-            let file = rules.ca.as_deref().unwrap_or(&rules.secret);
-            Diagnostic::of_file(file, error.to_string())
-        })?;
+        // Before they are read: what changes meanwhile is read again.
+        let stamps = stamps(rules);
         Ok(Self {
-            client,
-            endpoint: rules.endpoint.clone(),
-            credentials: credentials(rules)?,
+            place: Place::new(rules.endpoint.clone()),
+            means: ArcSwap::from_pointee(Means::read(rules, limits)?),
+            files: Mutex::new((stamps, None)),
             cache: Cache::new(limits.introspection_cache),
-            keep: rules.cache,
-            breaker: Mutex::default(),
+            state: Mutex::new(State {
+                breaker: Breaker::new(rules.failures, rules.rest),
+                last_success: None,
+                last_failure: None,
+                error: None,
+            }),
             lines: Semaphore::new(limits.introspection_requests),
-            patience: limits.introspection_timeout,
+            rules: rules.clone(),
+            limits: limits.clone(),
         })
+    }
+
+    /// Where the endpoint goes that the issuer's metadata names; `None`: the configuration names it.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.rules.endpoint.is_none().then(|| self.place.clone())
+    }
+
+    /// The files that it reads.
+    pub(super) fn files(rules: &Introspection) -> impl Iterator<Item = &std::path::Path> {
+        std::iter::once(rules.secret.as_path()).chain(rules.ca.as_deref())
+    }
+
+    /// Reads the files anew that have changed. Faulty ones leave the last good ones in force.
+    pub(super) fn refresh(&self) -> Result<(), Diagnostic> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = stamps(&self.rules);
+        if now == files.0 {
+            return Ok(());
+        }
+        files.0 = now;
+        match Means::read(&self.rules, &self.limits) {
+            Ok(means) => {
+                self.means.store(Arc::new(means));
+                files.1 = None;
+                // It may have failed for the very reason that was repaired.
+                self.state().breaker.answered();
+                Ok(())
+            }
+            Err(fault) => {
+                files.1 = Some(fault.to_string());
+                Err(fault)
+            }
+        }
+    }
+
+    /// How it stands at `now`.
+    pub(super) fn status(&self, now: SystemTime) -> IntrospectionStatus {
+        let place = self.place.get();
+        let file_error = self.files.lock().unwrap_or_else(PoisonError::into_inner).1.clone();
+        let state = self.state();
+        let rest = state.breaker.resting(Instant::now());
+        IntrospectionStatus {
+            endpoint: place.as_ref().ok().map(SecretUrl::shown),
+            resting: rest.is_some(),
+            // Of a part of a second, a whole one is left.
+            rest_s: rest.map(|rest| rest.as_secs() + u64::from(rest.subsec_nanos() > 0)),
+            failures: state.breaker.failures(),
+            last_success: state.last_success,
+            age_s: state.last_success.map(|then| seconds(now).saturating_sub(then)),
+            last_failure: state.last_failure,
+            error: place.err().or_else(|| state.error.clone()),
+            file_error,
+        }
     }
 
     async fn remembered(&self, token: &Token) -> Result<Introspected, Outage> {
@@ -132,40 +170,40 @@ impl Introspector {
 
     /// Asks once.
     async fn ask(&self, token: &str) -> Result<Remembered, Outage> {
+        let retry = self.rules.retry;
         let outage = |note: String, retry_after| Outage { note, retry_after };
-        let line = timeout(self.patience, self.lines.acquire()).await;
+        let endpoint = self.place.get().map_err(|note| outage(note, retry))?;
+        let deadline = Instant::now() + self.limits.introspection_timeout;
+        let line = timeout_at(deadline, self.lines.acquire()).await;
         let Ok(Ok(_line)) = line else {
-            return Err(outage("too many tokens are being asked about".to_owned(), RETRY));
+            return Err(outage("too many tokens are being asked about".to_owned(), retry));
         };
-        if let Err(rest) = self.breaker().ask(Instant::now()) {
-            return Err(outage(
-                "the endpoint failed several times, and is left alone for a while".to_owned(),
-                rest,
-            ));
+        if let Err(rest) = self.state().breaker.ask(Instant::now()) {
+            let note = "the endpoint failed several times, and is left alone for a while: `gatehouse status` says why";
+            return Err(outage(note.to_owned(), rest));
         }
-        let answered = self.request(token).await;
-        match answered {
+        let answered = timeout_at(deadline, self.request(&endpoint, token)).await;
+        match answered.unwrap_or_else(|_| Err(TOO_LONG.to_owned().into())) {
             Ok(said) => {
-                self.breaker().answered();
+                self.state().answered(SystemTime::now());
                 let until = Instant::now() + self.life(&said);
                 Ok(Remembered { said, until })
             }
-            Err(Failure { note, counts }) => {
-                if counts {
-                    self.breaker().failed(Instant::now());
-                    let place = self.endpoint.origin().ascii_serialization();
-                    log::error!("introspection at {place} failed: {note}");
-                } else {
-                    self.breaker().answered();
+            Err(failure) => {
+                if failure.counts {
+                    let place = endpoint.expose().origin().ascii_serialization();
+                    log::error!("introspection at {place} failed: {}", failure.note);
                 }
-                Err(outage(note, RETRY))
+                self.state().failed(&failure, SystemTime::now());
+                Err(outage(failure.note, retry))
             }
         }
     }
 
-    async fn request(&self, token: &str) -> Result<Introspected, Failure> {
-        let (headers, form) = self.form(token);
-        let answer = self.client.post(&self.endpoint, headers, form).await;
+    async fn request(&self, endpoint: &SecretUrl, token: &str) -> Result<Introspected, Failure> {
+        let means = self.means.load_full();
+        let (headers, form) = means.form(token);
+        let answer = means.client.post(endpoint.expose(), headers, form).await;
         let answer = answer.map_err(|error: OutgoingError| error.to_string())?;
         let status = answer.status();
         if matches!(status.as_u16(), 401 | 403) {
@@ -176,48 +214,44 @@ impl Introspector {
         // the endpoint left alone.
         if status.as_u16() != 200 {
             return Err(Failure {
-                note: format!("it answered with {status}"),
+                note: format!("it answered with {status}: check the issuer and the endpoint"),
                 counts: !status.is_client_error(),
             });
         }
-        let json =
-            answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-                let kind = value.split(';').next().unwrap_or_default().trim();
-                kind.eq_ignore_ascii_case("application/json")
-            });
-        if !json {
+        if !is_json(answer.headers()) {
             return Err("its answer is not application/json: check the endpoint".to_owned().into());
         }
         let body = answer.body().await.map_err(|error| error.to_string())?;
         Introspected::parse(&body).map_err(|fault| fault.to_owned().into())
     }
 
-    fn form(&self, token: &str) -> (HeaderMap, String) {
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let mut form = Serializer::new(String::new());
-        form.append_pair("token", token).append_pair("token_type_hint", "access_token");
-        match &self.credentials {
-            Credentials::Basic(value) => {
-                headers.insert(AUTHORIZATION, value.clone());
-            }
-            Credentials::Post { id, secret } => {
-                form.append_pair("client_id", id).append_pair("client_secret", secret);
-            }
-        }
-        (headers, form.finish())
-    }
-
     /// How long it counts that this was said: as configured, and not beyond `exp`.
     fn life(&self, said: &Introspected) -> Duration {
-        let Introspected::Active(claims) = said else { return self.keep.min(INACTIVE) };
+        let Introspected::Active(claims) = said else { return self.rules.inactive_cache };
+        let keep = self.rules.cache;
         let expires = claims.get("exp").and_then(serde_json::Value::as_u64);
         let left = expires.map(|expires| expires.saturating_sub(seconds(SystemTime::now())));
-        left.map_or(self.keep, |left| self.keep.min(Duration::from_secs(left)))
+        left.map_or(keep, |left| keep.min(Duration::from_secs(left)))
     }
 
-    fn breaker(&self) -> MutexGuard<'_, Breaker> {
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn answered(&mut self, now: SystemTime) {
+        self.breaker.answered();
+        (self.last_success, self.error) = (Some(seconds(now)), None);
+    }
+
+    fn failed(&mut self, failure: &Failure, now: SystemTime) {
+        if failure.counts {
+            self.breaker.failed(Instant::now());
+        } else {
+            self.breaker.answered();
+        }
+        (self.last_failure, self.error) = (Some(seconds(now)), Some(failure.note.clone()));
     }
 }
 
@@ -225,43 +259,34 @@ impl Introspect for Introspector {
     fn introspect<'a>(&'a self, token: &'a Token) -> Answered<'a> {
         // Who waits for the answer to another's question waits no longer than for an own one.
         Box::pin(async {
-            let told = timeout(self.patience, self.remembered(token)).await;
-            told.unwrap_or_else(|_| {
-                Err(Outage { note: "it took too long: check the endpoint".to_owned(), retry_after: RETRY })
-            })
+            let told = timeout(self.limits.introspection_timeout + GRACE, self.remembered(token)).await;
+            told.unwrap_or_else(|_| Err(Outage { note: TOO_LONG.to_owned(), retry_after: self.rules.retry }))
         })
     }
 }
 
-/// All of `rules`, each ready to ask, with what is wrong with them.
-pub(super) fn of(
-    rules: Option<&Introspection>,
-    limits: &Limits,
-) -> Result<Option<Arc<dyn Introspect>>, Diagnostic> {
-    let introspector = rules.map(|rules| Introspector::new(rules, limits)).transpose()?;
-    Ok(introspector.map(|introspector| Arc::new(introspector) as Arc<dyn Introspect>))
-}
+/// Who asks about tokens, of all issuers of a configuration that are asked.
+#[derive(Debug, Default)]
+pub(super) struct Introspectors(Vec<(String, Arc<Introspector>)>);
 
-fn credentials(rules: &Introspection) -> Result<Credentials, Diagnostic> {
-    let fault = |message: String| Diagnostic::of_file(&rules.secret, message);
-    let mut text = String::new();
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&rules.secret);
-    let read = file.and_then(|file| file.take(MAX_SECRET + 1).read_to_string(&mut text));
-    read.map_err(|error| fault(format!("cannot be read ({error}): it must hold the client secret")))?;
-    let secret = text.trim_end_matches(['\r', '\n']);
-    if secret.is_empty() || secret.len() as u64 > MAX_SECRET || secret.contains(char::is_control) {
-        return Err(fault("must hold the client secret, one line and nothing else".to_owned()));
+impl Introspectors {
+    /// With these, each by the name of its issuer.
+    pub(super) fn new(known: Vec<(String, Arc<Introspector>)>) -> Self {
+        Self(known)
     }
-    match rules.auth {
-        ClientAuth::Post => Ok(Credentials::Post { id: rules.client_id.clone(), secret: secret.to_owned() }),
-        ClientAuth::Basic => {
-            // RFC 6749 §2.3.1: both are encoded as in a form before they are joined.
-            let encode = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
-            let pair = format!("{}:{}", encode(&rules.client_id), encode(secret));
-            let value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair)));
-            let mut value = value.map_err(|_| fault("cannot be sent".to_owned()))?;
-            value.set_sensitive(true);
-            Ok(Credentials::Basic(value))
+
+    /// Adds to the status of each issuer how the asking about its tokens stands at `now`.
+    pub(super) fn add_to(&self, status: &mut [IssuerStatus], now: SystemTime) {
+        for issuer in status {
+            let known = self.0.iter().find(|(name, _)| *name == issuer.issuer);
+            issuer.introspection = known.map(|(_, introspector)| introspector.status(now));
         }
     }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+        let kind = value.split(';').next().unwrap_or_default().trim();
+        kind.eq_ignore_ascii_case("application/json")
+    })
 }

@@ -7,13 +7,17 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
+use crate::config::{Asked, ClientAuth};
 
 struct Endpoint {
     introspector: Introspector,
     asked: Arc<AtomicUsize>,
     last: Arc<Mutex<String>>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// An endpoint that gives every question this answer; none when it is empty.
@@ -46,11 +50,16 @@ async fn endpoint(answer: &str, auth: ClientAuth, cache: Duration) -> Endpoint {
     let secret = folder.path().join("secret");
     std::fs::write(&secret, "s:e c%\n").expect("written");
     let rules = Introspection {
-        endpoint: url.parse().expect("a URL"),
+        endpoint: Some(url.parse::<url::Url>().expect("a URL").into()),
         client_id: "the gate".to_owned(),
         secret,
         auth,
+        asked: Asked::Opaque,
         cache,
+        inactive_cache: cache.min(Duration::from_secs(10)),
+        failures: 5,
+        rest: Duration::from_secs(5),
+        retry: Duration::from_secs(7),
         ca: None,
     };
     let limits = Limits {
@@ -59,7 +68,7 @@ async fn endpoint(answer: &str, auth: ClientAuth, cache: Duration) -> Endpoint {
         ..Limits::default()
     };
     let introspector = Introspector::new(&rules, &limits).expect("valid");
-    Endpoint { introspector, asked, last, _folder: folder }
+    Endpoint { introspector, asked, last, folder }
 }
 
 /// Whether the head and all of the body are there.
@@ -196,4 +205,111 @@ async fn an_endpoint_that_fails_again_and_again_is_left_alone_for_a_while() {
     }
     assert_eq!(picky.asked(), 20);
     assert!(endpoint.note("another").await.contains("left alone"));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_stalls_again_and_again_is_left_alone_too() {
+    let endpoint = endpoint("", ClientAuth::Basic, LONG).await;
+    for number in 0..5 {
+        assert!(endpoint.note(&format!("token-{number}")).await.contains("too long"));
+    }
+    assert!(endpoint.note("another").await.contains("left alone"));
+    assert_eq!(endpoint.asked(), 5);
+}
+
+#[tokio::test]
+async fn the_status_tells_failures_rest_and_answers_and_no_secret() {
+    let down = endpoint("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", ClientAuth::Basic, LONG).await;
+    let status = |endpoint: &Endpoint| endpoint.introspector.status(SystemTime::now());
+    assert_eq!((status(&down).failures, status(&down).error), (0, None));
+    for number in 0..5 {
+        assert!(!status(&down).resting);
+        down.note(&format!("secret.token-{number}")).await;
+    }
+    let told = status(&down);
+    assert!(told.resting && told.failures == 5 && told.rest_s <= Some(5), "{told:?}");
+    assert!(told.last_failure.is_some() && told.last_success.is_none(), "{told:?}");
+    assert!(told.error.as_ref().is_some_and(|error| error.contains("500")), "{told:?}");
+    assert!(!format!("{told:?}").contains("secret"), "{told:?}");
+    let up = endpoint(&json("{\"active\":false}"), ClientAuth::Basic, LONG).await;
+    up.introspector.introspect(&token("one")).await.expect("an answer");
+    let told = status(&up);
+    assert!(told.last_success.is_some() && told.error.is_none() && !told.resting, "{told:?}");
+    assert!(told.endpoint.is_some_and(|url| url.ends_with("/introspect")));
+}
+
+#[tokio::test]
+async fn a_client_is_told_to_come_back_when_the_configuration_says() {
+    let down = endpoint("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", ClientAuth::Basic, LONG).await;
+    let outage = down.introspector.introspect(&token("one")).await.expect_err("an outage");
+    assert_eq!(outage.retry_after, Duration::from_secs(7));
+}
+
+#[tokio::test]
+async fn a_secret_that_changes_is_shown_at_the_next_question_and_a_broken_one_leaves_the_last_good_one() {
+    let endpoint = endpoint(&json("{\"active\":false}"), ClientAuth::Post, Duration::ZERO).await;
+    let secret = endpoint.folder.path().join("secret");
+    let shown = async || {
+        endpoint.introspector.introspect(&token("one")).await.expect("an answer");
+        let request = endpoint.last.lock().expect("sane").clone();
+        request.rsplit_once("client_secret=").expect("a secret").1.to_owned()
+    };
+    std::fs::write(&secret, "another\n").expect("written");
+    endpoint.introspector.refresh().expect("valid");
+    assert_eq!(shown().await, "another");
+    for broken in ["", "hush\nhush\n", "hush\u{7}"] {
+        std::fs::write(&secret, broken).expect("written");
+        let fault = endpoint.introspector.refresh().expect_err("broken").to_string();
+        assert!(
+            fault.contains("/secret: ") && fault.contains("one line") && !fault.contains("hush"),
+            "{fault}"
+        );
+        endpoint.introspector.refresh().expect("said once");
+        let told = endpoint.introspector.status(SystemTime::now());
+        assert_eq!((told.file_error, shown().await.as_str()), (Some(fault), "another"));
+    }
+    std::fs::write(&secret, "third\n").expect("written");
+    endpoint.introspector.refresh().expect("valid");
+    assert_eq!(shown().await, "third");
+    assert_eq!(endpoint.introspector.status(SystemTime::now()).file_error, None);
+}
+
+#[tokio::test]
+async fn a_repaired_secret_ends_the_rest_of_its_endpoint() {
+    let endpoint = endpoint("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n", ClientAuth::Basic, LONG).await;
+    for number in 0..5 {
+        endpoint.note(&format!("token-{number}")).await;
+    }
+    assert!(endpoint.introspector.status(SystemTime::now()).resting);
+    std::fs::write(endpoint.folder.path().join("secret"), "right\n").expect("written");
+    endpoint.introspector.refresh().expect("valid");
+    assert!(!endpoint.introspector.status(SystemTime::now()).resting);
+}
+
+#[tokio::test]
+async fn certificates_that_are_none_are_a_fault_of_their_file_and_not_of_the_secret() {
+    let endpoint = endpoint("", ClientAuth::Basic, LONG).await;
+    let ca = endpoint.folder.path().join("ca.pem");
+    let rules = Introspection { ca: Some(ca.clone()), ..endpoint.introspector.rules.clone() };
+    for content in [None, Some("no certificate")] {
+        if let Some(content) = content {
+            std::fs::write(&ca, content).expect("written");
+        }
+        let fault = Introspector::new(&rules, &Limits::default()).expect_err("faulty").to_string();
+        assert!(fault.contains("ca.pem: ") && !fault.contains("secret"), "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_the_metadata_has_to_name_is_an_outage_until_it_does() {
+    let known = endpoint(&json("{\"active\":false}"), ClientAuth::Basic, LONG).await;
+    let rules = Introspection { endpoint: None, ..known.introspector.rules.clone() };
+    let introspector = Introspector::new(&rules, &Limits::default()).expect("valid");
+    let outage = introspector.introspect(&token("one")).await.expect_err("an outage");
+    assert!(outage.note.contains("has not arrived"), "{}", outage.note);
+    assert_eq!(introspector.status(SystemTime::now()).endpoint, None);
+    let place = introspector.place().expect("it is found");
+    place.put(Ok(known.introspector.rules.endpoint.clone().expect("an endpoint")), "main");
+    assert!(matches!(introspector.introspect(&token("one")).await, Ok(Introspected::Inactive)));
+    assert!(known.introspector.place().is_none());
 }

@@ -75,10 +75,8 @@ impl Desk {
         }
         let under_way = self.flight.is_some() || self.wanted;
         if !under_way && let Some(wait) = self.cooling(now) {
-            return Step::Answer(match self.last {
-                Some((true, _)) => Refreshed::Current,
-                _ => Refreshed::Unknown { retry_after: wait },
-            });
+            // What the issuer said before this key came up says nothing about it: it may be newer.
+            return Step::Answer(Refreshed::Unknown { retry_after: wait });
         }
         if self.places >= self.most {
             return Step::Answer(Refreshed::Unknown { retry_after: BUSY });
@@ -193,10 +191,21 @@ mod tests {
                     flights += 1;
                     flight(&mut desk, true, now);
                 }
-                Step::Answer(answer) => assert_eq!(answer, Refreshed::Current),
+                Step::Answer(answer) => assert!(matches!(answer, Refreshed::Unknown { .. })),
             }
         }
         assert_eq!(flights, 4, "in 100 s");
+    }
+
+    #[test]
+    fn a_key_that_came_up_during_the_cooldown_may_be_a_new_one_and_is_asked_for_after_it() {
+        let (mut desk, now) = desk();
+        desk.ask(1, now);
+        flight(&mut desk, true, now);
+        let wait = COOLDOWN - SECOND;
+        assert_eq!(desk.ask(2, now + SECOND), Step::Answer(Refreshed::Unknown { retry_after: wait }));
+        assert_eq!(desk.ask(1, now + SECOND), Step::Answer(Refreshed::Current), "it was asked for");
+        assert!(matches!(desk.ask(2, now + COOLDOWN), Step::Wait { start: true, .. }));
     }
 
     #[test]

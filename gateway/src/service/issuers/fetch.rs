@@ -12,6 +12,7 @@ use super::fault::{Failure, Fault};
 use super::freshness::freshness;
 use crate::auth::metadata;
 use crate::config::{FetchedKeys, KeysPlace, Limits, SecretUrl};
+use crate::service::introspection::Place;
 use crate::service::outgoing::{Answer, Client, Terms, retry_after};
 
 /// The longest validator that is kept; a longer one makes the next request unconditional.
@@ -29,6 +30,8 @@ pub(super) struct Fetcher {
     /// Where the keys are by the metadata, and when that was said.
     found: Option<(SecretUrl, Instant)>,
     known: Option<Validators>,
+    /// Where the introspection endpoint goes that the metadata names, and whose it is.
+    introspection: Option<(String, Place)>,
 }
 
 /// What the last set that was taken can be told from others by (RFC 9110 §8.8), and where it was.
@@ -73,7 +76,12 @@ impl Fetcher {
         };
         let (issuer, place) = (issuer.to_owned(), keys.place.clone());
         let (limits, metadata) = (limits.clone(), keys.max_interval);
-        Self { issuer, place, terms, limits, metadata, found: None, known: None }
+        Self { issuer, place, terms, limits, metadata, found: None, known: None, introspection: None }
+    }
+
+    /// The same, which tells where the issuer of this name is asked about tokens.
+    pub(super) fn telling(self, introspection: Option<(String, Place)>) -> Self {
+        Self { introspection, ..self }
     }
 
     /// Asks now.
@@ -127,7 +135,12 @@ impl Fetcher {
         expect(&answer, url.as_str())?;
         let body = answer.body().await.map_err(fault)?;
         let found = metadata::jwks_uri(&body, &self.issuer);
-        Ok(found.map_err(|error| Fault::Metadata { url: url.to_string(), error })?)
+        let found = found.map_err(|error| Fault::Metadata { url: url.to_string(), error })?;
+        if let Some((name, place)) = &self.introspection {
+            let endpoint = metadata::introspection_endpoint(&body, &self.issuer).map(SecretUrl::from);
+            place.put(endpoint.map_err(|error| error.to_string()), name);
+        }
+        Ok(found)
     }
 
     async fn ask(&self, client: &Client, url: &SecretUrl) -> Result<Fetched, Failure> {

@@ -15,6 +15,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,9 +25,10 @@ use tokio_util::task::TaskTracker;
 use self::copy::Copy;
 use self::line::Line;
 use self::task::Task;
+use super::keys::Fetched;
 use crate::admin::status::{FetchStatus, IssuerStatus};
 use crate::auth::LiveKeys;
-use crate::config::{self, Config, FetchedKeys};
+use crate::config::Config;
 
 /// All issuers of a configuration whose keys are fetched.
 #[derive(Debug, Default)]
@@ -49,18 +51,21 @@ impl Health {
 }
 
 impl Issuers {
-    /// Starts a task on `tasks` for each issuer of `config` whose keys are fetched, into the one of
-    /// `live`; each runs until `stop`. Keys that were kept on disk and are not too old are in force
+    /// Starts a task on `tasks` for each issuer of `config` whose keys are fetched, into its
+    /// live keys; each runs until `stop`. Keys that were kept on disk and are not too old are in force
     /// when this returns. `random` gives randomness for the time of the next request.
     pub(super) fn start(
         config: &Config,
-        live: Vec<(&config::Issuer, &FetchedKeys, Arc<LiveKeys>)>,
+        fetched: Vec<Fetched<'_>>,
         random: fn() -> u64,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
+        if let Some(folder) = config.state.as_deref() {
+            tidy(folder, &fetched);
+        }
         let mut known = Vec::new();
-        for (issuer, fetched, keys) in live {
+        for Fetched { issuer, keys: fetched, live: keys, introspection } in fetched {
             let health = Health::default();
             health.change(|health| health.source = fetched.place.shown());
             let line = Line::new(fetched, &config.limits);
@@ -68,7 +73,8 @@ impl Issuers {
             let copy = config.state.as_deref().map(|folder| Copy::of(folder, issuer, fetched));
             let task =
                 Task::new(issuer, fetched, &config.limits, Arc::clone(&keys), line, health.clone(), copy)
-                    .with_randomness(random);
+                    .with_randomness(random)
+                    .telling(introspection);
             let stop = stop.child_token();
             tasks.spawn(async move {
                 tokio::select! {
@@ -98,6 +104,25 @@ impl Issuers {
                 ..health
             });
         }
+    }
+}
+
+/// Removes from `folder` the kept keys of issuers that are not among `fetched` any more.
+fn tidy(folder: &Path, fetched: &[Fetched<'_>]) {
+    let known: Vec<_> =
+        fetched.iter().map(|Fetched { issuer, keys, .. }| Copy::of(folder, issuer, keys)).collect();
+    match Copy::remove_all_but(&known, folder) {
+        Ok(removed) => removed.iter().for_each(|file| {
+            log::info!(
+                "removed {}, the kept keys of an issuer that is not in the configuration any more",
+                file.display()
+            );
+        }),
+        Err(error) => log::warn!(
+            "{}: kept keys of issuers that are not in the configuration any more cannot be removed ({error}): check \
+             [state] folder and its permissions",
+            folder.display()
+        ),
     }
 }
 

@@ -13,6 +13,7 @@ use super::line::Line;
 use super::{Health, freshness, seconds};
 use crate::auth::{Issuer, KeySet, LiveKeys};
 use crate::config::{self, Diagnostic, FetchedKeys, Limits};
+use crate::service::introspection::Place;
 
 /// Keeps the keys of one issuer at what it has.
 #[derive(Debug)]
@@ -75,6 +76,13 @@ impl Task {
     /// The same, with `random` for the time of the next request.
     pub(super) fn with_randomness(self, random: fn() -> u64) -> Self {
         Self { random, ..self }
+    }
+
+    /// The same, where the metadata says where the issuer is asked about tokens, which goes into
+    /// `introspection`.
+    pub(super) fn telling(self, introspection: Option<Place>) -> Self {
+        let fetcher = self.fetcher.telling(introspection.map(|place| (self.rules.name.clone(), place)));
+        Self { fetcher, ..self }
     }
 
     /// Runs for ever.

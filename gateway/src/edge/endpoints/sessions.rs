@@ -1,0 +1,108 @@
+//! `POST /sessions/{id}/token`: a session goes on with the bearer token of the request.
+
+use serde_json::json;
+
+use super::super::gate::Gate;
+use super::super::renewal;
+use super::super::snapshot::Snapshot;
+use super::super::visitor::Visitor;
+use super::{MAX_AGE, Refused, Request, Response};
+use crate::audit::HandshakeId;
+use crate::auth::bearer;
+use crate::rejection::{Reason, Rejection};
+use crate::session::limits::Place;
+
+/// Where sessions are.
+pub(super) const SESSIONS: &str = "/sessions/";
+
+/// The session that `path` is about; `None`: it is about none.
+fn session(path: &str) -> Option<HandshakeId> {
+    HandshakeId::parse(path.strip_prefix(SESSIONS)?.strip_suffix("/token")?)
+}
+
+/// Answers a request below `/sessions/`.
+pub(super) async fn answer(
+    request: &Request,
+    visitor: &Visitor,
+    snapshot: &Snapshot,
+    gate: &Gate,
+    place: &Place,
+) -> Result<Response, Refused> {
+    let origin = request.origin.as_deref();
+    match request.method.as_str() {
+        "POST" => {}
+        "OPTIONS" => return Ok(preflight(snapshot, origin)),
+        _ => return Ok(Response::empty(405).header("Allow", "POST, OPTIONS")),
+    }
+    renew(request, visitor, gate, place).await.map_err(|mut refused| {
+        // A page that may renew sessions may read why it cannot.
+        let page = origin.filter(|origin| snapshot.renews_for(origin));
+        refused.rejection.page = page.map(str::to_owned);
+        refused
+    })
+}
+
+async fn renew(
+    request: &Request,
+    visitor: &Visitor,
+    gate: &Gate,
+    place: &Place,
+) -> Result<Response, Refused> {
+    let unknown = |rejection| Refused { route: None, rejection };
+    if request.length.is_some_and(|length| length > 0) {
+        let detail = "The token stands in the Authorization header, and the request has no body.";
+        let rejection = Rejection::new(Reason::HandshakeMalformed).detail(detail);
+        return Err(unknown(Box::new(rejection)));
+    }
+    let open = session(&request.path).and_then(|id| gate.sessions_open().find(id));
+    let open = open.ok_or_else(|| unknown(Box::new(Rejection::new(Reason::HandshakeNoSession))))?;
+    let route = renewal::route(gate, &open).map_err(unknown)?;
+    let origin = request.origin.as_deref();
+    let renewed = async {
+        if let Some(origin) = origin.filter(|origin| route.excludes(origin)) {
+            let note = format!("a page of {origin:?} asks to renew a session on {}", route.path);
+            return Err(Box::new(Rejection::new(Reason::HandshakeOrigin).note(note)));
+        }
+        // Judging a token costs as much here as in a handshake.
+        place.ask(&route.path, &route.limits).map_err(|excess| Box::new(excess.rejection()))?;
+        let token = bearer(request.authorization())?.shown_with(visitor.certificate.clone()?);
+        renewal::renew(gate, &open, &route, &token).await
+    };
+    let left = renewed.await.map_err(|rejection| Refused { route: Some(route.clone()), rejection })?;
+    let body = json!({ "id": open.id.to_string(), "expires_in": left }).to_string();
+    let response = Response::json(200, &body).header("Cache-Control", "no-store").header("Vary", "Origin");
+    Ok(match origin.filter(|origin| route.lists(origin)) {
+        Some(origin) => response.header("Access-Control-Allow-Origin", origin),
+        None => response,
+    })
+}
+
+/// Which pages may ask (Fetch standard, CORS protocol): those of a route whose sessions can be renewed.
+fn preflight(snapshot: &Snapshot, origin: Option<&str>) -> Response {
+    let response = Response::empty(204).header("Vary", "Origin");
+    match origin.filter(|origin| snapshot.renews_for(origin)) {
+        Some(origin) => response
+            .header("Access-Control-Allow-Origin", origin)
+            .header("Access-Control-Allow-Methods", "POST")
+            .header("Access-Control-Allow-Headers", "Authorization")
+            .header("Access-Control-Max-Age", &MAX_AGE.to_string()),
+        None => response,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_named_by_the_id_of_its_handshake_alone() {
+        let id = HandshakeId::new([0xab; 10]);
+        assert_eq!(session(&format!("/sessions/{id}/token")), Some(id));
+        let short = format!("/sessions/{}/token", "ab".repeat(9));
+        let upper = format!("/sessions/{}/token", "AB".repeat(10));
+        let wide = format!("/sessions/{}/token", "é".repeat(10));
+        for path in [&short, &upper, &wide, "/sessions//token", "/sessions/token", "/sessions/"] {
+            assert_eq!(session(path), None, "{path}");
+        }
+    }
+}

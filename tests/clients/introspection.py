@@ -1,0 +1,87 @@
+"""An introspection endpoint (RFC 7662), whose behaviour is told on disk.
+
+Arguments: address, port, folder. For each question the file `mode` in the folder says what to do:
+`good` answers with the file `answer`, `stall` sends half of it and no more, `truncate` closes then, a
+number is a status, `page`, `large` and `bomb` are other bodies. Whoever does not show the secret in the
+file `secret`, where it is not empty, gets 401. Prints a line of JSON when it listens and for each
+question, before it is answered.
+"""
+
+import base64
+import gzip
+import json
+import pathlib
+import socket
+import sys
+import urllib.parse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+MOST = 1 << 20
+
+
+def say(**what):
+    print(json.dumps(what), flush=True)
+
+
+def shown(header):
+    """The secret in a header `Authorization: Basic`, as RFC 6749 section 2.3.1 encodes it."""
+    pair = base64.b64decode(header.removeprefix("Basic ")).decode()
+    return urllib.parse.unquote_plus(pair.partition(":")[2])
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        length = int(self.headers["Content-Length"])
+        form = urllib.parse.parse_qs(self.rfile.read(min(length, MOST)).decode())
+        mode = (folder / "mode").read_text()
+        secret = (folder / "secret").read_text()
+        known = not secret or shown(self.headers.get("Authorization", "")) == secret
+        status = 401 if not known else int(mode) if mode.isdigit() else 200
+        say(event="question", mode=mode, token=form["token"][0], status=status)
+        kind, body, more = "application/json", (folder / "answer").read_bytes(), []
+        if status != 200:
+            body = b""
+        elif mode == "page":
+            kind, body = "text/html", b"<!DOCTYPE html>\n<title>Sign in</title>\n"
+        elif mode == "large":
+            body = b'{"active":true,"padding":"' + b"a" * (4 << 20) + b'"}'
+        elif mode == "bomb":
+            body = gzip.compress(b'{"active":true,"padding":"' + b"a" * (64 << 20) + b'"}')
+            more = [("Content-Encoding", "gzip")]
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        for name, value in more:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        try:
+            if mode in ("stall", "truncate"):
+                self.wfile.write(body[: len(body) // 2])
+                self.wfile.flush()
+                self.close_connection = True
+                if mode == "stall":
+                    # Until the one who asks gives up.
+                    self.connection.recv(1)
+                else:
+                    self.connection.shutdown(socket.SHUT_RDWR)
+            else:
+                self.wfile.write(body)
+        except OSError:
+            self.close_connection = True
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    # One who gives up in the middle is what some of the modes are for.
+    def handle_error(self, *_):
+        pass
+
+
+address, port, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
+server = Server((address, port), Endpoint)
+say(event="listening")
+server.serve_forever()
