@@ -42,7 +42,7 @@ async fn next_is_served(scene: &mut Scene, what: &str) {
     loop {
         let mut client = scene.connect().await;
         client.send(scene.good("/chat", &[])).await;
-        let turned_away = loop {
+        let turned_away = {
             tokio::select! {
                 (_, mut upstream) = scene.upstream() => {
                     upstream.send(accepted(&[])).await;
@@ -51,12 +51,12 @@ async fn next_is_served(scene: &mut Scene, what: &str) {
                     assert_eq!(upstream.read(7).await.last(), Some(&b'x'), "{what}");
                     leave(client, Leaves::WithReset);
                     leave(upstream, Leaves::WithReset);
-                    break false;
+                    false
                 }
                 status = client.read(12) => {
                     // The place is not free yet.
                     assert!([b"HTTP/1.1 429", b"HTTP/1.1 503"].contains(&&status[..].try_into().unwrap()), "{what}");
-                    break true;
+                    true
                 }
             }
         };
