@@ -39,7 +39,7 @@ fn scene(keys: &str, more: &str) -> Result<(Scene, Endpoint)> {
              client_secret = \"gate.secret\"\ncache = \"0s\"\n{more}\n",
             issuer("main", keys, &[key.algorithm()])
         );
-        plan.more = "[limits]\nintrospection_timeout = \"1s\"\nissuer_answer = 65536\n".to_owned();
+        plan.more = "[limits]\nintrospection_timeout = \"2s\"\nissuer_answer = 65536\n".to_owned();
         Ok(plan.file("gate.secret", SECRET))
     })?;
     let endpoint = Endpoint::start(&scene.host, &scene.file("endpoint"), &good()?)?;

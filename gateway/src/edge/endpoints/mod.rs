@@ -4,6 +4,7 @@
 pub mod request;
 mod response;
 mod sessions;
+mod store;
 mod tickets;
 pub mod wanted;
 
@@ -24,7 +25,7 @@ use crate::session::stream::Stream;
 
 use request::Request;
 use response::Response;
-pub(super) use tickets::Tickets;
+pub(super) use store::Tickets;
 
 /// Where the metadata of a protected resource is; the resource's own path follows (RFC 9728 §3.1).
 const METADATA: &str = "/.well-known/oauth-protected-resource";
