@@ -12,12 +12,12 @@ pub const MAX_TOKEN: usize = 16 * 1024;
 
 /// Which bytes are characters of a `b64token` (RFC 6750 §2.1), but for the padding at its end.
 const IS_B64TOKEN: [bool; 256] = {
+    let all = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/";
     let mut is = [false; 256];
-    let mut byte = 0;
-    while byte < is.len() {
-        let one = byte as u8;
-        is[byte] = one.is_ascii_alphanumeric() || matches!(one, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
-        byte += 1;
+    let mut at = 0;
+    while at < all.len() {
+        is[all[at] as usize] = true;
+        at += 1;
     }
     is
 };
