@@ -12,13 +12,12 @@ pub const MAX_TOKEN: usize = 16 * 1024;
 
 /// Which bytes are characters of a `b64token` (RFC 6750 §2.1), but for the padding at its end.
 const IS_B64TOKEN: [bool; 256] = {
+    let all = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/";
     let mut is = [false; 256];
-    let mut one: u8 = 0;
-    // No character beyond ASCII is one.
-    while one < 128 {
-        is[one as usize] =
-            one.is_ascii_alphanumeric() || matches!(one, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
-        one += 1;
+    let mut at = 0;
+    while at < all.len() {
+        is[all[at] as usize] = true;
+        at += 1;
     }
     is
 };
