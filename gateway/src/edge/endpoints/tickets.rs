@@ -14,7 +14,7 @@ use super::super::head::Head;
 use super::super::snapshot::Snapshot;
 use super::super::visitor::Visitor;
 use super::wanted::Wanted;
-use super::{MAX_AGE, Refused, Request, Response};
+use super::{Refused, Request, Response};
 use crate::auth::bearer;
 use crate::rejection::http::RETRY;
 use crate::rejection::{Reason, Rejection};
@@ -34,7 +34,10 @@ pub(super) async fn answer(
     let origin = request.origin.as_deref();
     match request.method.as_str() {
         "POST" => {}
-        "OPTIONS" => return Ok(preflight(snapshot, origin)),
+        "OPTIONS" => {
+            let page = origin.filter(|origin| snapshot.takes_tickets_from(origin));
+            return Ok(Response::preflight(page, "Authorization, Content-Type"));
+        }
         _ => return Ok(Response::empty(405).header("Allow", "POST, OPTIONS")),
     }
     let given = give(stream, head, request, visitor, snapshot, gate, place).await;
@@ -84,25 +87,7 @@ async fn give(
     let life = gate.limits().ticket_ttl.as_secs();
     let body = serde_json::json!({ "ticket": ticket, "expires_in": life }).to_string();
     let response = Response::json(201, &body).header("Cache-Control", "no-store");
-    let response = response.header("Vary", "Origin");
-    Ok(match origin.filter(|origin| route.lists(origin)) {
-        Some(origin) => response.header("Access-Control-Allow-Origin", origin),
-        None => response,
-    })
-}
-
-/// Which pages may ask (Fetch standard, CORS protocol): those of a route that takes tickets.
-fn preflight(snapshot: &Snapshot, origin: Option<&str>) -> Response {
-    let allowed = origin.filter(|origin| snapshot.takes_tickets_from(origin));
-    let response = Response::empty(204).header("Vary", "Origin");
-    match allowed {
-        Some(origin) => response
-            .header("Access-Control-Allow-Origin", origin)
-            .header("Access-Control-Allow-Methods", "POST")
-            .header("Access-Control-Allow-Headers", "Authorization, Content-Type")
-            .header("Access-Control-Max-Age", &MAX_AGE.to_string()),
-        None => response,
-    }
+    Ok(response.readable_by(origin.filter(|origin| route.lists(origin))))
 }
 
 async fn body(
