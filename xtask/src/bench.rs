@@ -21,11 +21,20 @@ pub(crate) fn policy(tree: &Tree, arguments: &[OsString]) -> Result<()> {
 
 /// Measures opening handshakes beside HAProxy and Envoy, on loopback.
 pub(crate) fn handshake(tree: &Tree, arguments: &[OsString]) -> Result<()> {
+    beside_gateways(tree, "handshake", arguments)
+}
+
+/// Measures open sessions beside HAProxy and Envoy, on loopback.
+pub(crate) fn relay(tree: &Tree, arguments: &[OsString]) -> Result<()> {
+    beside_gateways(tree, "relay", arguments)
+}
+
+fn beside_gateways(tree: &Tree, bench: &str, arguments: &[OsString]) -> Result<()> {
     setup(tree, Purpose::Bench)?;
     let Some(envoy) = peers::envoy(tree) else {
         bail!("there is no Envoy in {}: remove that folder and start this again", tree.peers().display());
     };
     let mut command = tree.cargo(&["bench", "--locked", "--package", "gateway", "--features", "bench"]);
-    command.args(["--bench", "handshake", "--", "--envoy"]).arg(envoy).args(arguments);
+    command.args(["--bench", bench, "--", "--envoy"]).arg(envoy).args(arguments);
     run(&mut command)
 }

@@ -30,6 +30,7 @@ Usage: cargo xtask COMMAND
   bench policy [-- ARGS] Measure the address policy beside its peers; ARGS go to the bench
   bench handshake [-- ARGS]
                          Measure opening handshakes beside HAProxy and Envoy
+  bench relay [-- ARGS]  Measure open sessions beside HAProxy and Envoy
   lint                   Check format, clippy, and the licences and sources of dependencies
   ci                     lint, then test
 ";
@@ -63,6 +64,8 @@ fn dispatch(words: &[&str], arguments: &[OsString]) -> Result<ExitCode> {
         ["bench", "handshake", "--", ..] => {
             bench::handshake(&tree, &arguments[3..]).map(|()| ExitCode::SUCCESS)
         }
+        ["bench", "relay"] => bench::relay(&tree, &[]).map(|()| ExitCode::SUCCESS),
+        ["bench", "relay", "--", ..] => bench::relay(&tree, &arguments[3..]).map(|()| ExitCode::SUCCESS),
         ["lint"] => lint::lint(&tree).map(|()| ExitCode::SUCCESS),
         ["ci"] => {
             lint::lint(&tree)?;

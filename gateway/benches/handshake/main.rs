@@ -6,13 +6,13 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "the report is for standard output")]
 
-mod gates;
+#[path = "../gateways/mod.rs"]
+mod gateways;
 mod load;
 mod report;
 #[path = "../policy/system.rs"]
 #[expect(dead_code, reason = "the other bench uses the rest")]
 mod system;
-mod tokens;
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -24,9 +24,9 @@ use clap::Parser;
 use tokio::net::TcpListener;
 use tokio::runtime;
 
-use gates::{Gate, Ground};
+use gateways::tokens::{Algorithm, Keys};
+use gateways::{Gate, Ground, opening};
 use report::{Report, Sample};
-use tokens::{Algorithm, Keys, forged};
 
 /// What every part of the bench returns.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -43,6 +43,12 @@ struct Options {
     /// Distinct tokens where tokens are repeated
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     repeated: u32,
+    /// Measure this algorithm only
+    #[arg(long, value_parser = ["RS256", "ES256", "EdDSA"])]
+    algorithm: Option<String>,
+    /// Measure this kind of handshakes only
+    #[arg(long, value_parser = ["Fresh", "Repeated", "Forged", "Expired", "Garbage"])]
+    kind: Option<String>,
     /// The program envoy; without it, Envoy is left out
     #[arg(long)]
     envoy: Option<PathBuf>,
@@ -103,13 +109,14 @@ fn run(options: &Options) -> Outcome<()> {
         gates
     };
     let mut report = Report::default();
+    let wanted = |wish: &Option<String>, name: &str| wish.as_ref().is_none_or(|wish| wish == name);
     let measure = |address: SocketAddr, requests: &Arc<Vec<String>>, kind: Kind| {
         runtime.block_on(load::run(address, Arc::clone(requests), kind.status()))
     };
-    for algorithm in Algorithm::ALL {
+    for algorithm in Algorithm::ALL.into_iter().filter(|one| wanted(&options.algorithm, one.name())) {
         let repeated = requests(&mut keys, options, algorithm, Kind::Repeated)?;
         for round in 0..options.rounds {
-            for kind in Kind::ALL {
+            for kind in Kind::ALL.into_iter().filter(|kind| wanted(&options.kind, &format!("{kind:?}"))) {
                 let requests = match kind {
                     Kind::Repeated => Arc::clone(&repeated),
                     kind => requests(&mut keys, options, algorithm, kind)?,
@@ -137,6 +144,9 @@ fn run(options: &Options) -> Outcome<()> {
         }
     }
     println!("{report}");
+    for gate in &gates {
+        println!("Resident after all of it: {}, {} KiB", gate.name, gate.resident()?);
+    }
     Ok(())
 }
 
@@ -159,8 +169,16 @@ fn requests(
             Kind::Expired => keys.token(algorithm, -HOUR)?,
             Kind::Garbage => format!("garbage-{number}"),
         };
-        made.push(load::request(algorithm.name(), &token));
+        made.push(opening::request(algorithm.name(), &token));
     }
     let all = made.iter().cycle().take(options.handshakes as usize).cloned().collect();
     Ok(Arc::new(all))
+}
+
+/// `token` with a signature that is of the right form, and wrong.
+fn forged(token: &str) -> String {
+    let (signed, signature) = token.rsplit_once('.').unwrap_or((token, ""));
+    let (first, rest) = signature.split_at(signature.len().min(8));
+    let turned: String = first.chars().rev().map(|c| if c == 'A' { 'B' } else { 'A' }).collect();
+    format!("{signed}.{turned}{rest}")
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::Kind;
-use crate::tokens::Algorithm;
+use crate::gateways::tokens::Algorithm;
 
 /// One measurement.
 pub(crate) struct Sample {

@@ -194,13 +194,13 @@ impl Issuer {
                 Box::new(rejection.note("the issuer has no keys"))
             }
         })?;
-        let id = key_id.map_or("no kid".to_owned(), |id| format!("kid {}", excerpt(id)));
+        let id = || key_id.map_or("no kid".to_owned(), |id| format!("kid {}", excerpt(id)));
         // These very keys, so one of them has the token's name and algorithm.
         let known = keys.verified(jws.token).is_some();
         let mut tried = 0;
         for key in keys.candidates(key_id, algorithm) {
             if tried == 0 {
-                trace.passed(Step::Key, || format!("the issuer has a key for {algorithm:?} and {id}"));
+                trace.passed(Step::Key, || format!("the issuer has a key for {algorithm:?} and {}", id()));
             }
             if known || key.verifies(algorithm, jws.signed(), &jws.signature) {
                 // Of a token that does not name its key, it would not be known which one it was.
@@ -216,7 +216,8 @@ impl Issuer {
         }
         let reason = if tried == 0 { Reason::CredentialsUnknownKey } else { Reason::CredentialsBadSignature };
         let note = format!(
-            "the token has {id} and {algorithm:?}; {tried} of the issuer's {} keys fit that{}",
+            "the token has {} and {algorithm:?}; {tried} of the issuer's {} keys fit that{}",
+            id(),
             keys.len(),
             if tried == 0 { "" } else { ", and none made the signature" }
         );

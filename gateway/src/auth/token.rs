@@ -10,6 +10,18 @@ use crate::rejection::{Reason, Rejection};
 /// only costs memory and time.
 pub const MAX_TOKEN: usize = 16 * 1024;
 
+/// Which bytes are characters of a `b64token` (RFC 6750 §2.1), but for the padding at its end.
+const IS_B64TOKEN: [bool; 256] = {
+    let all = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/";
+    let mut is = [false; 256];
+    let mut at = 0;
+    while at < all.len() {
+        is[all[at] as usize] = true;
+        at += 1;
+    }
+    is
+};
+
 /// A bearer token as the client sent it: of the right characters and size, and not judged yet.
 ///
 /// Whoever reads it can use it, so neither `Debug` nor anything else prints it.
@@ -31,14 +43,14 @@ impl Token {
             "The token is longer than 16 KiB."
         } else if body == 0 {
             "The token is empty."
+        } else if let Ok(text) = std::str::from_utf8(text)
+            && text.as_bytes()[..body].iter().all(|byte| IS_B64TOKEN[usize::from(*byte)])
+        {
+            return Ok(Self { text: text.to_owned(), certificate: None });
         } else if text[..body].iter().any(u8::is_ascii_whitespace) {
             "There is white space inside the token."
-        } else if !text[..body].iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte)) {
-            "The token has characters that no bearer token has."
         } else {
-            // All of it is ASCII.
-            let text = text.iter().copied().map(char::from).collect();
-            return Ok(Self { text, certificate: None });
+            "The token has characters that no bearer token has."
         };
         Err(rejection(Reason::CredentialsMalformed, detail))
     }

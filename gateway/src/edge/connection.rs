@@ -1,6 +1,7 @@
 //! One connection, from its first byte to the end of its session.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -27,7 +28,7 @@ use crate::rejection::http::RETRY;
 use crate::rejection::{Layer, Reason, Rejection};
 use crate::session::control;
 use crate::session::limits::{Place, SessionPlace};
-use crate::session::relay::{self, Ending, Greetings, Moved, Session, Why};
+use crate::session::relay::{Ending, Greetings, Moved, Relay, Session, Why};
 use crate::session::stream::Stream;
 use crate::session::upstream::{self, Upstream};
 
@@ -94,81 +95,76 @@ struct Admitted {
 }
 
 /// Handles a connection until it ends, or the gate ends it.
-pub(super) async fn handle(
+pub(super) async fn handle(stream: Stream, visitor: Visitor, place: Place, gate: Arc<Gate>, ends: Ends) {
+    let id = gate.id();
+    // Boxed, so that the room it needs is given back before the session begins.
+    let admitting = Box::pin(admit(stream, visitor, id, place, Arc::clone(&gate), ends.cut.clone()));
+    if let Some(client) = admitting.await {
+        hold(client, id, gate, ends).await;
+    }
+}
+
+/// A client that has its session, and all that it came with.
+struct Client {
+    stream: Stream,
+    visitor: Visitor,
+    place: Place,
+    admitted: Admitted,
+}
+
+/// Decides whether a client gets a session; one that does not is answered.
+async fn admit(
     mut stream: Stream,
     mut visitor: Visitor,
+    id: HandshakeId,
     mut place: Place,
     gate: Arc<Gate>,
-    Ends { stopping, cut }: Ends,
-) {
-    let id = gate.id();
+    cut: CancellationToken,
+) -> Option<Box<Client>> {
     // Whether its session is open, so that it is told by a close frame why it ends.
     let opened = AtomicBool::new(false);
-    // Boxed, so that the room it needs is given back before the session begins.
     let judged = tokio::select! {
-        judged = Box::pin(judge(&mut stream, &mut visitor, id, &mut place, &gate, &opened)) => judged,
+        judged = judge(&mut stream, &mut visitor, id, &mut place, &gate, &opened) => judged,
         () = cut.cancelled() => {
             let rejection = Rejection::new(Reason::LimitCapacity).detail("The gate is stopping.").retry_after(RETRY);
             let rejected = Rejected::new(Box::new(rejection));
             // It is recorded at once; the answer gets what time there is.
             let _ = timeout(FAREWELL, reject(&mut stream, visitor.client, id, rejected, &gate, &opened)).await;
-            return;
+            return None;
         }
     };
-    let admitted = match judged {
-        Ok(Some(admitted)) => admitted,
-        Ok(None) => return,
-        Err(Turned::Served(answer)) => {
+    // A client that reads its answer slowly has no undecided handshake any more.
+    let turned = match judged {
+        Ok(Some(admitted)) => {
             place.decided();
-            answer::deliver(&mut stream, &answer).await;
-            return;
+            return Some(Box::new(Client { stream, visitor, place, admitted }));
         }
-        Err(Turned::Away(rejected)) => {
-            // A client that reads its answer slowly has no undecided handshake any more.
-            place.decided();
-            tokio::select! {
-                () = Box::pin(reject(&mut stream, visitor.client, id, rejected, &gate, &opened)) => {}
-                () = cut.cancelled() => {}
-            }
-            return;
-        }
+        Ok(None) => return None,
+        Err(turned) => turned,
     };
     place.decided();
-    let client = visitor.client;
-    let Admitted { route, identity, source, session: seat, upstream, origin, greetings } = admitted;
-    let (path, subject) = (route.path.clone(), identity.subject.clone());
-    let (controls, desk) = match route.control {
-        Some(warning) => {
-            let (controls, desk) = control::controls(gate.limits().first_message_size);
-            (Some(controls), Some((desk, warning)))
-        }
-        None => (None, None),
-    };
-    let counted = (identity.issuer.as_str(), identity.subject.as_str());
-    let meter = gate.traffic().meter(gate.limits(), client.ip(), counted, (&path, &route.limits));
-    // A session must not keep the snapshot of its admission alive.
-    drop(route);
-    let issuer = identity.issuer.clone();
-    gate.record(Entry::Admitted {
-        id,
-        client,
-        route: path.clone(),
-        subject: subject.clone(),
-        issuer,
-        source,
-    });
+    match turned {
+        Turned::Served(answer) => answer::deliver(&mut stream, &answer).await,
+        Turned::Away(rejected) => tokio::select! {
+            () = reject(&mut stream, visitor.client, id, rejected, &gate, &opened) => {}
+            () = cut.cancelled() => {}
+        },
+    }
+    None
+}
+
+/// Relays the session of `client` until it ends. An idle one takes the room that this holds, so
+/// nothing is held here that only its start or its end needs.
+async fn hold(client: Box<Client>, id: HandshakeId, gate: Arc<Gate>, Ends { stopping, cut }: Ends) {
     let start = Instant::now();
     let moved = Moved::default();
-    let certificate = visitor.certificate.unwrap_or_default();
-    let open = Arc::new(Open::new(id, client, path.clone(), origin, certificate, identity));
+    let (mut tenure, mut session, seats) = settle(client, id, &gate, &moved);
+    let open = Arc::clone(&tenure.open);
     let listed = gate.sessions_open().list(&open);
-    let tenure = Tenure { gate: Arc::clone(&gate), open, desk };
-    let patience = gate.limits().close_timeout;
-    let session = Session { client: stream, upstream, greetings, patience, controls, meter };
-    let ending = relay::run(session, &moved, tenure.over(&moved, &stopping), &cut).await;
+    let ending = session.run(pin!(tenure.over(&moved, &stopping)), &cut).await;
     drop(listed);
     let duration = start.elapsed();
-    drop((seat, place));
+    drop((session, seats));
     let Ending { why, bytes_up, bytes_down, messages_up, messages_down } = ending;
     let (why, rejection) = match why {
         Why::Side(words) => (words, None),
@@ -182,9 +178,9 @@ pub(super) async fn handle(
     };
     gate.record(Entry::Ended {
         id,
-        client,
-        route: path,
-        subject,
+        client: open.client,
+        route: open.path.clone(),
+        subject: open.identity().subject.clone(),
         why,
         rejection,
         duration,
@@ -193,6 +189,43 @@ pub(super) async fn handle(
         messages_up,
         messages_down,
     });
+}
+
+/// Records that `client` is admitted, and sorts what it came with into what judges it from now on,
+/// what is relayed, and the places that it holds.
+fn settle<'a>(
+    client: Box<Client>,
+    id: HandshakeId,
+    gate: &Arc<Gate>,
+    moved: &'a Moved,
+) -> (Tenure, Relay<'a>, (SessionPlace, Place)) {
+    let Client { stream, visitor, place, admitted } = *client;
+    let client = visitor.client;
+    // A session must not keep the snapshot of its admission alive: the route ends here.
+    let Admitted { route, identity, source, session: seat, upstream, origin, greetings } = admitted;
+    let (controls, desk) = match route.control {
+        Some(warning) => {
+            let (controls, desk) = control::controls(gate.limits().first_message_size);
+            (Some(controls), Some((desk, warning)))
+        }
+        None => (None, None),
+    };
+    let counted = (identity.issuer.as_str(), identity.subject.as_str());
+    let meter = gate.traffic().meter(gate.limits(), client.ip(), counted, (&route.path, &route.limits));
+    gate.record(Entry::Admitted {
+        id,
+        client,
+        route: route.path.clone(),
+        subject: identity.subject.clone(),
+        issuer: identity.issuer.clone(),
+        source,
+    });
+    let certificate = visitor.certificate.unwrap_or_default();
+    let open = Arc::new(Open::new(id, client, route.path.clone(), origin, certificate, identity));
+    let tenure = Tenure { gate: Arc::clone(gate), open, desk };
+    let patience = gate.limits().close_timeout;
+    let session = Session { client: stream, upstream, greetings, patience, controls, meter };
+    (tenure, Relay::new(session, moved), (seat, place))
 }
 
 /// Turns a connection away that has no place: its address is denied, or a limit is reached. With
@@ -381,4 +414,20 @@ async fn authorize(
         Rejected::on(&route, sources::of(source, Box::new(rejection)))
     })?;
     Ok(Some(Authorized { opening, route, identity, source, session, greetings }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of what `begin` returns, which nobody has to begin for that.
+    fn size<A, B, C, D, E, F: Future>(_begin: impl Fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_holds_no_room_that_only_its_handshake_or_its_end_needs() {
+        let held = size(handle);
+        assert!(held <= 2560, "a connection takes {held} bytes besides its sockets");
+    }
 }

@@ -37,7 +37,7 @@ type Judging = Pin<Box<dyn Future<Output = serde_json::Value> + Send>>;
 impl Tenure {
     /// Waits until the session has no right to exist any more, or `stopping` says that the gate
     /// goes away.
-    pub(super) async fn over(mut self, moved: &Moved, stopping: &CancellationToken) -> Farewell {
+    pub(super) async fn over(&mut self, moved: &Moved, stopping: &CancellationToken) -> Farewell {
         let limits = self.gate.limits();
         let (lifetime, idle) = (limits.session_lifetime, limits.idle_timeout);
         let start = Instant::now();
@@ -76,7 +76,7 @@ impl Tenure {
                     judging = None;
                     self.say(&answer);
                 }
-                () = stopping.cancelled() => return self.stopped().await,
+                () = stopping.cancelled() => return Box::pin(self.stopped()).await,
             }
         }
     }

@@ -22,6 +22,7 @@ pub mod stream;
 pub mod tls;
 pub mod traffic;
 pub mod upstream;
+mod watched;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -16,9 +17,11 @@ use tokio_util::sync::CancellationToken;
 use super::control::Controls;
 use super::direction::{Direction, End, Inbound};
 use super::farewell::{self, Farewell};
+use super::pool::Seat;
 use super::stream::Stream;
 use super::traffic::Meter;
 use super::upstream::Upstream;
+use super::watched::Watched;
 use crate::rejection::Reason;
 
 /// Once one side has ended its half, the other may go on as long as it sends something within
@@ -109,65 +112,99 @@ pub struct Session {
     pub meter: Option<Meter>,
 }
 
-/// Greets both sides and relays until either ends, `over` says why the gate has to
-/// end it, or `cut` cuts.
-///
-/// Only now, when the upstream has validly accepted, is anything sent on that the client sent
-/// early.
-pub async fn run(
-    session: Session,
-    moved: &Moved,
-    over: impl Future<Output = Farewell>,
-    cut: &CancellationToken,
-) -> Ending {
-    let Session { mut client, upstream, greetings, patience, controls, meter } = session;
-    let Upstream { stream, rest, seat: _seat, .. } = upstream;
-    let Greetings { to_client, to_upstream } = greetings;
-    let greeted = tokio::select! {
-        greeted = client.write_all(&to_client) => greeted.map_err(|error| Why::Side(Side::Client.broke(&error))),
-        () = cut.cancelled() => Err(Why::Cut),
-    };
-    let mut inbound = (controls.is_some() || meter.is_some()).then(|| Box::new(Inbound { controls, meter }));
-    let to_upstream = match inbound.as_deref_mut() {
-        Some(Inbound { controls: Some(controls), .. }) => {
-            let mut passed = Vec::new();
-            controls.sift(&to_upstream, &mut passed);
-            passed
-        }
-        _ => to_upstream,
-    };
-    let (up, down) = (Direction::holding(to_upstream), Direction::holding(rest));
-    let mut pair = Pair { client, upstream: stream, up, down, moved, inbound, turn: Side::Client };
-    let why = match greeted {
-        Ok(()) => relay(&mut pair, over, patience, cut).await,
-        Err(why) => why,
-    };
-    Ending {
-        why,
-        bytes_up: moved.up.load(Ordering::Relaxed),
-        bytes_down: moved.down.load(Ordering::Relaxed),
-        messages_up: pair.up.frames.messages(),
-        messages_down: pair.down.frames.messages(),
-    }
+/// A session that is relayed. It is where everything of it is kept that lasts as long: what only its
+/// start and its end need is not held in between.
+#[derive(Debug)]
+pub struct Relay<'a> {
+    pair: Pair<'a>,
+    to_client: Vec<u8>,
+    patience: Duration,
+    _seat: Seat,
 }
 
-/// Relays until the session ends, with a farewell where there is one to tell.
-async fn relay(
-    pair: &mut Pair<'_>,
-    over: impl Future<Output = Farewell>,
-    patience: Duration,
-    cut: &CancellationToken,
-) -> Why {
-    let farewell = tokio::select! {
-        why = pair.both_ways() => return Why::Side(why),
-        farewell = over => farewell,
-        () = cut.cancelled() => return Why::Cut,
-    };
-    tokio::select! {
-        () = farewell::tell(&farewell, pair, patience) => {}
-        () = cut.cancelled() => {}
+impl<'a> Relay<'a> {
+    /// Begins with what both sides hear first. Nothing is sent yet.
+    pub fn new(session: Session, moved: &'a Moved) -> Self {
+        let Session { client, upstream, greetings, patience, controls, meter } = session;
+        let Upstream { stream, rest, seat, .. } = upstream;
+        let Greetings { to_client, to_upstream } = greetings;
+        let mut inbound =
+            (controls.is_some() || meter.is_some()).then(|| Box::new(Inbound { controls, meter }));
+        let to_upstream = match inbound.as_deref_mut() {
+            Some(Inbound { controls: Some(controls), .. }) => {
+                let mut passed = Vec::new();
+                controls.sift(&to_upstream, &mut passed);
+                passed
+            }
+            _ => to_upstream,
+        };
+        let (up, down) = (Direction::holding(to_upstream), Direction::holding(rest));
+        let pair = Pair { client, upstream: stream, up, down, moved, inbound, turn: Side::Client };
+        Self { pair, to_client, patience, _seat: seat }
     }
-    Why::Gate(farewell)
+
+    /// Greets both sides and relays until either ends, `over` says why the gate has to
+    /// end it, or `cut` cuts.
+    ///
+    /// Only now, when the upstream has validly accepted, is anything sent on that the client sent
+    /// early.
+    pub async fn run(
+        &mut self,
+        over: Pin<&mut impl Future<Output = Farewell>>,
+        cut: &CancellationToken,
+    ) -> Ending {
+        let why = match self.greet(cut).await {
+            Ok(()) => self.relay(over, cut).await,
+            Err(why) => why,
+        };
+        let Pair { up, down, moved, .. } = &self.pair;
+        Ending {
+            why,
+            bytes_up: moved.up.load(Ordering::Relaxed),
+            bytes_down: moved.down.load(Ordering::Relaxed),
+            messages_up: up.frames.messages(),
+            messages_down: down.frames.messages(),
+        }
+    }
+
+    async fn greet(&mut self, cut: &CancellationToken) -> Result<(), Why> {
+        let to_client = std::mem::take(&mut self.to_client);
+        tokio::select! {
+            greeted = self.pair.client.write_all(&to_client) => {
+                greeted.map_err(|error| Why::Side(Side::Client.broke(&error)))
+            }
+            () = cut.cancelled() => Err(Why::Cut),
+        }
+    }
+
+    /// Relays until the session ends, with a farewell where there is one to tell.
+    async fn relay(
+        &mut self,
+        over: Pin<&mut impl Future<Output = Farewell>>,
+        cut: &CancellationToken,
+    ) -> Why {
+        let pair = &mut self.pair;
+        let gate = pin!(async {
+            tokio::select! {
+                farewell = over => Some(farewell),
+                () = cut.cancelled() => None,
+            }
+        });
+        let farewell = tokio::select! {
+            biased;
+            farewell = Watched::new(gate) => match farewell {
+                Some(farewell) => farewell,
+                None => return Why::Cut,
+            },
+            why = pair.both_ways() => return Why::Side(why),
+        };
+        // Boxed, because most of the time it is not there.
+        tokio::select! {
+            () = Box::pin(farewell::tell(&farewell, pair, self.patience)) => {}
+            () = cut.cancelled() => {}
+        }
+        Why::Gate(farewell)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,10 +257,10 @@ impl Pair<'_> {
             End::Read(error) => from.broke(&error),
             // What it sent before it broke can still be there.
             End::Write(error) => {
-                self.finish(to).await;
+                Box::pin(self.finish(to)).await;
                 to.broke(&error)
             }
-            End::Closed if self.finish(to).await => format!("the {} closed", from.name()),
+            End::Closed if Box::pin(self.finish(to)).await => format!("the {} closed", from.name()),
             End::Closed => {
                 format!("the {} closed, and the {} did not follow in time", from.name(), to.name())
             }

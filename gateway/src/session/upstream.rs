@@ -2,7 +2,7 @@
 //! client reaches it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,7 +98,13 @@ async fn dial(upstream: &config::Upstream) -> io::Result<Stream> {
     match &upstream.place {
         Place::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            socket::prepare(&stream);
+            // Nobody on this host vanishes without a word: the kernel closes what a process leaves.
+            if host.parse().is_ok_and(|address: IpAddr| address.is_loopback()) {
+                // It fails on a connection that has ended already, which the next read will tell.
+                let _ = stream.set_nodelay(true);
+            } else {
+                socket::prepare(&stream);
+            }
             Ok(stream.into())
         }
         Place::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),

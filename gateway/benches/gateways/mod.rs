@@ -1,4 +1,8 @@
-//! The gateways, each a process of its own on one CPU.
+//! What the benches of gateways share: the gateways, each a process of its own on one CPU, tokens for
+//! them, and the opening handshake on both sides of them.
+
+pub(crate) mod opening;
+pub(crate) mod tokens;
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
-use crate::tokens::{AUDIENCE, Algorithm, ISSUER, Keys};
+use tokens::{AUDIENCE, Algorithm, ISSUER, Keys};
 
 /// How long a gateway may take to start.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -53,13 +57,20 @@ impl Gate {
         Ok((ticks(11)? + ticks(12)?) / TICKS)
     }
 
+    /// KiB of memory that the process holds at the moment.
+    pub(crate) fn resident(&self) -> Outcome<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        Ok(line.and_then(|rest| rest.split_whitespace().next()).ok_or("no memory")?.parse()?)
+    }
+
     pub(crate) fn gatehouse(ground: &Ground<'_>) -> Outcome<Self> {
         let listen = free()?;
         let file = ground.folder.join("gatehouse.toml");
         fs::write(ground.folder.join("jwks.json"), ground.keys.jwks())?;
         let mut text = format!(
             "[[listen]]\naddress = \"{listen}\"\n\n[limits]\nhandshake_rate_per_address = 0\n\
-             sessions_per_address = 8192\n\n[[issuer]]\nname = \"bench\"\nissuer = \"{ISSUER}\"\n\
+             sessions_per_address = 8192\nsessions_per_subject = 8192\n\n[[issuer]]\nname = \"bench\"\nissuer = \"{ISSUER}\"\n\
              audience = [\"{AUDIENCE}\"]\nkeys = \"jwks.json\"\nalgorithms = [\"RS256\", \"ES256\", \"EdDSA\"]\n"
         );
         for algorithm in Algorithm::ALL {
@@ -77,7 +88,7 @@ impl Gate {
 
     pub(crate) fn haproxy(ground: &Ground<'_>) -> Outcome<Self> {
         let mut text =
-            "global\n  nbthread 1\n  maxconn 4000\ndefaults\n  mode http\n  timeout connect 5s\n  \
+            "global\n  nbthread 1\n  maxconn 9000\ndefaults\n  mode http\n  timeout connect 5s\n  \
              timeout client 30s\n  timeout server 30s\n  timeout tunnel 1h\n"
                 .to_owned();
         let mut ports = [None; 3];
@@ -133,7 +144,10 @@ impl Gate {
         ground: &Ground<'_>,
         ports: [Option<SocketAddr>; 3],
     ) -> Outcome<Self> {
-        let log: PathBuf = ground.folder.join(format!("{name}.log"));
+        // Gatehouse watches the folder of its configuration: what it writes itself goes elsewhere.
+        let logs = ground.folder.join("logs");
+        fs::create_dir_all(&logs)?;
+        let log: PathBuf = logs.join(format!("{name}.log"));
         let output = File::create(&log)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let process = command.spawn().map_err(|error| format!("taskset cannot be started: {error}"))?;

@@ -116,11 +116,3 @@ impl Keys {
         })
     }
 }
-
-/// `token` with a signature that is of the right form, and wrong.
-pub(crate) fn forged(token: &str) -> String {
-    let (signed, signature) = token.rsplit_once('.').unwrap_or((token, ""));
-    let (first, rest) = signature.split_at(signature.len().min(8));
-    let turned: String = first.chars().rev().map(|c| if c == 'A' { 'B' } else { 'A' }).collect();
-    format!("{signed}.{turned}{rest}")
-}
