@@ -173,6 +173,7 @@ pub(super) struct Route {
     pub(super) handshake_rate: Option<Spanned<u64>>,
     pub(super) bytes_rate: Option<Spanned<u64>>,
     pub(super) messages_rate: Option<Spanned<u64>>,
+    pub(super) browser: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) renewal: bool,
     pub(super) renewal_warning: Option<Spanned<String>>,

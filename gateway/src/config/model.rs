@@ -331,11 +331,26 @@ pub struct Route {
     pub sources: TokenSources,
     /// How much it carries.
     pub limits: RouteLimits,
+    /// How clients hear that they are turned away.
+    pub browser: Browser,
     /// Whether its open sessions can be renewed.
     pub renewal: bool,
     /// How long before its end a session is told so by a message of the gate, which takes the fresh
     /// token by a message, too; `None`: client and gate do not speak in sessions.
     pub control: Option<Duration>,
+}
+
+/// How clients of a route hear that they are turned away. Pages in browsers see nothing of an HTTP
+/// answer to a handshake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Browser {
+    /// All by the HTTP answer.
+    #[default]
+    Status,
+    /// All by the Close frame of a session that is opened for that.
+    CloseCode,
+    /// Those with an `Origin` by the Close frame, all others by the answer.
+    Origin,
 }
 
 /// The limits of one route, besides those of all.

@@ -8,7 +8,7 @@ use toml::{Spanned, Value};
 
 use super::claims;
 use super::form::{self, Strings};
-use super::model::{Issuer, Place, Route, RouteLimits, TrafficLimits, Upstream, UpstreamTls};
+use super::model::{Browser, Issuer, Place, Route, RouteLimits, TrafficLimits, Upstream, UpstreamTls};
 use super::token_sources;
 use super::validate::Checker;
 
@@ -37,6 +37,7 @@ pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers:
         let traffic = checker.traffic(form.bytes_rate.as_ref(), form.messages_rate.as_ref());
         let limits = limits(checker, form.sessions.as_ref(), form.handshake_rate.as_ref(), traffic);
         let control = control(checker, form.renewal, form.renewal_warning.as_ref());
+        let browser = browser(checker, form.browser.as_ref());
         let origins = form.origins.map(|origins| self::origins(checker, &origins));
         let Some(scopes) = scopes.filter(|_| !upstreams.is_empty()) else {
             continue;
@@ -51,11 +52,29 @@ pub(super) fn check(checker: &mut Checker<'_>, forms: Vec<form::Route>, issuers:
             origins,
             sources,
             limits,
+            browser,
             renewal: form.renewal,
             control,
         });
     }
     routes
+}
+
+fn browser(checker: &mut Checker<'_>, form: Option<&Spanned<String>>) -> Browser {
+    let Some(form) = form else { return Browser::Status };
+    match form.get_ref().as_str() {
+        "status" => Browser::Status,
+        "close_code" => Browser::CloseCode,
+        "origin" => Browser::Origin,
+        other => {
+            let message = format!(
+                "`{other}` does not say how clients hear that they are turned away: choose \"status\", \
+                 \"close_code\" or \"origin\""
+            );
+            checker.fault(&form.span(), message);
+            Browser::Status
+        }
+    }
 }
 
 /// How long before its end a session is told so.

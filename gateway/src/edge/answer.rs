@@ -5,10 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::telling::Upgrade;
 use crate::audit::HandshakeId;
 use crate::rejection::close::close;
 use crate::rejection::{Rejection, http};
+use crate::session::headers::push;
 use crate::session::messages;
 use crate::session::stream::Stream;
 
@@ -35,6 +38,41 @@ pub(super) async fn send(
 pub(super) async fn send_close(stream: &mut Stream, rejection: &Rejection, id: HandshakeId) {
     let (code, reason) = close(rejection, id);
     deliver(stream, &messages::close(code, &reason)).await;
+}
+
+/// Opens the session of a client for nothing else than telling it why it gets none, and waits likewise.
+pub(super) async fn send_session(
+    stream: &mut Stream,
+    upgrade: &Upgrade,
+    rejection: &Rejection,
+    id: HandshakeId,
+) {
+    let (code, reason) = close(rejection, id);
+    let mut last = accept(&upgrade.key, upgrade.protocol.as_deref(), id, Some(rejection));
+    last.extend(messages::close(code, &reason));
+    deliver(stream, &last).await;
+}
+
+/// The answer that opens a session (RFC 6455 §4.2.2), be it to tell a `rejection` in it.
+pub(super) fn accept(
+    key: &str,
+    protocol: Option<&str>,
+    id: HandshakeId,
+    rejection: Option<&Rejection>,
+) -> Vec<u8> {
+    let mut answer = b"HTTP/1.1 101 Switching Protocols\r\n".to_vec();
+    push(&mut answer, "Upgrade", b"websocket");
+    push(&mut answer, "Connection", b"Upgrade");
+    push(&mut answer, "Sec-WebSocket-Accept", derive_accept_key(key.as_bytes()).as_bytes());
+    if let Some(protocol) = protocol {
+        push(&mut answer, "Sec-WebSocket-Protocol", protocol.as_bytes());
+    }
+    push(&mut answer, "Gatehouse-Id", id.to_string().as_bytes());
+    if let Some(rejection) = rejection {
+        push(&mut answer, http::HEADER, close(rejection, id).1.as_bytes());
+    }
+    answer.extend_from_slice(b"\r\n");
+    answer
 }
 
 /// Sends the last that the client gets, and waits for it to close.

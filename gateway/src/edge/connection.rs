@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -19,6 +18,7 @@ use super::head::{Head, HeadError};
 use super::open::Open;
 use super::opening::Opening;
 use super::snapshot::Route;
+use super::telling::{How, Telling};
 use super::tenure::Tenure;
 use super::visitor::Visitor;
 use crate::audit::{Entry, HandshakeId};
@@ -121,15 +121,14 @@ async fn admit(
     gate: Arc<Gate>,
     cut: CancellationToken,
 ) -> Option<Box<Client>> {
-    // Whether its session is open, so that it is told by a close frame why it ends.
-    let opened = AtomicBool::new(false);
+    let telling = Telling::default();
     let judged = tokio::select! {
-        judged = judge(&mut stream, &mut visitor, id, &mut place, &gate, &opened) => judged,
+        judged = judge(&mut stream, &mut visitor, id, &mut place, &gate, &telling) => judged,
         () = cut.cancelled() => {
             let rejection = Rejection::new(Reason::LimitCapacity).detail("The gate is stopping.").retry_after(RETRY);
             let rejected = Rejected::new(Box::new(rejection));
             // It is recorded at once; the answer gets what time there is.
-            let _ = timeout(FAREWELL, reject(&mut stream, visitor.client, id, rejected, &gate, &opened)).await;
+            let _ = timeout(FAREWELL, reject(&mut stream, visitor.client, id, rejected, &gate, &telling)).await;
             return None;
         }
     };
@@ -146,7 +145,7 @@ async fn admit(
     match turned {
         Turned::Served(answer) => answer::deliver(&mut stream, &answer).await,
         Turned::Away(rejected) => tokio::select! {
-            () = reject(&mut stream, visitor.client, id, rejected, &gate, &opened) => {}
+            () = reject(&mut stream, visitor.client, id, rejected, &gate, &telling) => {}
             () = cut.cancelled() => {}
         },
     }
@@ -265,13 +264,23 @@ async fn answer_turned_away(
     // A denied client is not answered before it has asked: an answer to no request would be taken
     // for a broken server, not for a firewall (RFC 9112 §9.2).
     let mut head_only = false;
+    let telling = Telling::default();
     if denied {
         let limits = gate.limits();
         let patience = limits.handshake_timeout.min(DENIED);
         let head = timeout(patience, Head::read(stream, limits.request_head)).await;
         head_only = matches!(&head, Ok(Ok(head)) if head.bytes().starts_with(b"HEAD "));
+        if let Ok(Ok(head)) = head
+            && let Ok(opening) = Opening::judge(head, limits.request_headers)
+            && let Ok(route) = gate.snapshot().route_of(&opening)
+        {
+            telling.as_on(&route, &opening);
+        }
     }
-    answer::send(stream, rejection, id, head_only, gate.now()).await;
+    match telling.how() {
+        How::OpenAndClose(upgrade) => answer::send_session(stream, upgrade, rejection, id).await,
+        _ => answer::send(stream, rejection, id, head_only, gate.now()).await,
+    }
 }
 
 async fn reject(
@@ -280,16 +289,16 @@ async fn reject(
     id: HandshakeId,
     rejected: Rejected,
     gate: &Gate,
-    opened: &AtomicBool,
+    telling: &Telling,
 ) {
     let Rejected { route, mut rejection, head_only } = rejected;
     rejection.resource_metadata = route.as_ref().and_then(|route| route.metadata.clone());
     let route = route.map(|route| route.path.clone());
     gate.record(Entry::Rejected { id, client, route, rejection: rejection.clone() });
-    if opened.load(Ordering::Relaxed) {
-        answer::send_close(stream, &rejection, id).await;
-    } else {
-        answer::send(stream, &rejection, id, head_only, gate.now()).await;
+    match telling.how() {
+        How::Close => answer::send_close(stream, &rejection, id).await,
+        How::OpenAndClose(upgrade) => answer::send_session(stream, upgrade, &rejection, id).await,
+        How::Answer => answer::send(stream, &rejection, id, head_only, gate.now()).await,
     }
 }
 
@@ -301,9 +310,9 @@ async fn judge(
     id: HandshakeId,
     place: &mut Place,
     gate: &Gate,
-    opened: &AtomicBool,
+    telling: &Telling,
 ) -> Result<Option<Admitted>, Turned> {
-    let Some(authorized) = authorize(stream, visitor, id, place, gate, opened).await? else {
+    let Some(authorized) = authorize(stream, visitor, id, place, gate, telling).await? else {
         return Ok(None);
     };
     let Authorized { mut opening, route, identity, source, session, greetings } = authorized;
@@ -336,7 +345,7 @@ async fn authorize(
     id: HandshakeId,
     place: &mut Place,
     gate: &Gate,
-    opened: &AtomicBool,
+    telling: &Telling,
 ) -> Result<Option<Authorized>, Turned> {
     let limits = gate.limits();
     let head = timeout(limits.handshake_timeout, Head::read(stream, limits.request_head)).await;
@@ -372,6 +381,7 @@ async fn authorize(
     let mut opening = Opening::judge(head, limits.request_headers).map_err(unrouted)?;
     opening.set_secure(visitor.secure);
     let mut route = snapshot.route_of(&opening).map_err(unrouted)?;
+    telling.as_on(&route, &opening);
     let asked = place.ask(&route.path, &route.limits);
     asked.map_err(|excess| Rejected::on(&route, Box::new(excess.rejection())))?;
 
@@ -389,7 +399,7 @@ async fn authorize(
             (source, token, None)
         }
         None if route.sources.first_message => {
-            let heard = first_message::hear(stream, &mut opening, &route.sources, id, gate, opened).await;
+            let heard = first_message::hear(stream, &mut opening, &route.sources, id, gate, telling).await;
             let Some(Heard { token, greetings }) =
                 heard.map_err(|rejection| Rejected::on(&route, rejection))?
             else {

@@ -1,22 +1,20 @@
 //! Sessions that open without a token and have to show one in their first message.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::answer;
 use super::gate::Gate;
 use super::opening::Opening;
+use super::telling::Telling;
 use crate::audit::HandshakeId;
 use crate::auth::Token;
 use crate::auth::sources::first_message::{self, FirstMessage, unusable};
 use crate::auth::sources::{Source, of};
 use crate::config::TokenSources;
 use crate::rejection::{Reason, Rejection};
-use crate::session::headers::push;
 use crate::session::messages::{self, Event, MessageError, Messages};
 use crate::session::relay::Greetings;
 use crate::session::stream::Stream;
@@ -33,7 +31,7 @@ pub(super) struct Heard {
 
 /// Opens the session of `opening` and waits for its first message; `None`: the client has left.
 ///
-/// From then on `opened` is true, and the client is told by a close frame what it would have been
+/// From then on the client is told by a close frame what it would have been
 /// told by an answer. The upstream does not know of the session yet, so the gate selects the
 /// subprotocol, and no extension.
 ///
@@ -49,13 +47,14 @@ pub(super) async fn hear(
     sources: &TokenSources,
     id: HandshakeId,
     gate: &Gate,
-    opened: &AtomicBool,
+    telling: &Telling,
 ) -> Result<Option<Heard>, Box<Rejection>> {
     opening.settle(select(opening.protocols(), sources)?);
-    opened.store(true, Ordering::Relaxed);
+    telling.open();
     let limits = gate.limits();
     let beginning = async {
-        stream.write_all(&accept(opening, id)).await?;
+        let protocol = opening.protocols().first().map(String::as_str);
+        stream.write_all(&answer::accept(opening.key(), protocol, id, None)).await?;
         first_event(stream, opening.take_early(), limits.first_message_size).await
     };
     let Ok(outcome) = timeout(limits.first_message_timeout, beginning).await else {
@@ -133,18 +132,4 @@ fn select(offered: &[String], sources: &TokenSources) -> Result<Option<String>, 
         }
         selected => Ok(selected.cloned()),
     }
-}
-
-/// The answer that opens the session (RFC 6455 §4.2.2).
-fn accept(opening: &Opening, id: HandshakeId) -> Vec<u8> {
-    let mut answer = b"HTTP/1.1 101 Switching Protocols\r\n".to_vec();
-    push(&mut answer, "Upgrade", b"websocket");
-    push(&mut answer, "Connection", b"Upgrade");
-    push(&mut answer, "Sec-WebSocket-Accept", derive_accept_key(opening.key().as_bytes()).as_bytes());
-    if let Some(protocol) = opening.protocols().first() {
-        push(&mut answer, "Sec-WebSocket-Protocol", protocol.as_bytes());
-    }
-    push(&mut answer, "Gatehouse-Id", id.to_string().as_bytes());
-    answer.extend_from_slice(b"\r\n");
-    answer
 }

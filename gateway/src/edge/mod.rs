@@ -19,6 +19,7 @@ pub mod opening;
 pub mod proxy_header;
 mod renewal;
 mod snapshot;
+mod telling;
 mod tenure;
 mod tls;
 mod visitor;

@@ -41,6 +41,8 @@ pub struct Route {
     pub limits: config::RouteLimits,
     /// Whether its sessions can be renewed.
     pub renewal: bool,
+    /// How those hear it that are turned away.
+    pub browser: config::Browser,
     /// How long before its end a session is told so by a message of the gate; `None`: it is not, and
     /// tells the gate nothing either.
     pub control: Option<Duration>,
@@ -86,6 +88,7 @@ impl Snapshot {
                 sources: route.sources.clone(),
                 limits: route.limits,
                 renewal: route.renewal,
+                browser: route.browser,
                 control: route.control,
                 origins: route.origins.clone(),
                 metadata: public_url.map(|url| endpoints::metadata_url(url, &route.path)),

@@ -2,6 +2,7 @@
 
 mod admission;
 mod answers;
+mod browser;
 mod endpoints;
 mod faults;
 mod first_message;

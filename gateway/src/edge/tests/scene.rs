@@ -147,6 +147,7 @@ impl Scene {
             origins: origins.map(|all| all.iter().map(|one| (*one).to_owned()).collect()),
             sources: TokenSources::default(),
             limits: config::RouteLimits::default(),
+            browser: config::Browser::Status,
             renewal: false,
             control: None,
         };
