@@ -17,6 +17,9 @@ import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 MOST = 1 << 20
+LARGE = b'{"active":true,"padding":"' + b"a" * (4 << 20) + b'"}'
+# Made once: packing it takes longer than anybody waits for an answer.
+BOMB = gzip.compress(b'{"active":true,"padding":"' + b"a" * (16 << 20) + b'"}')
 
 
 def say(**what):
@@ -46,9 +49,9 @@ class Endpoint(BaseHTTPRequestHandler):
         elif mode == "page":
             kind, body = "text/html", b"<!DOCTYPE html>\n<title>Sign in</title>\n"
         elif mode == "large":
-            body = b'{"active":true,"padding":"' + b"a" * (4 << 20) + b'"}'
+            body = LARGE
         elif mode == "bomb":
-            body = gzip.compress(b'{"active":true,"padding":"' + b"a" * (64 << 20) + b'"}')
+            body = BOMB
             more = [("Content-Encoding", "gzip")]
         self.send_response(status)
         self.send_header("Content-Type", kind)

@@ -12,6 +12,7 @@ pub mod bpffs;
 pub mod client;
 pub mod daemon;
 pub mod fetched;
+pub mod footprint;
 pub mod foreign;
 pub mod frame;
 pub mod haproxy;

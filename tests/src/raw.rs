@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use socket2::{Domain, Socket, Type};
@@ -44,6 +45,53 @@ impl Session {
         let mut payload = vec![0; usize::from(head[1])];
         self.stream.read_exact(&mut payload)?;
         Ok(String::from_utf8(payload)?)
+    }
+}
+
+impl Session {
+    /// Sends `bytes` of one masked binary frame after the other, until nobody takes any more for `patience`; how many
+    /// were sent. It ends at `most`.
+    pub fn flood(&mut self, most: usize, patience: Duration) -> Result<usize> {
+        const PAYLOAD: u16 = 4096;
+        let mut frame = vec![0x82, 0xfe];
+        frame.extend(PAYLOAD.to_be_bytes());
+        frame.extend([0; 4 + PAYLOAD as usize]);
+        self.stream.set_write_timeout(Some(patience))?;
+        let mut sent = 0;
+        // Where the last frame was cut off, the next write goes on.
+        while sent < most {
+            match self.stream.write(&frame[sent % frame.len()..]) {
+                Ok(count) => sent += count,
+                Err(error) if silent(&error) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Reads `count` bytes, whatever they are.
+    pub fn swallow(&mut self, count: usize) -> Result<()> {
+        let mut left = count;
+        let mut buffer = vec![0; 64 * 1024];
+        while left > 0 {
+            let read = self.stream.read(&mut buffer[..left.min(64 * 1024)])?;
+            ensure!(read > 0, "{left} bytes are missing");
+            left -= read;
+        }
+        Ok(())
+    }
+
+    /// Waits for so long for what comes next.
+    pub fn patient_for(&self, patience: Duration) -> Result<()> {
+        Ok(self.stream.set_read_timeout(Some(patience))?)
+    }
+
+    /// The code of the Close frame that comes next.
+    pub fn closed(&mut self) -> Result<u16> {
+        let mut head = [0; 4];
+        self.stream.read_exact(&mut head)?;
+        ensure!(head[0] == 0x88, "this is no Close frame: {head:02x?}");
+        Ok(u16::from_be_bytes([head[2], head[3]]))
     }
 }
 

@@ -136,7 +136,7 @@ fn the_endpoint_is_found_by_discovery_and_until_then_it_is_our_outage() -> Resul
     ensure!(rejection.answer.header("Retry-After").is_ok(), "{rejection:#?}");
     ensure!(entry.line.contains("metadata"), "{}", entry.line);
     let told = || -> Result<_> { Ok(scene.daemon.status()?["issuers"][0]["introspection"].clone()) };
-    ensure!(told()?["endpoint"].is_null(), "{:#}", told()?);
+    ensure!(told()?["endpoint"].is_null() && told()?["error"].is_null(), "{:#}", told()?);
     let mark = scene.daemon.mark();
     let provider = Provider::start(&scene.host, "key-1", 600)?;
     in_force(&scene, mark, 1)?;

@@ -39,7 +39,7 @@ fn scene(keys: &str, more: &str) -> Result<(Scene, Endpoint)> {
              client_secret = \"gate.secret\"\ncache = \"0s\"\n{more}\n",
             issuer("main", keys, &[key.algorithm()])
         );
-        plan.more = "[limits]\nintrospection_timeout = \"1s\"\nissuer_answer = 65536\n".to_owned();
+        plan.more = "[limits]\nintrospection_timeout = \"2s\"\nissuer_answer = 65536\n".to_owned();
         Ok(plan.file("gate.secret", SECRET))
     })?;
     let endpoint = Endpoint::start(&scene.host, &scene.file("endpoint"), &good()?)?;
@@ -165,7 +165,7 @@ fn an_endpoint_that_is_left_alone_is_shown_and_asked_again() -> Result<()> {
 }
 
 fn a_good_jwt_that_its_issuer_has_revoked_is_refused() -> Result<()> {
-    let (scene, endpoint) = scene("keys = \"keys.json\"", "introspect = \"always\"\nfailures = 1000")?;
+    let (mut scene, endpoint) = scene("keys = \"keys.json\"", "introspect = \"always\"\nfailures = 1000")?;
     let token = scene.token()?;
     endpoint.say(&json!({"active": true}))?;
     for client in Client::ALL {
@@ -192,7 +192,16 @@ fn a_good_jwt_that_its_issuer_has_revoked_is_refused() -> Result<()> {
     ensure!(!rejection.answer.body.contains("somebody") && entry.line.contains("somebody"), "{}", entry.line);
     endpoint.behave("500")?;
     scene.rejects(Client::Raw, &attempt(&token), UNAVAILABLE)?;
-    scene.end()
+    let report = explain(&scene, &token)?;
+    ensure!(report["rejection"]["reason"] == "introspection_unavailable", "{report:#}");
+
+    // Without a daemon nobody is asked, and that is said.
+    scene.daemon.stop()?;
+    let asked = endpoint.questions().len();
+    let report = explain(&scene, &token)?;
+    ensure!(report["live"] == false && report.to_string().contains("that was not asked"), "{report:#}");
+    ensure!(endpoint.questions().len() == asked, "{:#?}", endpoint.questions());
+    Ok(())
 }
 
 fn a_new_client_secret_counts_without_a_restart_and_a_broken_one_does_not() -> Result<()> {

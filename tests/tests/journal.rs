@@ -1,6 +1,6 @@
 //! The audit trail in a real journal.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, ensure};
 use gatehouse_tests::journal::Journal;
@@ -9,7 +9,10 @@ use gatehouse_tests::{promises, tools};
 use serde_json::Value;
 
 fn main() -> ExitCode {
-    gatehouse_tests::run(promises![a_rejection_is_one_native_journal_entry_with_the_id_that_the_client_got])
+    gatehouse_tests::run(promises![
+        a_rejection_is_one_native_journal_entry_with_the_id_that_the_client_got,
+        the_journal_explains_every_rejection_in_words,
+    ])
 }
 
 const CONFIG: &str = r#"
@@ -68,4 +71,42 @@ fn a_rejection_is_one_native_journal_entry_with_the_id_that_the_client_got() -> 
 
 fn text<'a>(entry: &'a Value, field: &str) -> &'a str {
     entry.get(field).and_then(Value::as_str).unwrap_or("")
+}
+
+fn the_journal_explains_every_rejection_in_words() -> Result<()> {
+    let gatehouse = tools::gatehouse()?;
+    let catalog = Command::new(&gatehouse).args(["reasons", "--catalog"]).output()?;
+    let root = tempfile::tempdir()?;
+    let folder = root.path().join("usr/lib/systemd/catalog");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::create_dir_all(root.path().join("var/lib/systemd/catalog"))?;
+    std::fs::write(folder.join("gatehouse.catalog"), &catalog.stdout)?;
+    let journalctl = |arguments: &[&str]| -> Result<String> {
+        let output = Command::new("journalctl").arg("--root").arg(root.path()).args(arguments).output()?;
+        ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    journalctl(&["--update-catalog"])?;
+    let listed = journalctl(&["--list-catalog"])?;
+    let made = String::from_utf8(catalog.stdout)?;
+    let ids: Vec<&str> = made.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
+    ensure!(ids.len() > 50 && ids.iter().all(|id| listed.contains(id)), "{listed}");
+    // The entry of a rejection that a real journal has taken, by its own MESSAGE_ID.
+    let journal = Journal::start()?;
+    let config = root.path().join("gatehouse.toml");
+    std::fs::write(&config, CONFIG)?;
+    let name = gatehouse.to_str().context("a path in UTF-8")?;
+    let mut run = journal.inside(name);
+    run.arg("run").arg("--config").arg(&config);
+    let mut daemon = Process::start("gatehouse", run)?;
+    journal.wait_for("that the daemon is ready", |entry| text(entry, "MESSAGE").contains("ready"))?;
+    journal.inside(name).args(["connect", "ws://127.0.0.1:8080/chat"]).output()?;
+    let entry = journal.wait_for("the rejection", |entry| text(entry, "GATEHOUSE_REASON") == "missing")?;
+    let explained = journalctl(&["--dump-catalog", text(&entry, "MESSAGE_ID")])?;
+    ensure!(
+        explained.contains("credentials/missing") && explained.contains("Client: Send a token"),
+        "{explained}"
+    );
+    daemon.terminate()?;
+    Ok(())
 }

@@ -52,7 +52,10 @@ impl Requirement {
             let lacking = outcome.as_ref().err().map(|rejection| self.lacking(rejection, token, now()));
             let (mut earlier, mut unknown) = (false, None);
             for Lacking { issuer, keys, key } in lacking.unwrap_or_default() {
-                match keys.refresh(&key).await {
+                // What the issuer said about the key of one token says nothing about a later one with a
+                // key of the same name: it may have been rotated in since.
+                let question = format!("{key} {}", token.as_str());
+                match keys.refresh(&question).await {
                     Refreshed::Current => {}
                     Refreshed::Earlier => earlier = true,
                     Refreshed::Unknown { retry_after } => {

@@ -69,6 +69,10 @@ pub fn introspection_endpoint(body: &[u8], issuer: &str) -> Result<Url, Metadata
 fn parse(body: &[u8], issuer: &str) -> Result<Metadata, MetadataError> {
     // What is skipped would not be looked at: it is text all the same (RFC 8259 §8.1).
     let text = std::str::from_utf8(body).map_err(|_| MetadataError::NotMetadata)?;
+    // An array of the same values is a struct, too, to who is not told otherwise.
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(MetadataError::NotMetadata);
+    }
     let metadata: Metadata = serde_json::from_str(text).map_err(|_| MetadataError::NotMetadata)?;
     if metadata.issuer != issuer {
         return Err(MetadataError::OtherIssuer {
@@ -140,6 +144,8 @@ mod tests {
         for body in ["", "<!DOCTYPE html>", "[]", "{}", r#"{"issuer":1,"jwks_uri":"https://x/"}"#, "null"] {
             assert_eq!(uri("https://idp.example", body), Err(MetadataError::NotMetadata), "{body}");
         }
+        let array = br#"["https://b","https://a/j","https://a/i"]"#;
+        assert_eq!(jwks_uri(array, "https://b"), Err(MetadataError::NotMetadata));
         let twice = r#"{"issuer":"https://a","issuer":"https://b","jwks_uri":"https://a/j"}"#;
         assert_eq!(uri("https://b", twice), Err(MetadataError::NotMetadata));
     }

@@ -195,6 +195,7 @@ pub(super) struct Limits {
     pub(super) messages_rate_per_subject: Option<Spanned<u64>>,
     pub(super) request_head: Option<Spanned<u64>>,
     pub(super) request_headers: Option<Spanned<u64>>,
+    pub(super) request_body: Option<Spanned<u64>>,
     pub(super) handshake_timeout: Option<Spanned<String>>,
     pub(super) proxy_header_timeout: Option<Spanned<String>>,
     pub(super) tls_timeout: Option<Spanned<String>>,

@@ -514,6 +514,8 @@ pub struct Limits {
     pub request_head: usize,
     /// Headers of a request.
     pub request_headers: usize,
+    /// Bytes of the body of a request for a ticket.
+    pub request_body: usize,
     /// From the begin of a request to its complete head: from the accepted connection, or the end of
     /// what comes before.
     pub handshake_timeout: Duration,
@@ -596,6 +598,7 @@ impl Default for Limits {
             traffic_per_subject: TrafficLimits::default(),
             request_head: 16 * 1024,
             request_headers: 100,
+            request_body: 8 * 1024,
             handshake_timeout: Duration::from_secs(10),
             proxy_header_timeout: Duration::from_secs(5),
             tls_timeout: Duration::from_secs(10),

@@ -209,6 +209,7 @@ fn limits_that_no_client_could_meet_and_no_host_could_hold_are_faults() {
     for (limit, range) in [
         ("request_headers = 9223372036854775807", "8 to 4096"),
         ("request_headers = 7", "8 to 4096"),
+        ("request_body = 1048577", "64 to 1048576"),
         ("audit_queue = 9223372036854775807", "16 to 1048576"),
         ("verified_tokens = 1048577", "0 to 1048576"),
         ("sessions = 0", "1 to 16777216"),

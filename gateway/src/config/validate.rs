@@ -429,6 +429,7 @@ impl<'a> Checker<'a> {
             (&form.sessions_per_subject, &mut limits.sessions_per_subject, 1..=1 << 24),
             (&form.request_head, &mut limits.request_head, 512..=1 << 20),
             (&form.request_headers, &mut limits.request_headers, 8..=4096),
+            (&form.request_body, &mut limits.request_body, 64..=1 << 20),
             (&form.introspection_cache, &mut limits.introspection_cache, 1..=1 << 24),
             (&form.introspection_requests, &mut limits.introspection_requests, 1..=4096),
             (&form.revocations, &mut limits.revocations, 1..=1 << 24),

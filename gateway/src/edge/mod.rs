@@ -7,7 +7,7 @@
 mod answer;
 mod arrival;
 mod connection;
-mod endpoints;
+pub mod endpoints;
 mod first_message;
 pub mod forwarded;
 mod gate;

@@ -1,5 +1,6 @@
 //! Rejections: the registry of layers and reasons, and its renderings.
 
+mod catalog;
 pub mod close;
 pub mod http;
 mod manual;
@@ -8,6 +9,7 @@ mod registry;
 
 use std::time::Duration;
 
+pub use catalog::catalog;
 pub use manual::manual;
 pub use message_id::message_id;
 pub use registry::{Layer, Reason};

@@ -53,12 +53,19 @@ impl Bucket {
 /// The buckets of those keys that have sessions.
 #[derive(Debug)]
 struct Keyed<K> {
-    buckets: Mutex<HashMap<K, Weak<Bucket>>>,
+    buckets: Mutex<Buckets<K>>,
+}
+
+#[derive(Debug)]
+struct Buckets<K> {
+    by_key: HashMap<K, Weak<Bucket>>,
+    /// At this number, those without sessions are forgotten.
+    sweep_at: usize,
 }
 
 impl<K> Default for Keyed<K> {
     fn default() -> Self {
-        Self { buckets: Mutex::default() }
+        Self { buckets: Mutex::new(Buckets { by_key: HashMap::new(), sweep_at: SWEEP }) }
     }
 }
 
@@ -69,15 +76,18 @@ impl<K: Eq + Hash> Keyed<K> {
             return None;
         }
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bucket) = buckets.get(&key).and_then(Weak::upgrade).filter(|own| own.limits == limits) {
+        if let Some(bucket) =
+            buckets.by_key.get(&key).and_then(Weak::upgrade).filter(|own| own.limits == limits)
+        {
             return Some(bucket);
         }
         // At each doubling, so that each session costs a constant share of the work.
-        if buckets.len() >= SWEEP && buckets.len() == buckets.capacity() {
-            buckets.retain(|_, bucket| bucket.strong_count() > 0);
+        if buckets.by_key.len() >= buckets.sweep_at {
+            buckets.by_key.retain(|_, bucket| bucket.strong_count() > 0);
+            buckets.sweep_at = SWEEP.max(2 * buckets.by_key.len());
         }
         let bucket = Arc::new(Bucket::new(limits));
-        buckets.insert(key, Arc::downgrade(&bucket));
+        buckets.by_key.insert(key, Arc::downgrade(&bucket));
         Some(bucket)
     }
 }
@@ -187,7 +197,7 @@ mod tests {
             let address = std::net::Ipv4Addr::from(u32::try_from(number).expect("small"));
             assert!(meter(&traffic, &limits(1), &address.to_string(), "alice").is_some());
         }
-        assert!(traffic.addresses.buckets.lock().expect("whole").len() <= 2 * SWEEP);
+        assert!(traffic.addresses.buckets.lock().expect("whole").by_key.len() <= SWEEP);
         let old = meter(&traffic, &limits(1), "192.0.2.1", "alice").expect("a limit");
         let new = meter(&traffic, &limits(5), "192.0.2.1", "alice").expect("a limit");
         assert_eq!(old.take(0, 2), Err(Reason::LimitAddressTraffic));

@@ -66,6 +66,15 @@ fn is_valid(config: &Config) {
     for issuer in &config.issuers {
         assert!(!issuer.algorithms.is_empty() && !issuer.audience.is_empty(), "{issuer:?}");
         assert_eq!(config.issuers.iter().filter(|other| other.name == issuer.name).count(), 1);
+        if let Some(rules) = &issuer.introspection {
+            let discovered = matches!(&issuer.keys, KeySource::Fetched(keys) if matches!(keys.place, KeysPlace::Metadata(_)));
+            match &rules.endpoint {
+                Some(url) => assert!(may_be_asked(url.expose()), "{issuer:?}"),
+                None => assert!(discovered, "nobody says where to ask: {issuer:?}"),
+            }
+            assert!(rules.inactive_cache <= rules.cache && rules.failures > 0, "{issuer:?}");
+            assert!(!rules.rest.is_zero() && !rules.retry.is_zero(), "{issuer:?}");
+        }
         if let KeySource::Fetched(keys) = &issuer.keys {
             let asked = match &keys.place {
                 KeysPlace::Set(url) => vec![url.expose()],

@@ -8,10 +8,12 @@
 mod answer;
 mod captures;
 mod config;
+mod endpoint;
 mod first_message;
 mod forwarded;
 mod frames;
 mod handshake;
+mod introspection;
 mod keys;
 mod lists;
 mod metadata;
@@ -20,7 +22,9 @@ mod packets;
 mod policy;
 mod proxy_header;
 mod revocations;
+mod signing;
 mod sources;
+mod ticket;
 mod token;
 mod unpack;
 
@@ -36,7 +40,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 21] = [
     Target { name: "lists", corpus: "lists", run: lists::run },
     Target { name: "policy", corpus: "lists", run: policy::run },
     Target { name: "unpack", corpus: "archives", run: unpack::run },
@@ -54,6 +58,10 @@ pub const TARGETS: [Target; 17] = [
     Target { name: "answer", corpus: "answer", run: answer::run },
     Target { name: "frames", corpus: "frames", run: frames::run },
     Target { name: "revocations", corpus: "revocations", run: revocations::run },
+    Target { name: "endpoint", corpus: "endpoint", run: endpoint::run },
+    Target { name: "ticket", corpus: "ticket", run: ticket::run },
+    Target { name: "signing", corpus: "signing", run: signing::run },
+    Target { name: "introspection", corpus: "introspection", run: introspection::run },
 ];
 
 /// Feeds an input to the target with this name.

@@ -13,23 +13,47 @@ use jsonwebtoken::Algorithm;
 const JWKS: &[u8] = include_bytes!("../keys/jwks.json");
 
 /// Tokens that were signed before the private keys were thrown away, and should be admitted.
-const SIGNED: [&str; 3] = [
+pub(crate) const SIGNED: [&str; 3] = [
     include_str!("../corpus/token/good-eddsa.txt"),
     include_str!("../corpus/token/good-es256.txt"),
     include_str!("../corpus/token/good-rs256.txt"),
 ];
 
 /// The time of every judgement, in seconds since 1970.
-const NOW: u64 = 1_700_000_000;
+pub(crate) const NOW: u64 = 1_700_000_000;
+
+pub(crate) const ISSUER: &str = "https://idp.example";
+pub(crate) const AUDIENCE: &str = "https://gw.example";
 
 static GATE: LazyLock<Requirement> = LazyLock::new(|| {
-    let keys = KeySet::parse(&KeySource::JwkSet(PathBuf::from("jwks.json")), JWKS.to_vec());
-    let keys = keys.map(|loaded| loaded.keys).unwrap_or_default();
-    assert_eq!(keys.len(), 3, "the keys are broken");
-    let rules = config::Issuer {
+    let gate = Requirement {
+        scopes: ScopeRule::all(vec!["chat:read".to_owned()]),
+        ..Requirement::any_token(vec![Arc::new(Issuer::new(rules(), keys()))])
+    };
+    for token in SIGNED {
+        let admitted = judge(&gate, token.trim_ascii().as_bytes());
+        assert!(admitted.is_ok(), "a good token is refused: {admitted:?}");
+    }
+    gate
+});
+
+/// The keys of [`SIGNED`].
+pub(crate) fn keys() -> Arc<KeySet> {
+    static KEYS: LazyLock<Arc<KeySet>> = LazyLock::new(|| {
+        let keys = KeySet::parse(&KeySource::JwkSet(PathBuf::from("jwks.json")), JWKS.to_vec());
+        let keys = keys.map(|loaded| loaded.keys).unwrap_or_default();
+        assert_eq!(keys.len(), 3, "the keys are broken");
+        Arc::new(keys)
+    });
+    Arc::clone(&KEYS)
+}
+
+/// The issuer of [`SIGNED`].
+pub(crate) fn rules() -> config::Issuer {
+    config::Issuer {
         name: "main".to_owned(),
-        issuer: "https://idp.example".to_owned(),
-        audience: vec!["https://gw.example".to_owned()],
+        issuer: ISSUER.to_owned(),
+        audience: vec![AUDIENCE.to_owned()],
         keys: KeySource::JwkSet(PathBuf::from("jwks.json")),
         algorithms: vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA],
         typ: Some(vec!["at+jwt".to_owned()]),
@@ -40,17 +64,8 @@ static GATE: LazyLock<Requirement> = LazyLock::new(|| {
         profile: Profile::Jwt,
         require: Vec::new(),
         max_lifetime: None,
-    };
-    let gate = Requirement {
-        scopes: ScopeRule::all(vec!["chat:read".to_owned()]),
-        ..Requirement::any_token(vec![Arc::new(Issuer::new(rules, Arc::new(keys)))])
-    };
-    for token in SIGNED {
-        let admitted = judge(&gate, token.trim_ascii().as_bytes());
-        assert!(admitted.is_ok(), "a good token is refused: {admitted:?}");
     }
-    gate
-});
+}
 
 pub(crate) fn run(input: &[u8]) {
     let input = input.trim_ascii_end();

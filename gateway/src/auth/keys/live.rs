@@ -40,10 +40,10 @@ struct Known {
 
 /// Asks an issuer for its keys.
 pub trait Refresh: fmt::Debug + Send + Sync {
-    /// Asks the issuer whether it has `key`, which is not among its keys in force, and waits for the
-    /// answer within a limit. Many tokens share one question, and a question that was answered a
-    /// moment ago is not asked again.
-    fn refresh<'a>(&'a self, key: &'a str) -> Pin<Box<dyn Future<Output = Refreshed> + Send + 'a>>;
+    /// Asks the issuer whether it has the key of the token that `question` names, which is not among its
+    /// keys in force, and waits for the answer within a limit. Many tokens share one request, and a
+    /// question that was answered a moment ago is not asked again. Nothing of it is kept or shown.
+    fn refresh<'a>(&'a self, question: &'a str) -> Pin<Box<dyn Future<Output = Refreshed> + Send + 'a>>;
 }
 
 /// What came of asking an issuer for a key.
@@ -142,10 +142,10 @@ impl LiveKeys {
         Box::new(rejection.retry_after(retry))
     }
 
-    /// Asks the issuer for `key`.
-    pub(in crate::auth) async fn refresh(&self, key: &str) -> Refreshed {
+    /// Asks the issuer for the key of the token that `question` names.
+    pub(in crate::auth) async fn refresh(&self, question: &str) -> Refreshed {
         match self.asker.get() {
-            Some(asker) => asker.refresh(key).await,
+            Some(asker) => asker.refresh(question).await,
             None => Refreshed::Unknown { retry_after: SOON },
         }
     }

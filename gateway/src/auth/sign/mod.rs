@@ -86,6 +86,15 @@ impl SigningKey {
         Ok((key, warnings))
     }
 
+    /// All keys in `bytes`, the content of the file `path`, in their order; never none. Reads nothing.
+    ///
+    /// # Errors
+    ///
+    /// The file, what is wrong with it and what to do.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Self>, Diagnostic> {
+        parse_all(bytes).map_err(|fault| Diagnostic::of_file(path, fault.to_string()))
+    }
+
     /// Makes a key and writes it to `path`, for its owner only. The file appears whole or not at
     /// all; one that is there already, made by another process at the same time, is left alone.
     ///

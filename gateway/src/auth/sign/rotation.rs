@@ -16,7 +16,8 @@ use super::{MAX_KEY_FILE, SigningKey, parse_all, read, signing};
 use crate::auth::keys::Fault;
 use crate::config::Diagnostic;
 
-/// Keys in one file; each can verify tokens.
+/// Keys in one file; each can verify tokens. Nobody sets this: a rotation needs two keys, and a token
+/// without `kid` is tried with no more of an issuer.
 const MOST: usize = 16;
 
 /// A key, without its private half. The JSON form of `gatehouse key list --json`.

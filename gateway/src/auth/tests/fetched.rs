@@ -63,7 +63,8 @@ async fn a_token_with_a_known_key_asks_nobody() {
 async fn a_token_with_a_brand_new_key_is_admitted_once_the_issuer_was_asked() {
     let (gate, told) = gate_of(&[Signer::P256], &[(Refreshed::Current, Some(Signer::Ed25519))]);
     assert!(gate.authenticate(&token(Algorithm::EdDSA), now).await.is_ok());
-    assert_eq!(*told.asked.lock().unwrap(), ["EdDSA ed25519"]);
+    let expected = format!("EdDSA ed25519 {}", token(Algorithm::EdDSA).as_str());
+    assert_eq!(*told.asked.lock().unwrap(), [expected]);
 }
 
 #[tokio::test]

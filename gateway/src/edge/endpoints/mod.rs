@@ -1,10 +1,12 @@
 //! What the listener answers besides opening handshakes: who to get a token from (RFC 9728), the keys
 //! of issuers of this host, tickets, and fresh tokens for open sessions.
 
-mod request;
+pub mod request;
 mod response;
 mod sessions;
+mod store;
 mod tickets;
+pub mod wanted;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use crate::session::stream::Stream;
 
 use request::Request;
 use response::Response;
-pub(super) use tickets::Tickets;
+pub(super) use store::Tickets;
 
 /// Where the metadata of a protected resource is; the resource's own path follows (RFC 9728 §3.1).
 const METADATA: &str = "/.well-known/oauth-protected-resource";

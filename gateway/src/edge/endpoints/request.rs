@@ -1,23 +1,33 @@
 //! A request to an endpoint. Pure.
 
+use std::fmt;
+
 use super::super::head::Head;
 
 /// What endpoints look at. Whoever asks for a WebSocket asks for none of them.
-#[derive(Debug)]
-pub(super) struct Request {
-    pub(super) method: String,
+pub struct Request {
+    /// The method.
+    pub method: String,
     /// The path of the target, without a query.
-    pub(super) path: String,
-    pub(super) origin: Option<String>,
+    pub path: String,
+    /// The one `Origin`.
+    pub origin: Option<String>,
     /// Bytes of the body, which must be announced.
-    pub(super) length: Option<usize>,
+    pub length: Option<usize>,
     authorization: Vec<Vec<u8>>,
+}
+
+/// Tokens are not shown, and a path is what a stranger wrote.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("method", &self.method).finish_non_exhaustive()
+    }
 }
 
 impl Request {
     /// The request in `head`, with at most `max_headers` headers; `None` when it is no valid request
     /// to anything but an opening handshake: the checks of those say what is wrong with it.
-    pub(super) fn parse(head: &Head, max_headers: usize) -> Option<Self> {
+    pub fn parse(head: &Head, max_headers: usize) -> Option<Self> {
         let mut headers = vec![httparse::EMPTY_HEADER; max_headers];
         let mut request = httparse::Request::new(&mut headers);
         if !request.parse(head.bytes()).ok()?.is_complete() || request.version != Some(1) {
@@ -59,7 +69,7 @@ impl Request {
     }
 
     /// The values of all `Authorization` headers.
-    pub(super) fn authorization(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn authorization(&self) -> impl Iterator<Item = &[u8]> {
         self.authorization.iter().map(Vec::as_slice)
     }
 }

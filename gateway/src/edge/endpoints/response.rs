@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use super::MAX_AGE;
+
 /// An answer.
 #[derive(Debug)]
 pub(super) struct Response {
@@ -28,6 +30,28 @@ impl Response {
         self.headers.extend(value.chars().filter(|character| matches!(character, ' '..='~')));
         self.headers.push_str("\r\n");
         self
+    }
+
+    /// The answer to a page of `origin` that asks whether it may send a POST with these headers (Fetch
+    /// standard, CORS protocol); `None`: no page may, or none of that origin.
+    pub(super) fn preflight(origin: Option<&str>, headers: &str) -> Self {
+        let response = Self::empty(204).readable_by(origin);
+        if origin.is_none() {
+            return response;
+        }
+        response
+            .header("Access-Control-Allow-Methods", "POST")
+            .header("Access-Control-Allow-Headers", headers)
+            .header("Access-Control-Max-Age", &MAX_AGE.to_string())
+    }
+
+    /// The same, which pages of `origin` may read, and no others.
+    pub(super) fn readable_by(self, origin: Option<&str>) -> Self {
+        let response = self.header("Vary", "Origin");
+        match origin {
+            Some(origin) => response.header("Access-Control-Allow-Origin", origin),
+            None => response,
+        }
     }
 
     /// All of it; for a HEAD request without the body (RFC 9110 §9.3.2).

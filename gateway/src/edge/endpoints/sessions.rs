@@ -6,7 +6,7 @@ use super::super::gate::Gate;
 use super::super::renewal;
 use super::super::snapshot::Snapshot;
 use super::super::visitor::Visitor;
-use super::{MAX_AGE, Refused, Request, Response};
+use super::{Refused, Request, Response};
 use crate::audit::HandshakeId;
 use crate::auth::bearer;
 use crate::rejection::{Reason, Rejection};
@@ -31,7 +31,10 @@ pub(super) async fn answer(
     let origin = request.origin.as_deref();
     match request.method.as_str() {
         "POST" => {}
-        "OPTIONS" => return Ok(preflight(snapshot, origin)),
+        "OPTIONS" => {
+            let page = origin.filter(|origin| snapshot.renews_for(origin));
+            return Ok(Response::preflight(page, "Authorization"));
+        }
         _ => return Ok(Response::empty(405).header("Allow", "POST, OPTIONS")),
     }
     renew(request, visitor, gate, place).await.map_err(|mut refused| {
@@ -70,24 +73,8 @@ async fn renew(
     };
     let left = renewed.await.map_err(|rejection| Refused { route: Some(route.clone()), rejection })?;
     let body = json!({ "id": open.id.to_string(), "expires_in": left }).to_string();
-    let response = Response::json(200, &body).header("Cache-Control", "no-store").header("Vary", "Origin");
-    Ok(match origin.filter(|origin| route.lists(origin)) {
-        Some(origin) => response.header("Access-Control-Allow-Origin", origin),
-        None => response,
-    })
-}
-
-/// Which pages may ask (Fetch standard, CORS protocol): those of a route whose sessions can be renewed.
-fn preflight(snapshot: &Snapshot, origin: Option<&str>) -> Response {
-    let response = Response::empty(204).header("Vary", "Origin");
-    match origin.filter(|origin| snapshot.renews_for(origin)) {
-        Some(origin) => response
-            .header("Access-Control-Allow-Origin", origin)
-            .header("Access-Control-Allow-Methods", "POST")
-            .header("Access-Control-Allow-Headers", "Authorization")
-            .header("Access-Control-Max-Age", &MAX_AGE.to_string()),
-        None => response,
-    }
+    let response = Response::json(200, &body).header("Cache-Control", "no-store");
+    Ok(response.readable_by(origin.filter(|origin| route.lists(origin))))
 }
 
 #[cfg(test)]

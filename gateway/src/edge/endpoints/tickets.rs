@@ -4,15 +4,8 @@
 //! is good for seconds, for one handshake, on one route, from one address: who finds it in a log later
 //! finds nothing.
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
@@ -20,153 +13,13 @@ use super::super::gate::Gate;
 use super::super::head::Head;
 use super::super::snapshot::Snapshot;
 use super::super::visitor::Visitor;
-use super::{MAX_AGE, Refused, Request, Response};
-use crate::auth::{Token, bearer};
-use crate::config::Limits;
+use super::wanted::Wanted;
+use super::{Refused, Request, Response};
+use crate::auth::bearer;
 use crate::rejection::http::RETRY;
 use crate::rejection::{Reason, Rejection};
 use crate::session::limits::Place;
 use crate::session::stream::Stream;
-
-/// Bytes of a request's body; a path is not longer.
-const MAX_BODY: usize = 8 * 1024;
-
-/// The tickets that were given and not used yet. Nothing of them is ever written anywhere.
-#[derive(Debug)]
-pub(in crate::edge) struct Tickets {
-    given: Mutex<Given>,
-    most: usize,
-    most_of_address: usize,
-    life: Duration,
-}
-
-#[derive(Debug, Default)]
-struct Given {
-    /// By the hash of the ticket: looking one up tells nothing about the others.
-    by_hash: HashMap<[u8; 32], Ticket>,
-    /// In the order in which they expire; no more than there are.
-    by_age: BTreeSet<(Instant, [u8; 32])>,
-    /// Of IPv6, how many a /64 has: one client has all of it.
-    by_address: HashMap<IpAddr, usize>,
-}
-
-#[derive(Debug)]
-struct Ticket {
-    token: Token,
-    path: String,
-    address: IpAddr,
-    until: Instant,
-}
-
-impl Tickets {
-    /// None yet.
-    pub(in crate::edge) fn new(limits: &Limits) -> Self {
-        Self {
-            given: Mutex::default(),
-            most: limits.tickets,
-            most_of_address: limits.tickets_per_address,
-            life: limits.ticket_ttl,
-        }
-    }
-
-    /// A ticket for `token`, on the route `path`, from `address`. It is made of `random`, which nobody
-    /// else may know.
-    fn give(
-        &self,
-        token: Token,
-        path: &str,
-        address: IpAddr,
-        now: Instant,
-        random: &[u8; 32],
-    ) -> Result<String, Reason> {
-        let ticket = URL_SAFE_NO_PAD.encode(random);
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        given.forget(now);
-        if given.by_hash.len() >= self.most {
-            return Err(Reason::LimitCapacity);
-        }
-        let count = given.by_address.entry(network(address)).or_default();
-        if *count >= self.most_of_address {
-            return Err(Reason::LimitTickets);
-        }
-        *count += 1;
-        let (hash, until) = (hash(&ticket), now + self.life);
-        given.by_age.insert((until, hash));
-        given.by_hash.insert(hash, Ticket { token, path: path.to_owned(), address, until });
-        Ok(ticket)
-    }
-
-    /// The token that `ticket` stands for. The ticket is used up, whoever shows it and where: one that
-    /// turns up in the wrong place has been seen by the wrong people.
-    pub(in crate::edge) fn redeem(
-        &self,
-        ticket: &str,
-        path: &str,
-        address: IpAddr,
-        now: Instant,
-    ) -> Result<Token, Box<Rejection>> {
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let refused = |note: &str| Box::new(Rejection::new(Reason::CredentialsTicket).note(note));
-        let Some(found) = given.take(&hash(ticket)) else {
-            return Err(refused("there is no such ticket: it was used, it expired, or it never was"));
-        };
-        if found.until <= now {
-            return Err(refused("the ticket has expired"));
-        }
-        if found.address != address {
-            return Err(refused("the ticket was given to another address"));
-        }
-        if found.path != path {
-            return Err(refused("the ticket was given for another route"));
-        }
-        Ok(found.token)
-    }
-}
-
-impl Given {
-    fn take(&mut self, hash: &[u8; 32]) -> Option<Ticket> {
-        let ticket = self.by_hash.remove(hash)?;
-        self.by_age.remove(&(ticket.until, *hash));
-        let address = network(ticket.address);
-        if let Some(count) = self.by_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_address.remove(&address);
-            }
-        }
-        Some(ticket)
-    }
-
-    /// Drops what has expired.
-    fn forget(&mut self, now: Instant) {
-        while let Some((until, hash)) = self.by_age.first().copied()
-            && until <= now
-        {
-            self.by_age.remove(&(until, hash));
-            self.take(&hash);
-        }
-    }
-}
-
-/// What the limit of one address counts.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(own) => IpAddr::V6((own.to_bits() & !u128::from(u64::MAX)).into()),
-    }
-}
-
-fn hash(ticket: &str) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, ticket.as_bytes()).as_ref());
-    hash
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wanted {
-    route: String,
-}
 
 /// Answers a request to `/tickets`.
 pub(super) async fn answer(
@@ -181,7 +34,10 @@ pub(super) async fn answer(
     let origin = request.origin.as_deref();
     match request.method.as_str() {
         "POST" => {}
-        "OPTIONS" => return Ok(preflight(snapshot, origin)),
+        "OPTIONS" => {
+            let page = origin.filter(|origin| snapshot.takes_tickets_from(origin));
+            return Ok(Response::preflight(page, "Authorization, Content-Type"));
+        }
         _ => return Ok(Response::empty(405).header("Allow", "POST, OPTIONS")),
     }
     let given = give(stream, head, request, visitor, snapshot, gate, place).await;
@@ -205,7 +61,7 @@ async fn give(
     let origin = request.origin.as_deref();
     let refused = |rejection| Refused { route: None, rejection };
     let body = body(stream, head, request.length, gate).await.map_err(refused)?;
-    let wanted: Wanted = serde_json::from_slice(&body).map_err(|_| {
+    let wanted = Wanted::parse(&body).ok_or_else(|| {
         let detail = "The body of a request for a ticket is a JSON object such as {\"route\":\"/chat\"}.";
         refused(Box::new(Rejection::new(Reason::HandshakeMalformed).detail(detail)))
     })?;
@@ -231,25 +87,7 @@ async fn give(
     let life = gate.limits().ticket_ttl.as_secs();
     let body = serde_json::json!({ "ticket": ticket, "expires_in": life }).to_string();
     let response = Response::json(201, &body).header("Cache-Control", "no-store");
-    let response = response.header("Vary", "Origin");
-    Ok(match origin.filter(|origin| route.lists(origin)) {
-        Some(origin) => response.header("Access-Control-Allow-Origin", origin),
-        None => response,
-    })
-}
-
-/// Which pages may ask (Fetch standard, CORS protocol): those of a route that takes tickets.
-fn preflight(snapshot: &Snapshot, origin: Option<&str>) -> Response {
-    let allowed = origin.filter(|origin| snapshot.takes_tickets_from(origin));
-    let response = Response::empty(204).header("Vary", "Origin");
-    match allowed {
-        Some(origin) => response
-            .header("Access-Control-Allow-Origin", origin)
-            .header("Access-Control-Allow-Methods", "POST")
-            .header("Access-Control-Allow-Headers", "Authorization, Content-Type")
-            .header("Access-Control-Max-Age", &MAX_AGE.to_string()),
-        None => response,
-    }
+    Ok(response.readable_by(origin.filter(|origin| route.lists(origin))))
 }
 
 async fn body(
@@ -262,8 +100,9 @@ async fn body(
         let rejection = Rejection::new(Reason::HandshakeMalformed);
         return Err(Box::new(rejection.detail("A request for a ticket has a body, and a Content-Length.")));
     };
-    if length > MAX_BODY {
-        let detail = format!("The body is longer than {MAX_BODY} bytes.");
+    let most = gate.limits().request_body;
+    if length > most {
+        let detail = format!("The body is longer than {most} bytes.");
         return Err(Box::new(Rejection::new(Reason::HandshakeTooLarge).detail(detail)));
     }
     let mut body = head.rest()[..length.min(head.rest().len())].to_vec();
@@ -283,80 +122,5 @@ async fn body(
 impl From<Reason> for Box<Rejection> {
     fn from(reason: Reason) -> Self {
         Self::new(Rejection::new(reason).retry_after(RETRY))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIFE: Duration = Duration::from_secs(30);
-
-    fn tickets(most: usize, most_of_address: usize) -> Tickets {
-        Tickets::new(&Limits {
-            tickets: most,
-            tickets_per_address: most_of_address,
-            ticket_ttl: LIFE,
-            ..Limits::default()
-        })
-    }
-
-    fn address(last: u8) -> IpAddr {
-        IpAddr::from([192, 0, 2, last])
-    }
-
-    fn give(tickets: &Tickets, last: u8, now: Instant, random: u8) -> Result<String, Reason> {
-        let token = Token::parse(b"a.b.c").expect("a token");
-        tickets.give(token, "/chat", address(last), now, &[random; 32])
-    }
-
-    #[test]
-    fn a_ticket_is_good_once_on_its_route_from_its_address_until_it_expires() {
-        let (tickets, now) = (tickets(9, 9), Instant::now());
-        let redeem = |ticket: &str, path, last, now| tickets.redeem(ticket, path, address(last), now).is_ok();
-        let ticket = give(&tickets, 1, now, 1).expect("given");
-        assert!(redeem(&ticket, "/chat", 1, now + LIFE - Duration::from_millis(1)));
-        assert!(!redeem(&ticket, "/chat", 1, now), "it is used up");
-        for (random, path, last, after) in [(2, "/other", 1, 0), (3, "/chat", 2, 0), (4, "/chat", 1, 30)] {
-            let ticket = give(&tickets, 1, now, random).expect("given");
-            assert!(!redeem(&ticket, path, last, now + Duration::from_secs(after)), "{random}");
-            assert!(
-                !redeem(&ticket, "/chat", 1, now),
-                "{random}: who shows it in the wrong place uses it up"
-            );
-        }
-        assert!(!redeem("", "/chat", 1, now) && !redeem("x", "/chat", 1, now));
-    }
-
-    #[test]
-    fn a_used_ticket_leaves_nothing_and_a_network_counts_as_one_address() {
-        let (tickets, now) = (tickets(9, 1), Instant::now());
-        let give = |address: &str, random| {
-            let token = Token::parse(b"a.b.c").expect("a token");
-            tickets.give(token, "/chat", address.parse().expect("an address"), now, &[random; 32])
-        };
-        let first = give("2001:db8::1", 1).expect("given");
-        assert_eq!(give("2001:db8::2", 2), Err(Reason::LimitTickets));
-        assert!(tickets.redeem(&first, "/chat", "2001:db8::2".parse().expect("an address"), now).is_err());
-        let given = tickets.given.lock().expect("sane");
-        assert!(given.by_hash.is_empty() && given.by_age.is_empty() && given.by_address.is_empty());
-    }
-
-    #[test]
-    fn tickets_are_limited_in_all_and_by_address_and_free_again_when_used_or_expired() {
-        let (tickets, now) = (tickets(3, 2), Instant::now());
-        let first = give(&tickets, 1, now, 1).expect("given");
-        give(&tickets, 1, now, 2).expect("given");
-        assert_eq!(give(&tickets, 1, now, 3), Err(Reason::LimitTickets));
-        give(&tickets, 2, now, 4).expect("given");
-        assert_eq!(give(&tickets, 3, now, 5), Err(Reason::LimitCapacity));
-        tickets.redeem(&first, "/chat", address(1), now).expect("good");
-        give(&tickets, 1, now + LIFE / 2, 6).expect("one was used");
-        for random in 7..9 {
-            give(&tickets, 3, now + LIFE, random).expect("two have expired");
-        }
-        assert_eq!(give(&tickets, 3, now + LIFE, 9), Err(Reason::LimitCapacity));
-        let given = tickets.given.lock().expect("sane");
-        assert_eq!((given.by_hash.len(), given.by_address.len()), (3, 2));
     }
 }

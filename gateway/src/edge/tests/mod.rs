@@ -3,6 +3,7 @@
 mod admission;
 mod answers;
 mod endpoints;
+mod faults;
 mod first_message;
 mod handshake;
 mod limits;

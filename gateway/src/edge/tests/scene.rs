@@ -407,6 +407,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         bytes
     }
 
+    /// Waits until the other side has ended, with or without a goodbye; nothing more comes before that.
+    pub(super) async fn gone(&mut self) {
+        assert!(matches!(soon(self.stream.read(&mut [0; 1])).await, Ok(0) | Err(_)));
+    }
+
     /// Waits for the reset of the connection, before which nothing more comes.
     pub(super) async fn is_reset(&mut self) {
         let error = soon(self.stream.read_u8()).await.expect_err("a reset");

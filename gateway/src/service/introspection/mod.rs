@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::digest::{SHA256, digest};
 use http::header::{CONTENT_TYPE, HeaderMap};
 use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
@@ -42,7 +43,8 @@ pub(super) struct Introspector {
     means: ArcSwap<Means>,
     /// What the means were read from, and what is wrong with newer files.
     files: Mutex<(Stamps, Option<String>)>,
-    cache: Cache<String, Remembered>,
+    /// By the hash of the token (SHA-256): it is not kept.
+    cache: Cache<[u8; 32], Remembered>,
     state: Mutex<State>,
     /// Questions at once.
     lines: Semaphore,
@@ -139,12 +141,12 @@ impl Introspector {
 
     /// How it stands at `now`.
     pub(super) fn status(&self, now: SystemTime) -> IntrospectionStatus {
-        let place = self.place.get();
+        let endpoint = self.place.get().ok();
         let file_error = self.files.lock().unwrap_or_else(PoisonError::into_inner).1.clone();
         let state = self.state();
         let rest = state.breaker.resting(Instant::now());
         IntrospectionStatus {
-            endpoint: place.as_ref().ok().map(SecretUrl::shown),
+            endpoint: endpoint.as_ref().map(SecretUrl::shown),
             resting: rest.is_some(),
             // Of a part of a second, a whole one is left.
             rest_s: rest.map(|rest| rest.as_secs() + u64::from(rest.subsec_nanos() > 0)),
@@ -152,19 +154,21 @@ impl Introspector {
             last_success: state.last_success,
             age_s: state.last_success.map(|then| seconds(now).saturating_sub(then)),
             last_failure: state.last_failure,
-            error: place.err().or_else(|| state.error.clone()),
+            // Why metadata has not arrived is told where the keys are.
+            error: self.place.fault().or_else(|| state.error.clone()),
             file_error,
         }
     }
 
     async fn remembered(&self, token: &Token) -> Result<Introspected, Outage> {
-        let key = token.as_str();
-        if let Some(known) = self.cache.get(key).filter(|known| known.until > Instant::now()) {
+        let mut key = [0; 32];
+        key.copy_from_slice(digest(&SHA256, token.as_str().as_bytes()).as_ref());
+        if let Some(known) = self.cache.get(&key).filter(|known| known.until > Instant::now()) {
             return Ok(known.said);
         }
         // What is there is too old: the first one asks, the others wait for what it hears.
-        self.cache.remove_if(key, |known| known.until <= Instant::now());
-        let told = self.cache.get_or_insert_async(key, self.ask(key)).await;
+        self.cache.remove_if(&key, |known| known.until <= Instant::now());
+        let told = self.cache.get_or_insert_async(&key, self.ask(token.as_str())).await;
         told.map(|known| known.said)
     }
 

@@ -46,6 +46,14 @@ impl Place {
         }
     }
 
+    /// What is wrong with the issuer's metadata, when that is why there is no endpoint.
+    pub(super) fn fault(&self) -> Option<String> {
+        match &**self.0.load() {
+            Known::Faulty(fault) => Some(format!("the issuer's metadata cannot be used for this: {fault}")),
+            Known::At(_) | Known::Awaited => None,
+        }
+    }
+
     /// The endpoint, or why there is none.
     pub(super) fn get(&self) -> Result<SecretUrl, String> {
         match &**self.0.load() {
@@ -72,7 +80,9 @@ mod tests {
         place.put(Ok(url("https://i/1")), "main");
         place.put(Ok(url("https://i/2")), "main");
         assert_eq!(place.get(), Ok(url("https://i/2")));
+        assert_eq!(place.fault(), None);
         place.put(Err("it names none".to_owned()), "main");
+        assert!(place.fault().is_some_and(|fault| fault.contains("it names none")));
         assert!(place.get().expect_err("gone").contains("it names none"));
         assert_eq!(Place::new(Some(url("https://i/3"))).get(), Ok(url("https://i/3")));
     }

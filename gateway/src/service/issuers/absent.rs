@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Names of keys, hashed, each for a while. Of more than there is room for, the oldest go.
+/// Keys that tokens name, hashed with the token, each for a while. Of more than there is room for, the oldest go.
 #[derive(Debug)]
 pub(super) struct Absent {
     ttl: Duration,

@@ -112,6 +112,28 @@ fn a_revocation_means_the_same_when_it_is_written_again() -> Outcome {
 }
 
 #[test]
+fn a_request_to_an_endpoint_is_read_as_anybody_would_read_it() -> Outcome {
+    smoke("endpoint", 16 * BATCH)
+}
+
+#[test]
+fn a_request_for_a_ticket_is_an_object_with_a_route_and_nothing_else() -> Outcome {
+    smoke("ticket", 16 * BATCH)
+}
+
+#[test]
+fn what_a_key_in_a_file_signs_is_verified_by_its_public_half() -> Outcome {
+    // Tokens are signed and verified.
+    smoke("signing", 8 * BATCH)
+}
+
+#[test]
+fn nobody_is_admitted_by_an_answer_that_does_not_say_so_or_blamed_for_one_that_says_nothing() -> Outcome {
+    // Signatures are verified.
+    smoke("introspection", 8 * BATCH)
+}
+
+#[test]
 fn every_target_has_a_corpus_and_is_there_for_libfuzzer() -> Outcome {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     for target in TARGETS {
