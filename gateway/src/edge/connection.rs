@@ -1,7 +1,6 @@
 //! One connection, from its first byte to the end of its session.
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,22 +14,20 @@ use super::endpoints::{self, Refused};
 use super::first_message::{self, Heard};
 use super::gate::Gate;
 use super::head::{Head, HeadError};
-use super::open::Open;
+use super::hold::{Admitted, Client, hold};
 use super::opening::Opening;
 use super::snapshot::Route;
 use super::telling::{How, Telling};
-use super::tenure::Tenure;
 use super::visitor::Visitor;
 use crate::audit::{Entry, HandshakeId};
 use crate::auth::Identity;
 use crate::auth::sources::{self, Presented, Source};
 use crate::rejection::http::RETRY;
 use crate::rejection::{Layer, Reason, Rejection};
-use crate::session::control;
 use crate::session::limits::{Place, SessionPlace};
-use crate::session::relay::{Ending, Greetings, Moved, Relay, Session, Why};
+use crate::session::relay::Greetings;
 use crate::session::stream::Stream;
-use crate::session::upstream::{self, Upstream};
+use crate::session::upstream;
 
 /// How long a client whose address is denied may take to ask before it gets its answer.
 const DENIED: Duration = Duration::from_secs(2);
@@ -82,18 +79,6 @@ struct Authorized {
     greetings: Option<Greetings>,
 }
 
-/// A client that has its session.
-struct Admitted {
-    route: Arc<Route>,
-    identity: Identity,
-    source: Source,
-    session: SessionPlace,
-    upstream: Upstream,
-    /// The `Origin` of its page.
-    origin: Option<String>,
-    greetings: Greetings,
-}
-
 /// Handles a connection until it ends, or the gate ends it.
 pub(super) async fn handle(stream: Stream, visitor: Visitor, place: Place, gate: Arc<Gate>, ends: Ends) {
     let id = gate.id();
@@ -102,14 +87,6 @@ pub(super) async fn handle(stream: Stream, visitor: Visitor, place: Place, gate:
     if let Some(client) = admitting.await {
         hold(client, id, gate, ends).await;
     }
-}
-
-/// A client that has its session, and all that it came with.
-struct Client {
-    stream: Stream,
-    visitor: Visitor,
-    place: Place,
-    admitted: Admitted,
 }
 
 /// Decides whether a client gets a session; one that does not is answered.
@@ -150,81 +127,6 @@ async fn admit(
         },
     }
     None
-}
-
-/// Relays the session of `client` until it ends. An idle one takes the room that this holds, so
-/// nothing is held here that only its start or its end needs.
-async fn hold(client: Box<Client>, id: HandshakeId, gate: Arc<Gate>, Ends { stopping, cut }: Ends) {
-    let start = Instant::now();
-    let moved = Moved::default();
-    let (mut tenure, mut session, seats) = settle(client, id, &gate, &moved);
-    let open = Arc::clone(&tenure.open);
-    let listed = gate.sessions_open().list(&open);
-    let ending = session.run(pin!(tenure.over(&moved, &stopping)), &cut).await;
-    drop(listed);
-    let duration = start.elapsed();
-    drop((session, seats));
-    let Ending { why, bytes_up, bytes_down, messages_up, messages_down } = ending;
-    let (why, rejection) = match why {
-        Why::Side(words) => (words, None),
-        Why::Cut => ("the gate stopped".to_owned(), None),
-        Why::Gate(farewell) => match farewell.rejection {
-            Some(rejection) => {
-                (format!("{}: {}", rejection.reason, rejection.reason.title()), Some(rejection))
-            }
-            None => ("the gate stopped".to_owned(), None),
-        },
-    };
-    gate.record(Entry::Ended {
-        id,
-        client: open.client,
-        route: open.path.clone(),
-        subject: open.identity().subject.clone(),
-        why,
-        rejection,
-        duration,
-        bytes_up,
-        bytes_down,
-        messages_up,
-        messages_down,
-    });
-}
-
-/// Records that `client` is admitted, and sorts what it came with into what judges it from now on,
-/// what is relayed, and the places that it holds.
-fn settle<'a>(
-    client: Box<Client>,
-    id: HandshakeId,
-    gate: &Arc<Gate>,
-    moved: &'a Moved,
-) -> (Tenure, Relay<'a>, (SessionPlace, Place)) {
-    let Client { stream, visitor, place, admitted } = *client;
-    let client = visitor.client;
-    // A session must not keep the snapshot of its admission alive: the route ends here.
-    let Admitted { route, identity, source, session: seat, upstream, origin, greetings } = admitted;
-    let (controls, desk) = match route.control {
-        Some(warning) => {
-            let (controls, desk) = control::controls(gate.limits().first_message_size);
-            (Some(controls), Some((desk, warning)))
-        }
-        None => (None, None),
-    };
-    let counted = (identity.issuer.as_str(), identity.subject.as_str());
-    let meter = gate.traffic().meter(gate.limits(), client.ip(), counted, (&route.path, &route.limits));
-    gate.record(Entry::Admitted {
-        id,
-        client,
-        route: route.path.clone(),
-        subject: identity.subject.clone(),
-        issuer: identity.issuer.clone(),
-        source,
-    });
-    let certificate = visitor.certificate.unwrap_or_default();
-    let open = Arc::new(Open::new(id, client, route.path.clone(), origin, certificate, identity));
-    let tenure = Tenure { gate: Arc::clone(gate), open, desk };
-    let patience = gate.limits().close_timeout;
-    let session = Session { client: stream, upstream, greetings, patience, controls, meter };
-    (tenure, Relay::new(session, moved), (seat, place))
 }
 
 /// Turns a connection away that has no place: its address is denied, or a limit is reached. With

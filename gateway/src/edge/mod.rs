@@ -12,6 +12,7 @@ mod first_message;
 pub mod forwarded;
 mod gate;
 pub mod head;
+mod hold;
 mod http2;
 mod listener;
 mod open;
