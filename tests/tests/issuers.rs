@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::process::{ExitCode, Output};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail, ensure};
 use gatehouse_tests::client::{Attempt, Client};
