@@ -48,6 +48,8 @@ pub enum Request {
     },
     /// Put edits in force.
     Apply(Order),
+    /// Read the whole configuration anew.
+    Reload,
     /// End the trial of a policy.
     Trial {
         /// How.
@@ -67,7 +69,11 @@ impl Request {
     const fn patience(&self) -> Duration {
         match self {
             // For an explanation, an issuer may have to be asked.
-            Self::Apply(_) | Self::Trial { .. } | Self::AcceptList { .. } | Self::Explain(_) => LONG_DEADLINE,
+            Self::Apply(_)
+            | Self::Reload
+            | Self::Trial { .. }
+            | Self::AcceptList { .. }
+            | Self::Explain(_) => LONG_DEADLINE,
             Self::Status | Self::Lists | Self::Revoke(_) | Self::Drops { .. } => DEADLINE,
         }
     }

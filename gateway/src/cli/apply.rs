@@ -129,7 +129,7 @@ struct Rehearsal {
 }
 
 /// The daemon's report, `None` without a daemon, or the exit code after saying why there is none.
-fn ask(socket: &Path, request: &Request) -> Result<Option<Report>, ExitCode> {
+pub(super) fn ask(socket: &Path, request: &Request) -> Result<Option<Report>, ExitCode> {
     match control::ask(socket, request) {
         Ok(Some(Outcome::Done(report))) => Ok(Some(*report)),
         Ok(Some(Outcome::Faulty { diagnostics })) => {

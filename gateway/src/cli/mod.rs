@@ -19,6 +19,7 @@ mod key;
 mod lists;
 mod reasons;
 mod rehearse;
+mod reload;
 mod revoke;
 mod run;
 mod status;
@@ -60,6 +61,7 @@ enum Verb {
     Explain(explain::Explain),
     Status(status::Status),
     Apply(apply::Apply),
+    Reload(reload::Reload),
     Lists(lists::Lists),
     Reasons(reasons::Reasons),
     Revoke(revoke::Revoke),
@@ -105,6 +107,7 @@ pub fn main() -> ExitCode {
         Verb::Explain(explain) => explain.run(),
         Verb::Status(status) => status.run(),
         Verb::Apply(apply) => apply.run(),
+        Verb::Reload(reload) => reload.run(),
         Verb::Lists(lists) => lists.run(),
         Verb::Reasons(reasons) => reasons.run(),
         Verb::Revoke(revoke) => revoke.run(),

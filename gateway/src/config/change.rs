@@ -1,5 +1,8 @@
 //! What of a configuration that was read anew can be put in force while the daemon runs.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
 use super::model::{Config, Firewall};
 
 impl Config {
@@ -45,6 +48,29 @@ impl Config {
         }
         (config, restart)
     }
+
+    /// This configuration with all of `fresh` that can change while the daemon runs. Beside it, what
+    /// else differs in `fresh` and needs a restart.
+    #[must_use]
+    pub fn reloaded_as(&self, fresh: &Self) -> (Self, Vec<&'static str>) {
+        let (mut config, mut restart) = self.with_policy_of(fresh);
+        restart.retain(|what| !matches!(*what, "[[listen]]" | "[[issuer]]" | "[[route]]"));
+        config.issuers.clone_from(&fresh.issuers);
+        config.routes.clone_from(&fresh.routes);
+        config.public_url.clone_from(&fresh.public_url);
+        let addresses = |config: &Self| -> BTreeSet<SocketAddr> {
+            config.listen.iter().map(|listen| listen.address).collect()
+        };
+        if addresses(self) == addresses(fresh) {
+            config.listen.clone_from(&fresh.listen);
+        } else {
+            restart.insert(0, "[[listen]] address");
+        }
+        if self.revocation != fresh.revocation {
+            restart.push("[revocation]");
+        }
+        (config, restart)
+    }
 }
 
 #[cfg(test)]
@@ -73,6 +99,21 @@ mod tests {
         assert_eq!(firewall.interfaces, ["a"]);
         assert_eq!(merged.limits, running.limits);
         assert_eq!(running.with_policy_of(&running).1, <[&str; 0]>::default());
+    }
+
+    #[test]
+    fn a_reload_takes_over_what_can_change_and_names_the_rest() {
+        let running = config("[[listen]]\naddress = \"127.0.0.1:1\"\n");
+        let fresh = config(
+            "[[listen]]\naddress = \"127.0.0.1:1\"\nclient_address = \"forwarded\"\ntrusted_proxies = [\"::1\"]\n\
+             [gateway]\npublic_url = \"https://a.test\"\n[limits]\nsessions = 7\n",
+        );
+        let (merged, restart) = running.reloaded_as(&fresh);
+        assert_eq!((merged.listen, merged.public_url), (fresh.listen, fresh.public_url));
+        assert_eq!(restart, ["[limits]"]);
+        let elsewhere = config("[[listen]]\naddress = \"127.0.0.1:2\"\n");
+        let (merged, restart) = running.reloaded_as(&elsewhere);
+        assert_eq!((merged.listen, restart), (running.listen, vec!["[[listen]] address"]));
     }
 
     #[test]

@@ -34,6 +34,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// What the operator asked of the reloader.
 pub(super) enum Asked {
     Apply(Order, oneshot::Sender<Outcome>),
+    Reload(oneshot::Sender<Outcome>),
     Trial(Verdict, oneshot::Sender<Outcome>),
 }
 
@@ -54,6 +55,12 @@ impl ApplyHandle {
         self.ask(Asked::Apply(order, reply), answer).await
     }
 
+    /// Reads the whole configuration anew.
+    pub(super) async fn reload(&self) -> Result<Outcome, String> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Asked::Reload(reply), answer).await
+    }
+
     /// Ends the trial.
     pub(super) async fn end_trial(&self, verdict: Verdict) -> Result<Outcome, String> {
         let (reply, answer) = oneshot::channel();
@@ -68,18 +75,18 @@ impl ApplyHandle {
 }
 
 /// What the files say now.
-struct Draft {
-    config: Config,
-    lists: Lists,
-    restart: Vec<&'static str>,
-    warnings: Vec<Diagnostic>,
+pub(super) struct Draft {
+    pub(super) config: Config,
+    pub(super) lists: Lists,
+    pub(super) restart: Vec<&'static str>,
+    pub(super) warnings: Vec<Diagnostic>,
 }
 
-fn refused(message: impl Into<String>) -> Outcome {
+pub(super) fn refused(message: impl Into<String>) -> Outcome {
     Outcome::Refused { message: message.into() }
 }
 
-fn faulty(faults: &[Diagnostic]) -> Outcome {
+pub(super) fn faulty(faults: &[Diagnostic]) -> Outcome {
     Outcome::Faulty { diagnostics: faults.iter().map(ToString::to_string).collect() }
 }
 
@@ -91,6 +98,10 @@ impl<P: Publisher> Reloader<P> {
         match asked {
             Asked::Apply(order, reply) => {
                 let outcome = self.apply(&order).await;
+                let _ = reply.send(outcome);
+            }
+            Asked::Reload(reply) => {
+                let outcome = self.reconfigure().await;
                 let _ = reply.send(outcome);
             }
             Asked::Trial(verdict, reply) => {
@@ -153,9 +164,18 @@ impl<P: Publisher> Reloader<P> {
     async fn draft(&self) -> Result<Draft, Outcome> {
         let (fresh, warnings) = config::load(&self.config.file).map_err(|faults| faulty(&faults))?;
         let (config, restart) = self.config.with_policy_of(&fresh);
+        self.draft_of(config, restart, warnings).await
+    }
+
+    /// The lists that `config` names, unless they are faulty.
+    pub(super) async fn draft_of(
+        &self,
+        config: Config,
+        restart: Vec<&'static str>,
+        mut warnings: Vec<Diagnostic>,
+    ) -> Result<Draft, Outcome> {
         let mut lists = self.waiting.draft.clone().unwrap_or_else(|| self.state.lists().clone());
         lists.ask_again();
-        let mut warnings = warnings;
         let (pause, times) = UNFINISHED;
         for _ in 0..times {
             let refreshed = tokio::task::block_in_place(|| lists.refresh(&config));

@@ -1,10 +1,11 @@
 //! The daemon: everything built in order, run until the order to stop, taken down in reverse.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,7 @@ use super::introspection::Introspectors;
 use super::issuers::Issuers;
 use super::keys::Missing;
 use super::recent::Recent;
+use super::reconfigure::Following;
 use super::reload::{Publication, Reloader};
 use super::remote::{Remotes, StoreError};
 use super::revocations::Book;
@@ -82,7 +84,7 @@ impl From<StateError> for StartError {
     }
 }
 
-/// Runs the daemon until SIGTERM, SIGINT or SIGHUP. `ready` is called once clients can connect.
+/// Runs the daemon until SIGTERM or SIGINT, or until its terminal is gone. `ready` is called once clients can connect.
 pub fn run(mut config: Config, log: Destination, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
     super::memory::keep_private();
     config.state = config.state.or_else(state_folder::given);
@@ -154,7 +156,7 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     // Before anybody can connect: keys that were kept are in force then.
-    let introspectors = state.keys().introspectors(&config);
+    let introspectors = Arc::new(ArcSwap::from_pointee(state.keys().introspectors(&config)));
     let issuers = Issuers::start(&config, state.keys().fetched(&config), random, &tasks, &stop);
     let recent = Recent::default();
     let card = card.map(|(card, guards)| {
@@ -175,10 +177,19 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     let remotes = Remotes::start(&config, random, &tasks, &stop)?;
     let publication = Publication { card: card.clone(), generations: Arc::clone(&generations) };
     let revocations = state.revocations();
+    let following = {
+        let (issuers, introspectors) = (issuers.clone(), Arc::clone(&introspectors));
+        Following::new(move |config, keys| {
+            issuers.follow(config, keys.fetched(config));
+            introspectors.store(Arc::new(keys.introspectors(config)));
+        })
+    };
     let reloader = Reloader::new(config.clone(), state, generations, Arc::clone(&gate), publication)?
         .knowing(recent)
+        .followed_by(following)
         .keeping(copies.and_then(state_folder::keeper));
     let (apply, accept) = (reloader.handle(), reloader.accept_handle());
+    let orders = apply.clone();
     let health = reloader.health();
     tasks.spawn(reloader.run(stop.child_token()));
     if let Some(control) = control {
@@ -201,7 +212,9 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
 
     announce(&config);
     ready(&config);
-    stopping.wait().await;
+    while let Signal::Hangup = stopping.wait().await {
+        reload(&orders).await;
+    }
     stop.cancel();
     tasks.close();
     // On a thread of its own: a log that nobody reads must not keep the daemon from stopping.
@@ -211,7 +224,7 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
     let ended = tokio::select! {
         ended = tokio::time::timeout(patience, tasks.wait()) => ended.is_ok(),
         // Whoever asks twice does not want to wait.
-        () = stopping.wait() => false,
+        _ = stopping.wait() => false,
     };
     if !ended {
         tokio::task::spawn_blocking(|| log::warn!("some tasks did not end in time"));
@@ -239,12 +252,39 @@ fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     listen().map_err(|source| StartError::Bind { address, source })
 }
 
-/// The orders to stop, caught from the very start so that an early one is not lost.
+/// What a signal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signal {
+    /// The daemon is to stop.
+    Stop,
+    /// The configuration is to be read anew.
+    Hangup,
+}
+
+/// Reads the configuration anew, and says what came of it.
+async fn reload(orders: &ApplyHandle) {
+    match orders.reload().await {
+        Ok(Outcome::Done(report)) => {
+            for what in &report.restart_needed {
+                log::warn!("{what} differs in the configuration, and is in force after a restart");
+            }
+            report.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+        }
+        Ok(Outcome::Faulty { diagnostics }) => {
+            diagnostics.iter().for_each(|fault| log::error!("{fault}"));
+            log::error!("the configuration is faulty: everything stays as it was");
+        }
+        Ok(Outcome::Refused { message }) | Err(message) => log::error!("not reloaded: {message}"),
+    }
+}
+
+/// The orders to stop or to reload, caught from the very start so that an early one is not lost.
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
-    /// The terminal is gone.
+    /// The terminal is gone; without one, it is the order to read everything anew.
     hangup: tokio::signal::unix::Signal,
+    on_terminal: bool,
 }
 
 impl Signals {
@@ -253,14 +293,15 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            on_terminal: io::stdin().is_terminal(),
         })
     }
 
-    async fn wait(&mut self) {
+    async fn wait(&mut self) -> Signal {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            _ = self.hangup.recv() => {}
+            _ = self.terminate.recv() => Signal::Stop,
+            _ = self.interrupt.recv() => Signal::Stop,
+            _ = self.hangup.recv() => if self.on_terminal { Signal::Stop } else { Signal::Hangup },
         }
     }
 }
@@ -276,7 +317,7 @@ struct Live {
     remotes: Remotes,
     revocations: Arc<Book>,
     issuers: Issuers,
-    introspectors: Introspectors,
+    introspectors: Arc<ArcSwap<Introspectors>>,
     trail: Trail,
     started: Instant,
 }
@@ -303,6 +344,7 @@ async fn answer(live: Arc<Live>, request: Request) -> Result<serde_json::Value, 
             add_packets(&live, &mut outcome).await;
             serde_json::to_value(outcome)
         }
+        Request::Reload => serde_json::to_value(live.apply.reload().await?),
         Request::Trial { verdict } => serde_json::to_value(live.apply.end_trial(verdict).await?),
         Request::Revoke(order) => {
             let report = tokio::task::block_in_place(|| live.revocations.obey(&order))?;
@@ -355,7 +397,7 @@ async fn status(live: &Live) -> Status {
     }
     let mut issuers = health.issuers();
     live.issuers.add_to(&mut issuers, SystemTime::now());
-    live.introspectors.add_to(&mut issuers, SystemTime::now());
+    live.introspectors.load().add_to(&mut issuers, SystemTime::now());
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),

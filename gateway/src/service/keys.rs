@@ -18,7 +18,7 @@ pub(super) struct Keys {
     known: Vec<Known>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     keys: Arc<KeySet>,
     error: Option<String>,
@@ -64,9 +64,23 @@ impl Keys {
     /// The keys of all issuers of `config`, with everything that is wrong with them. Keys that
     /// cannot be read are an empty set.
     pub(super) fn load(config: &Config, missing: Missing) -> (Self, Vec<Diagnostic>) {
+        Self::load_after(config, missing, None)
+    }
+
+    /// The same, after the keys of another configuration: an issuer that has its keys from where it had
+    /// them goes on with them, and with all that is known of them.
+    pub(super) fn load_after(
+        config: &Config,
+        missing: Missing,
+        before: Option<(&Config, &Self)>,
+    ) -> (Self, Vec<Diagnostic>) {
         let mut all = Vec::new();
         let mut diagnostics = Vec::new();
         for issuer in &config.issuers {
+            if let Some(known) = before.and_then(|(config, keys)| keys.of(config, issuer)) {
+                all.push(known.clone());
+                continue;
+            }
             let introspector = issuer.introspection.as_ref().and_then(|rules| {
                 let introspector = Introspector::new(rules, &config.limits).map(Arc::new);
                 introspector.map_err(|fault| diagnostics.push(fault)).ok()
@@ -98,6 +112,17 @@ impl Keys {
             all.push(Known { keys, error: None, stamp, live: None, introspector });
         }
         (Self { known: all }, diagnostics)
+    }
+
+    /// What is known of the issuer of `config` that is called like `issuer`, has its keys from where it
+    /// has them, and is asked as it is.
+    fn of(&self, config: &Config, issuer: &config::Issuer) -> Option<&Known> {
+        let same = |own: &config::Issuer| {
+            (&own.name, &own.issuer, &own.keys, &own.introspection)
+                == (&issuer.name, &issuer.issuer, &issuer.keys, &issuer.introspection)
+        };
+        let issuers = config.issuers.iter().zip(&self.known);
+        issuers.filter(|(own, _)| same(own)).map(|(_, known)| known).next()
     }
 
     /// Reads what has changed. A faulty file leaves its issuer's last good keys in force.

@@ -19,6 +19,7 @@ mod offline;
 mod outgoing;
 mod protected;
 mod recent;
+mod reconfigure;
 mod reload;
 mod remote;
 mod revocations;

@@ -12,6 +12,7 @@ use super::card::CardHandle;
 use super::generations::Generations;
 use super::lists::Keeper;
 use super::recent::Recent;
+use super::reconfigure::Following;
 use super::state::{Refreshed, State};
 use super::trial::{self, Trial, Waiting, out_of_time};
 use super::watch::FolderWatch;
@@ -45,6 +46,7 @@ pub(super) struct Reloader<P> {
     keeper: Option<Keeper>,
     accept: AcceptHandle,
     accepts: mpsc::Receiver<Accept>,
+    pub(super) following: Following,
 }
 
 /// Puts a generation in force before the gateway judges by it.
@@ -110,6 +112,7 @@ impl<P: Publisher> Reloader<P> {
             keeper: None,
             accept,
             accepts,
+            following: Following::default(),
         })
     }
 

@@ -37,6 +37,13 @@ pub(super) struct State {
     revocations: Arc<Book>,
 }
 
+/// What a configuration makes of the files of its gateway, ready to be put in force.
+#[derive(Debug)]
+pub(super) struct Gateway {
+    keys: Keys,
+    certificates: Certificates,
+}
+
 /// What a refresh changed.
 #[derive(Debug, Default)]
 pub(super) struct Refreshed {
@@ -225,6 +232,29 @@ impl State {
         let mut refreshed = Refreshed { diagnostics: lists.diagnostics, ..Refreshed::default() };
         self.recompile(config, &mut refreshed);
         Ok((accepted, refreshed))
+    }
+
+    /// The keys and certificates of `config`, which is to follow `before`, with what is odd about them;
+    /// or everything that is wrong with them. Nothing is changed.
+    pub(super) fn prepare(
+        &self,
+        before: &Config,
+        config: &Config,
+    ) -> Result<(Gateway, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let (keys, mut diagnostics) = Keys::load_after(config, Missing::Create, Some((before, &self.keys)));
+        let (certificates, found) = Certificates::load(config);
+        diagnostics.extend(found);
+        diagnostics.extend(authorities(config));
+        if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
+            return Err(diagnostics);
+        }
+        Ok((Gateway { keys, certificates }, diagnostics))
+    }
+
+    /// Puts what was prepared in the place of the present one.
+    pub(super) fn take(&mut self, gateway: Gateway) {
+        let Gateway { keys, certificates } = gateway;
+        (self.keys, self.certificates) = (keys, certificates);
     }
 
     /// What is in force, for the keeper.

@@ -30,10 +30,22 @@ use crate::admin::status::{FetchStatus, IssuerStatus};
 use crate::auth::LiveKeys;
 use crate::config::Config;
 
-/// All issuers of a configuration whose keys are fetched.
-#[derive(Debug, Default)]
+/// All issuers of a configuration whose keys are fetched. Cheap to clone.
+#[derive(Clone, Debug)]
 pub(super) struct Issuers {
-    known: Vec<(String, Arc<LiveKeys>, Health)>,
+    known: Arc<Mutex<Vec<Known>>>,
+    random: fn() -> u64,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// One of them, and its task.
+#[derive(Debug)]
+struct Known {
+    name: String,
+    keys: Arc<LiveKeys>,
+    health: Health,
+    stop: CancellationToken,
 }
 
 /// How the fetching stands with one issuer. Cheap to clone.
@@ -64,8 +76,21 @@ impl Issuers {
         if let Some(folder) = config.state.as_deref() {
             tidy(folder, &fetched);
         }
-        let mut known = Vec::new();
+        let this = Self { known: Arc::default(), random, tasks: tasks.clone(), stop: stop.clone() };
+        this.follow(config, fetched);
+        this
+    }
+
+    /// Goes on with those of `fetched` that are known, starts a task for each of the others, and ends the
+    /// tasks of those that are not among them any more.
+    pub(super) fn follow(&self, config: &Config, fetched: Vec<Fetched<'_>>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *known);
         for Fetched { issuer, keys: fetched, live: keys, introspection } in fetched {
+            if let Some(index) = before.iter().position(|one| Arc::ptr_eq(&one.keys, &keys)) {
+                known.push(before.swap_remove(index));
+                continue;
+            }
             let health = Health::default();
             health.change(|health| health.source = fetched.place.shown());
             let line = Line::new(fetched, &config.limits);
@@ -73,25 +98,26 @@ impl Issuers {
             let copy = config.state.as_deref().map(|folder| Copy::of(folder, issuer, fetched));
             let task =
                 Task::new(issuer, fetched, &config.limits, Arc::clone(&keys), line, health.clone(), copy)
-                    .with_randomness(random)
+                    .with_randomness(self.random)
                     .telling(introspection);
-            let stop = stop.child_token();
-            tasks.spawn(async move {
+            let stop = self.stop.child_token();
+            known.push(Known { name: issuer.name.clone(), keys, health, stop: stop.clone() });
+            self.tasks.spawn(async move {
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = task.run() => {}
                 }
             });
-            known.push((issuer.name.clone(), keys, health));
         }
-        Self { known }
+        before.iter().for_each(|gone| gone.stop.cancel());
     }
 
     /// Adds to the status of each issuer how its fetching stands at `now`.
     pub(super) fn add_to(&self, status: &mut [IssuerStatus], now: SystemTime) {
         let now = seconds(now);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for issuer in status {
-            let Some((_, keys, health)) = self.known.iter().find(|(name, ..)| *name == issuer.issuer) else {
+            let Some(Known { keys, health, .. }) = known.iter().find(|one| one.name == issuer.issuer) else {
                 continue;
             };
             let (health, confirmed) = (health.read(), keys.confirmed());
