@@ -33,11 +33,11 @@ async def session(url, source, headers, timeout, stay, tls=None):
         proxy=None,
         ssl=context(tls),
     ) as socket:
-        await socket.send(TEXT)
-        echo = await socket.recv()
-        if not stay:
-            return {"outcome": "admitted", "sent": TEXT, "echo": echo}
         try:
+            await socket.send(TEXT)
+            echo = await socket.recv()
+            if not stay:
+                return {"outcome": "admitted", "sent": TEXT, "echo": echo}
             raise RuntimeError(f"unexpected: {await socket.recv()!r}")
         except ConnectionClosed:
             return {"outcome": "closed", "code": socket.close_code, "reason": socket.close_reason}

@@ -18,8 +18,8 @@ const IP: Gap = Gap {
     without: "whole-system tests cannot run; building and running the daemon works",
 };
 
-/// What tests of list formats and of proxies start: the program and the argument that only asks for the version.
-const PROGRAMS: [(&str, &str, Gap); 3] = [
+/// What tests of list formats, of proxies and of pages start: the program and the argument that only asks for the version.
+const PROGRAMS: [(&str, &str, Gap); 4] = [
     (
         "nft",
         "--version",
@@ -45,6 +45,15 @@ const PROGRAMS: [(&str, &str, Gap); 3] = [
             what: "HAProxy, which stands in front of the gate in tests",
             packages: &["haproxy"],
             without: "the whole-system tests behind a proxy cannot run; building and running the daemon works",
+        },
+    ),
+    (
+        "chromium",
+        "--version",
+        Gap {
+            what: "Chromium, in which a page connects in tests",
+            packages: &["chromium"],
+            without: "the whole-system test of pages cannot run; building and running the daemon works",
         },
     ),
 ];
