@@ -116,6 +116,7 @@ fn a_page_in_chromium_sees_the_layer_and_what_helps_and_connects_with_a_fresh_to
             "away": attempt("/away", &away),
             "down": attempt("/down", &good),
             "plain": attempt("/plain", &expired),
+            "nowhere": attempt("/nowhere", &good),
             "good": attempt("/chat", &good),
         },
         "limited": attempt("/single", &good),
@@ -138,8 +139,10 @@ fn a_page_in_chromium_sees_the_layer_and_what_helps_and_connects_with_a_fresh_to
         ensure!(one["reason"] == reason && one["action"] == action, "{name}: {seen:#}");
         is_logged(&scene, layer, reason, one["id"].as_str().unwrap_or_default())?;
     }
-    // Where a route does not say so, this is all that a page sees.
-    ensure!(seen["plain"]["code"] == 1006 && seen["plain"]["layer"].is_null(), "{seen:#}");
+    // Where no route says so, this is all that a page sees.
+    for name in ["plain", "nowhere"] {
+        ensure!(seen[name]["code"] == 1006 && seen[name]["layer"].is_null(), "{name}: {seen:#}");
+    }
     ensure!(seen["good"]["code"] == 1000 && seen["good"]["action"] == "done", "{seen:#}");
     ensure!(seen["renewal"] == json!(["renew", "hello"]), "{seen:#}");
     // The good one, the one that held the place, and the renewed one.

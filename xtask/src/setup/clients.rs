@@ -51,7 +51,7 @@ const PROGRAMS: [(&str, &str, Gap); 4] = [
         "chromium",
         "--version",
         Gap {
-            what: "Chromium, in which a page connects in tests",
+            what: "Chromium, in which pages of tests run",
             packages: &["chromium"],
             without: "the whole-system test of pages cannot run; building and running the daemon works",
         },
