@@ -58,3 +58,15 @@ pub fn node(name: &str) -> Result<Command> {
     command.arg(script(name)).current_dir(packages);
     Ok(command)
 }
+
+/// The helper for pages.
+pub fn helper() -> PathBuf {
+    workspace().join("docs/gatehouse.js")
+}
+
+/// A command that runs the tests in a script of the `clients` folder by Node's own test runner.
+pub fn node_tests(name: &str) -> Command {
+    let mut command = Command::new("node");
+    command.args(["--test", "--test-reporter=tap"]).arg(script(name));
+    command
+}

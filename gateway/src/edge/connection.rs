@@ -172,11 +172,8 @@ async fn answer_turned_away(
         let patience = limits.handshake_timeout.min(DENIED);
         let head = timeout(patience, Head::read(stream, limits.request_head)).await;
         head_only = matches!(&head, Ok(Ok(head)) if head.bytes().starts_with(b"HEAD "));
-        if let Ok(Ok(head)) = head
-            && let Ok(opening) = Opening::judge(head, limits.request_headers)
-            && let Ok(route) = gate.snapshot().route_of(&opening)
-        {
-            telling.as_on(&route, &opening);
+        if let Ok(Ok(head)) = head {
+            telling.as_asked(head, &gate.snapshot(), limits.request_headers);
         }
     }
     match telling.how() {
@@ -257,7 +254,12 @@ async fn authorize(
     let head_only = matches!(&head, Ok(Ok(head)) if head.bytes().starts_with(b"HEAD "));
     let unrouted = |rejection| Rejected { head_only, ..Rejected::new(rejection) };
     // The policy may have changed since the connection was accepted.
-    snapshot.admit(visitor.client.ip()).map_err(unrouted)?;
+    if let Err(rejection) = snapshot.admit(visitor.client.ip()) {
+        if let Ok(Ok(head)) = head {
+            telling.as_asked(head, &snapshot, limits.request_headers);
+        }
+        return Err(unrouted(rejection).into());
+    }
     let head = match head {
         Ok(Ok(head)) => head,
         Ok(Err(HeadError::Closed { .. })) => return Ok(None),
@@ -266,9 +268,13 @@ async fn authorize(
     };
     if visitor.is_proxied() {
         visitor.identify(&head, limits.request_headers).map_err(unrouted)?;
-        snapshot.admit(visitor.client.ip()).map_err(unrouted)?;
-        let begun = place.is_of(visitor.client.ip());
-        begun.map_err(|excess| unrouted(Box::new(excess.rejection())))?;
+        let admitted = snapshot
+            .admit(visitor.client.ip())
+            .and_then(|()| place.is_of(visitor.client.ip()).map_err(|excess| Box::new(excess.rejection())));
+        if let Err(rejection) = admitted {
+            telling.as_asked(head, &snapshot, limits.request_headers);
+            return Err(unrouted(rejection).into());
+        }
     }
     let visitor = &*visitor;
     let client = visitor.client;

@@ -5,8 +5,9 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::head::Head;
 use super::opening::Opening;
-use super::snapshot::Route;
+use super::snapshot::{Route, Snapshot};
 use crate::config::Browser;
 
 /// How one client hears it; by an answer, as long as nothing else is said.
@@ -52,6 +53,16 @@ impl Telling {
         if let (true, Some(upgrade)) = (by_close, upgrade(route, opening)) {
             // The first is as good as any later one: it is the same request.
             let _ = self.upgrade.set(upgrade);
+        }
+    }
+
+    /// The client that asks by `head`, of at most `headers` headers, is told in the way of the route
+    /// that it wants, where there is one.
+    pub(super) fn as_asked(&self, head: Head, snapshot: &Snapshot, headers: usize) {
+        if let Ok(opening) = Opening::judge(head, headers)
+            && let Ok(route) = snapshot.route_of(&opening)
+        {
+            self.as_on(&route, &opening);
         }
     }
 

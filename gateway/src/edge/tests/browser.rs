@@ -2,9 +2,10 @@
 
 use std::net::Ipv4Addr;
 
+use super::listeners::proxied;
 use super::scene::{Peer, Scene, denying, request};
 use super::tenure::close;
-use crate::config::{Browser, Limits, RouteLimits};
+use crate::config::{Browser, ClientAddress, Limits, RouteLimits};
 use crate::rejection::{Layer, Reason};
 use crate::session::client::Header;
 
@@ -66,6 +67,19 @@ async fn every_layer_behind_the_route_is_told_by_its_close_code_and_no_upstream_
     assert_eq!(hears(&mut scene, &down).await.2.layer(), Layer::Upstream);
     scene.swap(Some(denying(Ipv4Addr::LOCALHOST)));
     assert_eq!(hears(&mut scene, &asking).await.2, Reason::FirewallDeniedRange);
+}
+
+#[tokio::test]
+async fn what_keeps_the_client_of_a_proxy_out_is_told_by_its_close_code_too() {
+    let limits = Limits { sessions_per_address: 1, ..Limits::default() };
+    let mut scene = scene_with(Browser::CloseCode, limits).await;
+    scene.listen(proxied(ClientAddress::XForwardedFor));
+    let asking = scene.good("/chat", &["X-Forwarded-For: 192.0.2.1"]);
+    scene.swap(Some(denying([192, 0, 2, 1].into())));
+    assert_eq!(hears(&mut scene, &asking).await.2, Reason::FirewallDeniedRange);
+    scene.swap(None);
+    let _open = scene.open(&asking).await;
+    assert_eq!(hears(&mut scene, &asking).await.2, Reason::LimitAddressSessions);
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ fn rules(client_address: ClientAddress) -> config::Listen {
     }
 }
 
-fn proxied(client_address: ClientAddress) -> Listener {
+pub(super) fn proxied(client_address: ClientAddress) -> Listener {
     Listener::new(&rules(client_address), None)
 }
 
