@@ -40,9 +40,14 @@ pub struct Mark(usize);
 
 impl Process {
     /// Starts `command`, called `name` in errors.
-    pub fn start(name: &str, mut command: Command) -> Result<Self> {
+    pub fn start(name: &str, command: Command) -> Result<Self> {
+        Self::start_with(name, command, Stdio::null())
+    }
+
+    /// The same with `input` as its standard input.
+    pub fn start_with(name: &str, mut command: Command, input: impl Into<Stdio>) -> Result<Self> {
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

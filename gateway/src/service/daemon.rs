@@ -15,6 +15,7 @@ use super::accept::AcceptHandle;
 use super::apply::ApplyHandle;
 use super::card::{CardHandle, CardTask, Guard};
 use super::generations::Generations;
+use super::given::Given;
 use super::introspection::Introspectors;
 use super::issuers::Issuers;
 use super::keys::Missing;
@@ -86,13 +87,15 @@ impl From<StateError> for StartError {
 
 /// Runs the daemon until SIGTERM or SIGINT, or until its terminal is gone. `ready` is called once clients can connect.
 pub fn run(mut config: Config, log: Destination, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
+    // Before there are threads: it changes the environment.
+    let given = Given::from_environment();
     super::memory::keep_private();
     config.state = config.state.or_else(state_folder::given);
     let sink = log.open().map_err(StartError::Log)?;
     let (trail, writer) = Trail::start(sink, config.limits.audit_queue).map_err(StartError::Log)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::Runtime)?;
-    let result = runtime.block_on(serve(config, trail, ready));
+    let result = runtime.block_on(serve(config, given, trail, ready));
     // Tasks hold clones of the trail; they end with the runtime.
     runtime.shutdown_timeout(Duration::from_secs(1));
     if !writer.finish(LAST_WORDS) {
@@ -122,7 +125,12 @@ fn random() -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
-async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
+async fn serve(
+    config: Config,
+    mut given: Given,
+    trail: Trail,
+    ready: impl FnOnce(&Config),
+) -> Result<(), StartError> {
     let mut stopping = Signals::new().map_err(StartError::Runtime)?;
     // First, so that a second daemon ends before it touches anything.
     let pins = firewall::open_pins(config.firewall.as_ref())?;
@@ -133,8 +141,13 @@ async fn serve(config: Config, trail: Trail, ready: impl FnOnce(&Config)) -> Res
 
     let mut listeners = Vec::new();
     for listen in &config.listen {
-        listeners.push((bind(listen.address)?, listen.address));
+        let listener = match given.take(listen.address)? {
+            Some(given) => given,
+            None => bind(listen.address)?,
+        };
+        listeners.push((listener, listen.address));
     }
+    given.complain();
     let echo_listener = config.echo.map(bind).transpose()?;
     let control = config.control.as_deref().map(ControlSocket::bind).transpose()?;
 

@@ -9,6 +9,7 @@ mod daemon;
 mod files;
 mod firewall;
 mod generations;
+mod given;
 mod health;
 mod introspection;
 mod issuers;

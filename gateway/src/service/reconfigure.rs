@@ -11,7 +11,9 @@ use crate::admin::apply::{Outcome, Report};
 use crate::config::{self, Config};
 
 /// What the daemon does besides when the configuration is another one: tasks end and begin.
-pub(super) struct Following(Box<dyn Fn(&Config, &Keys) + Send + Sync>);
+pub(super) struct Following(Box<Follow>);
+
+type Follow = dyn Fn(&Config, &Keys) + Send + Sync;
 
 impl Following {
     /// `follow` is called with what is in force from then on.
