@@ -16,6 +16,7 @@ use gatehouse_tests::promises;
 use gatehouse_tests::raw::Session;
 use gatehouse_tests::scene::Scene;
 use gatehouse_tests::token::{Key, jwk_set};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
     gatehouse_tests::run(promises![
@@ -26,10 +27,19 @@ fn main() -> ExitCode {
     ])
 }
 
-/// Slow clients: as many as a host with 20,000 files per process takes.
-const SLOW: usize = 9_500;
-/// Open sessions: each takes two files of the gate.
-const SESSIONS: usize = 9_000;
+/// Slow clients, and open sessions, of which each takes two files of the gate, where a process may open 20,000
+/// files; fewer where it may open fewer, which is said.
+fn crowd() -> Result<(usize, usize)> {
+    const FILES: u64 = 20_000;
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    // The clients are files of this process.
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    if most < FILES {
+        eprintln!("a process may open {most} files here, and not {FILES}: the crowds are smaller by as much");
+    }
+    let half = |besides: u64| usize::try_from(most.min(FILES).saturating_sub(besides) / 2);
+    Ok((half(1_000)?, half(2_000)?))
+}
 /// Where the echo service of these tests is: a process of its own.
 const ECHO: &str = "127.0.0.1:9100";
 
@@ -59,6 +69,7 @@ fn connect(scene: &Scene) -> Result<TcpStream> {
 
 fn slow_clients_are_held_cheaply_block_nobody_and_are_cut_at_the_deadline() -> Result<()> {
     // Time to come, and to be looked at.
+    let (count, _) = crowd()?;
     let (scene, _echo) = scene("handshake_timeout = \"25s\"\n")?;
     let pid = pid(&scene)?;
     let attempt = Attempt::on("/chat").token(&scene.token()?);
@@ -68,16 +79,16 @@ fn slow_clients_are_held_cheaply_block_nobody_and_are_cut_at_the_deadline() -> R
         ["", "G", "GET /chat HTTP/1.1\r\nHost: ", &format!("GET / HTTP/1.1\r\nA: {}", "x".repeat(900))]
             .map(str::to_owned);
     let mut slow = scene.host.client.enter(|| {
-        let mut slow = Vec::with_capacity(SLOW);
-        for number in 0..SLOW {
+        let mut slow = Vec::with_capacity(count);
+        for number in 0..count {
             let mut stream = TcpStream::connect(SocketAddr::new(GATE_V4, GATE_PORT))?;
             stream.write_all(beginnings[number % beginnings.len()].as_bytes())?;
             slow.push(stream);
         }
         Ok(slow)
     })?;
-    let held = eventually("all are held", PATIENCE, || Footprint::of(pid), |now| now.files >= SLOW)?;
-    let each = held.memory.saturating_sub(before.memory) * 1024 / SLOW as u64;
+    let held = eventually("all are held", PATIENCE, || Footprint::of(pid), |now| now.files >= count)?;
+    let each = held.memory.saturating_sub(before.memory) * 1024 / count as u64;
     ensure!(each <= 16 * 1024, "each slow client takes {each} bytes");
     scene.admits(Client::Raw, &attempt)?;
     scene.admits(Client::Python, &attempt)?;
@@ -127,6 +138,7 @@ fn accepting_pauses_when_the_files_run_out_and_goes_on_when_there_are_some() -> 
     let attempt = Attempt::on("/chat").token(&scene.token()?);
     let mut open = Session::open(&scene.host, &attempt)?;
     let files = Footprint::of(pid)?.files;
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let soft_limit = |limit: &str| -> Result<()> {
         let status = Command::new("prlimit")
             .args(["--pid", &pid.to_string(), &format!("--nofile={limit}:")])
@@ -145,7 +157,7 @@ fn accepting_pauses_when_the_files_run_out_and_goes_on_when_there_are_some() -> 
     })?;
     // Who is in stays in.
     ensure!(open.echo("still here")? == "still here");
-    soft_limit("20000")?;
+    soft_limit(&most.to_string())?;
     scene.daemon.wait_for("that there are files again", PATIENCE, |entry| {
         entry.line.contains("connections are accepted again")
     })?;
@@ -164,6 +176,7 @@ fn accepting_pauses_when_the_files_run_out_and_goes_on_when_there_are_some() -> 
 /// Who opens sessions: a group for each thing that happens.
 struct Crowd<'a> {
     scene: &'a Scene,
+    count: usize,
     lasting: Vec<Session>,
     revoked: Vec<Session>,
     expiring: Vec<Session>,
@@ -174,9 +187,9 @@ const LIFE: i64 = 45;
 
 impl<'a> Crowd<'a> {
     /// All sessions, of which a tenth is to be revoked and a tenth to expire.
-    fn gather(scene: &'a Scene) -> Result<Self> {
-        let mut crowd = Self { scene, lasting: Vec::new(), revoked: Vec::new(), expiring: Vec::new() };
-        for number in 0..SESSIONS {
+    fn gather(scene: &'a Scene, count: usize) -> Result<Self> {
+        let mut crowd = Self { scene, count, lasting: Vec::new(), revoked: Vec::new(), expiring: Vec::new() };
+        for number in 0..count {
             match number % 10 {
                 0 => crowd.revoked.push(open(scene, "mallory", 3600)?),
                 1 => crowd.expiring.push(open(scene, "guest", LIFE)?),
@@ -190,7 +203,7 @@ impl<'a> Crowd<'a> {
     fn churn(&mut self) -> Result<()> {
         let half = self.lasting.len() / 2;
         self.lasting.drain(..half);
-        self.await_sessions(SESSIONS - half)?;
+        self.await_sessions(self.count - half)?;
         for _ in 0..half {
             self.lasting.push(open(self.scene, "bob", 3600)?);
         }
@@ -219,6 +232,7 @@ fn open(scene: &Scene, subject: &str, life: i64) -> Result<Session> {
 }
 
 fn thousands_of_sessions_with_churn_expiry_revocation_and_reloads_leave_nothing_behind() -> Result<()> {
+    let (_, count) = crowd()?;
     let (scene, _echo) = scene("")?;
     let pid = pid(&scene)?;
     scene.admits(Client::Raw, &Attempt::on("/chat").token(&scene.token()?))?;
@@ -227,7 +241,7 @@ fn thousands_of_sessions_with_churn_expiry_revocation_and_reloads_leave_nothing_
     let other = Key::generate("ES256", "key-2")?;
     let mut memory = Vec::new();
     for round in 0..2_u8 {
-        let mut crowd = Crowd::gather(&scene)?;
+        let mut crowd = Crowd::gather(&scene, count)?;
         crowd.churn()?;
         // The policy and the keys are swapped under all of them.
         let mark = scene.daemon.mark();
