@@ -15,6 +15,9 @@ use crate::{raw, tools};
 /// Port of the gate in every test.
 pub const GATE_PORT: u16 = 8080;
 
+/// Between one look and the next, for who looks by handshakes: well below the rate of them that one address has.
+pub const PACE: Duration = Duration::from_millis(20);
+
 /// Which implementation connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {

@@ -84,6 +84,7 @@ pub fn attempt(key: &Key) -> Result<Attempt> {
 pub fn unknown_at_last(scene: &Scene, attempt: &Attempt) -> Result<(Rejection, Entry)> {
     let deadline = Instant::now() + PATIENCE;
     while attempt.by(Client::Raw, &scene.host)?.rejected()?.reason == UNAVAILABLE.2 {
+        std::thread::sleep(crate::client::PACE);
         ensure!(Instant::now() < deadline, "the issuer is never asked for the key");
     }
     scene.rejects(Client::Raw, attempt, UNKNOWN_KEY)

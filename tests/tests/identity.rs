@@ -53,6 +53,7 @@ fn attempt(token: &str) -> Attempt {
 fn is_refused_at_last(scene: &Scene, token: &str, expected: (u16, &str, &str)) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while attempt(token).by(Client::Raw, &scene.host)?.admitted().is_ok() {
+        std::thread::sleep(gatehouse_tests::client::PACE);
         ensure!(Instant::now() < deadline, "it is admitted still");
     }
     scene.rejects(Client::Raw, &attempt(token), expected)?;
@@ -71,6 +72,7 @@ fn a_jwt_of_an_openid_provider_is_verified_by_discovery_and_after_it_changed_its
     let token = provider.jwt(&scene.host)?;
     let deadline = Instant::now() + PATIENCE;
     while attempt(&token).by(Client::Raw, &scene.host)?.admitted().is_err() {
+        std::thread::sleep(gatehouse_tests::client::PACE);
         ensure!(Instant::now() < deadline, "the new key is never asked for");
     }
     scene.end()
@@ -88,6 +90,7 @@ fn a_rotation_of_an_openid_provider_with_overlapping_keys_rejects_nobody() -> Re
                 let (scene, provider, over, admitted) = (&scene, &provider, &over, admitted.clone());
                 threads.spawn(move || -> Result<()> {
                     while !over.load(Ordering::Relaxed) {
+                        std::thread::sleep(gatehouse_tests::client::PACE);
                         scene.admits(Client::Raw, &attempt(&provider.jwt(&scene.host)?))?;
                         admitted.send(())?;
                     }

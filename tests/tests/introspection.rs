@@ -155,6 +155,7 @@ fn an_endpoint_that_is_left_alone_is_shown_and_asked_again() -> Result<()> {
     let asked = endpoint.questions().len();
     let deadline = Instant::now() + PATIENCE;
     while let Err(refused) = attempt("opaque-token").by(Client::Raw, &scene.host)?.admitted() {
+        std::thread::sleep(gatehouse_tests::client::PACE);
         ensure!(format!("{refused:#}").contains("introspection_unavailable"), "{refused:#}");
         ensure!(Instant::now() < deadline, "it is never asked again");
     }
@@ -229,6 +230,7 @@ fn a_new_client_secret_counts_without_a_restart_and_a_broken_one_does_not() -> R
     scene.edit("gate.secret", "another secret")?;
     let deadline = Instant::now() + PATIENCE;
     while attempt("opaque-token").by(Client::Raw, &scene.host)?.admitted().is_err() {
+        std::thread::sleep(gatehouse_tests::client::PACE);
         ensure!(Instant::now() < deadline, "the new secret does not count");
     }
     ensure!(status(&scene)?["file_error"].is_null(), "{:#}", status(&scene)?);

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::process::{ExitCode, Output};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail, ensure};
 use gatehouse_tests::client::{Attempt, Client};
@@ -75,6 +75,7 @@ fn a_rotation_rejects_nobody() -> Result<()> {
                 scope.spawn(|| -> Result<usize> {
                     let mut count = 0;
                     while !over.load(Ordering::Relaxed) {
+                        std::thread::sleep(gatehouse_tests::client::PACE);
                         let key = *signing.lock().map_err(|error| anyhow!("{error}"))?;
                         scene.admits(Client::Raw, &attempt(key)?)?;
                         count += 1;
@@ -189,8 +190,7 @@ fn a_key_rotated_in_during_the_cooldown_is_not_blamed_on_its_client() -> Result<
     while let Err(refused) = fresh.by(Client::Raw, &scene.host)?.admitted() {
         ensure!(format!("{refused:#}").contains("keys_unavailable"), "it is blamed: {refused:#}");
         ensure!(Instant::now() < deadline, "the new key is never asked for");
-        // Looking all the time would meet the rate of handshakes of one address.
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(gatehouse_tests::client::PACE);
     }
     scene.end()
 }
