@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         a_reload_swaps_routes_and_issuers_and_ends_only_sessions_that_lost_their_right,
         a_faulty_configuration_changes_nothing_and_is_named_by_its_place,
         a_hangup_reloads_and_what_needs_a_restart_is_named,
+        new_limits_hold_for_who_comes_next_and_end_who_is_beyond_them,
         reloads_under_load_turn_nobody_away,
     ])
 }
@@ -129,7 +130,7 @@ fn a_hangup_reloads_and_what_needs_a_restart_is_named() -> Result<()> {
     let pid = scene.daemon.status()?["pid"].as_u64().context("a process id")?.to_string();
     change(&scene, "path = \"/old\"", "path = \"/new\"")?;
     let text = std::fs::read_to_string(scene.config())?;
-    scene.edit("gatehouse.toml", &(text + "[limits]\nsessions = 77\n"))?;
+    scene.edit("gatehouse.toml", &(text + "[limits]\naudit_queue = 77\n"))?;
     let mark = scene.daemon.mark();
     ensure!(Command::new("kill").args(["-HUP", &pid]).status()?.success());
     scene.daemon.wait_after(mark, "the reload", PATIENCE, |entry| entry.line.contains("was read anew"))?;
@@ -138,7 +139,33 @@ fn a_hangup_reloads_and_what_needs_a_restart_is_named() -> Result<()> {
         .wait_after(mark, "what needs a restart", PATIENCE, |entry| entry.line.contains("[limits]"))?;
     scene.admits(Client::Raw, &Attempt::on("/new").token(&scene.token()?))?;
     let output = reload(&scene)?;
-    ensure!(String::from_utf8_lossy(&output.stdout).contains("[limits] differs"), "{output:?}");
+    ensure!(String::from_utf8_lossy(&output.stdout).contains("[limits] audit_queue"), "{output:?}");
+    scene.end()
+}
+
+fn new_limits_hold_for_who_comes_next_and_end_who_is_beyond_them() -> Result<()> {
+    let scene = scene()?;
+    let mut first = open(&scene, "/chat")?;
+    let good = std::fs::read_to_string(scene.config())?;
+    let with = |limits: &str| -> Result<()> {
+        scene.edit("gatehouse.toml", &format!("{good}[limits]\n{limits}"))?;
+        let output = reload(&scene)?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        ensure!(!String::from_utf8_lossy(&output.stdout).contains("restart"), "{output:?}");
+        Ok(())
+    };
+    let attempt = Attempt::on("/chat").token(&scene.token()?);
+    scene.admits(Client::Raw, &attempt)?;
+    with("sessions_per_address = 1\n")?;
+    scene.rejects(Client::Raw, &attempt, (429, "limit", "address_sessions"))?;
+    ensure!(first.echo("one is enough")? == "one is enough");
+    with("sessions_per_address = 2\n")?;
+    scene.admits(Client::Raw, &attempt)?;
+    with("handshake_rate_per_address = 1\n")?;
+    attempt.by(Client::Raw, &scene.host)?;
+    scene.rejects(Client::Raw, &attempt, (429, "limit", "address_rate"))?;
+    with("session_lifetime = \"1s\"\n")?;
+    ensure!(first.closed()? == 4429);
     scene.end()
 }
 

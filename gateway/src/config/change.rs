@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::model::{Config, Firewall};
+use super::model::{Config, Firewall, Limits};
 
 impl Config {
     /// This configuration with the address policy of `fresh`: everything in `[firewall]` but what
@@ -54,10 +54,16 @@ impl Config {
     #[must_use]
     pub fn reloaded_as(&self, fresh: &Self) -> (Self, Vec<&'static str>) {
         let (mut config, mut restart) = self.with_policy_of(fresh);
-        restart.retain(|what| !matches!(*what, "[[listen]]" | "[[issuer]]" | "[[route]]"));
+        restart.retain(|what| !matches!(*what, "[[listen]]" | "[[issuer]]" | "[[route]]" | "[limits]"));
         config.issuers.clone_from(&fresh.issuers);
         config.routes.clone_from(&fresh.routes);
         config.public_url.clone_from(&fresh.public_url);
+        config.limits = self.limits.changed_to(&fresh.limits);
+        if config.limits != fresh.limits {
+            restart.push(
+                "[limits] audit_queue, health_interval, introspection_*, issuer_*, remote_* or revocations",
+            );
+        }
         let addresses = |config: &Self| -> BTreeSet<SocketAddr> {
             config.listen.iter().map(|listen| listen.address).collect()
         };
@@ -70,6 +76,28 @@ impl Config {
             restart.push("[revocation]");
         }
         (config, restart)
+    }
+}
+
+impl Limits {
+    /// Those of `fresh` that can change while the daemon runs, and of these what its tasks and queues
+    /// were made with.
+    fn changed_to(&self, fresh: &Self) -> Self {
+        Self {
+            audit_queue: self.audit_queue,
+            health_interval: self.health_interval,
+            introspection_timeout: self.introspection_timeout,
+            introspection_cache: self.introspection_cache,
+            introspection_requests: self.introspection_requests,
+            issuer_timeout: self.issuer_timeout,
+            issuer_answer: self.issuer_answer,
+            issuer_waiters: self.issuer_waiters,
+            remote_connect_timeout: self.remote_connect_timeout,
+            remote_idle_timeout: self.remote_idle_timeout,
+            remote_timeout: self.remote_timeout,
+            revocations: self.revocations,
+            ..fresh.clone()
+        }
     }
 }
 
@@ -106,11 +134,12 @@ mod tests {
         let running = config("[[listen]]\naddress = \"127.0.0.1:1\"\n");
         let fresh = config(
             "[[listen]]\naddress = \"127.0.0.1:1\"\nclient_address = \"forwarded\"\ntrusted_proxies = [\"::1\"]\n\
-             [gateway]\npublic_url = \"https://a.test\"\n[limits]\nsessions = 7\n",
+             [gateway]\npublic_url = \"https://a.test\"\n[limits]\nsessions = 7\naudit_queue = 99\n",
         );
         let (merged, restart) = running.reloaded_as(&fresh);
+        assert_eq!((merged.limits.sessions, merged.limits.audit_queue), (7, running.limits.audit_queue));
         assert_eq!((merged.listen, merged.public_url), (fresh.listen, fresh.public_url));
-        assert_eq!(restart, ["[limits]"]);
+        assert!(restart.len() == 1 && restart[0].starts_with("[limits] audit_queue"), "{restart:?}");
         let elsewhere = config("[[listen]]\naddress = \"127.0.0.1:2\"\n");
         let (merged, restart) = running.reloaded_as(&elsewhere);
         assert_eq!((merged.listen, restart), (running.listen, vec!["[[listen]] address"]));

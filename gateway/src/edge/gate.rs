@@ -12,6 +12,7 @@ use super::open::Sessions;
 use super::snapshot::Snapshot;
 use crate::audit::{AuditSink, Entry, HandshakeId};
 use crate::config::Limits;
+use crate::session::life::Terms;
 use crate::session::limits::Counts;
 use crate::session::traffic::Traffic;
 
@@ -35,7 +36,7 @@ pub struct Gate {
     snapshot: ArcSwap<Snapshot>,
     /// Tells open sessions that there is another snapshot.
     swaps: watch::Sender<()>,
-    limits: Limits,
+    limits: ArcSwap<Limits>,
     counts: Arc<Counts>,
     overflow: Arc<Semaphore>,
     costly_overflow: Arc<Semaphore>,
@@ -60,7 +61,7 @@ impl Gate {
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             swaps: watch::Sender::new(()),
-            limits,
+            limits: ArcSwap::from_pointee(limits),
             counts,
             overflow: Arc::new(Semaphore::new(OVERFLOW)),
             costly_overflow: Arc::new(Semaphore::new(COSTLY_OVERFLOW)),
@@ -94,9 +95,24 @@ impl Gate {
         self.snapshot.load_full()
     }
 
-    /// The limits.
-    pub fn limits(&self) -> &Limits {
-        &self.limits
+    /// The limits in force.
+    pub fn limits(&self) -> Arc<Limits> {
+        self.limits.load_full()
+    }
+
+    /// How long a session may live whose token is accepted until this second since 1970.
+    pub(super) fn terms(&self, accepted_until: u64) -> Terms {
+        let limits = self.limits.load();
+        Terms { accepted_until, lifetime: limits.session_lifetime, idle: limits.idle_timeout }
+    }
+
+    /// Holds everybody to `limits` from now on. What is open counts as before, and stays.
+    pub fn limit(&self, limits: Limits) {
+        self.counts.follow(&limits);
+        self.tickets.follow(&limits);
+        self.limits.store(Arc::new(limits));
+        // Sessions can have become too old or too quiet.
+        self.judge_again();
     }
 
     /// Admitted sessions that are open.

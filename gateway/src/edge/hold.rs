@@ -102,7 +102,7 @@ fn settle<'a>(
         None => (None, None),
     };
     let counted = (identity.issuer.as_str(), identity.subject.as_str());
-    let meter = gate.traffic().meter(gate.limits(), client.ip(), counted, (&route.path, &route.limits));
+    let meter = gate.traffic().meter(&gate.limits(), client.ip(), counted, (&route.path, &route.limits));
     gate.record(Entry::Admitted {
         id,
         client,

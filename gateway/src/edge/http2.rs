@@ -47,7 +47,7 @@ pub(super) async fn serve(
 ) {
     let gate = Arc::clone(&entrance.gate);
     let patience = gate.limits().handshake_timeout;
-    let opening = timeout(patience, builder(gate.limits()).handshake::<_, Bytes>(stream));
+    let opening = timeout(patience, builder(&gate.limits()).handshake::<_, Bytes>(stream));
     let mut connection = tokio::select! {
         opened = opening => match opened {
             Ok(Ok(connection)) => connection,

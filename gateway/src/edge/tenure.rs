@@ -17,7 +17,6 @@ use crate::rejection::http::RETRY;
 use crate::rejection::{Reason, Rejection};
 use crate::session::control::{self, Desk};
 use crate::session::farewell::Farewell;
-use crate::session::life::Terms;
 use crate::session::relay::Moved;
 
 /// Going away (RFC 6455 §7.4.1).
@@ -38,8 +37,6 @@ impl Tenure {
     /// Waits until the session has no right to exist any more, or `stopping` says that the gate
     /// goes away.
     pub(super) async fn over(&mut self, moved: &Moved, stopping: &CancellationToken) -> Farewell {
-        let limits = self.gate.limits();
-        let (lifetime, idle) = (limits.session_lifetime, limits.idle_timeout);
         let start = Instant::now();
         let (mut last, mut since) = (moved.total(), start);
         let mut swaps = self.gate.swaps();
@@ -53,7 +50,8 @@ impl Tenure {
                 (last, since) = (total, Instant::now());
             }
             let accepted_until = self.open.identity().accepted_until;
-            let terms = Terms { accepted_until, lifetime, idle };
+            // They can have changed since.
+            let terms = self.gate.terms(accepted_until);
             let wait = match terms.check(self.gate.now(), start.elapsed(), since.elapsed()) {
                 Ok(wait) => wait.min(self.warn(&mut warned)),
                 Err(rejection) => return self.rejected(rejection),

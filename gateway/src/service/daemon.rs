@@ -159,13 +159,14 @@ async fn serve(
         _ => None,
     };
 
-    let limits = Limits { sessions: files::sessions(config.limits.sessions), ..config.limits.clone() };
+    let limits = bounded(&config.limits);
     let gate = Arc::new(Gate::new(
         state.snapshot(&config, state.generation()),
         limits,
         Arc::new(trail.clone()),
         SOURCES,
     ));
+    let drained = Arc::clone(&gate);
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     // Before anybody can connect: keys that were kept are in force then.
@@ -192,7 +193,9 @@ async fn serve(
     let revocations = state.revocations();
     let following = {
         let (issuers, introspectors) = (issuers.clone(), Arc::clone(&introspectors));
+        let gate = Arc::clone(&gate);
         Following::new(move |config, keys| {
+            gate.limit(bounded(&config.limits));
             issuers.follow(config, keys.fetched(config));
             introspectors.store(Arc::new(keys.introspectors(config)));
         })
@@ -233,7 +236,7 @@ async fn serve(
     // On a thread of its own: a log that nobody reads must not keep the daemon from stopping.
     tokio::task::spawn_blocking(|| log::info!("stopping"));
     // Sessions are cut by the edge after drain_timeout; one second more for everything else.
-    let patience = config.limits.drain_timeout + Duration::from_secs(1);
+    let patience = drained.limits().drain_timeout + Duration::from_secs(1);
     let ended = tokio::select! {
         ended = tokio::time::timeout(patience, tasks.wait()) => ended.is_ok(),
         // Whoever asks twice does not want to wait.
@@ -243,6 +246,11 @@ async fn serve(
         tokio::task::spawn_blocking(|| log::warn!("some tasks did not end in time"));
     }
     Ok(())
+}
+
+/// These limits, with no more sessions than the host has files for.
+fn bounded(limits: &Limits) -> Limits {
+    Limits { sessions: files::sessions(limits.sessions), ..limits.clone() }
 }
 
 fn announce(config: &Config) {

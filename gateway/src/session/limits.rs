@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use super::rates::Rate;
 use crate::config::{Limits, RouteLimits};
@@ -40,7 +43,7 @@ impl From<Reason> for Excess {
 #[derive(Debug)]
 pub struct Counts {
     places: AtomicUsize,
-    most_places: usize,
+    most_places: AtomicUsize,
     sessions: AtomicUsize,
     /// Handshakes that are not decided yet. They are nobody's sessions, but one address must not
     /// be able to take all places by never finishing its requests.
@@ -48,9 +51,9 @@ pub struct Counts {
     addresses: Tally<IpAddr>,
     subjects: Tally<(String, String)>,
     routes: Tally<String>,
-    rate: Option<Rate<()>>,
-    address_rate: Option<Rate<IpAddr>>,
-    subject_rate: Option<Rate<(String, String)>>,
+    rate: Changing<()>,
+    address_rate: Changing<IpAddr>,
+    subject_rate: Changing<(String, String)>,
     /// With the number that each is for. Of paths in the configuration only.
     route_rates: Mutex<HashMap<String, (u32, Rate<()>)>>,
 }
@@ -60,17 +63,28 @@ impl Counts {
     pub fn new(limits: &Limits) -> Self {
         Self {
             places: AtomicUsize::new(0),
-            most_places: limits.sessions,
+            most_places: AtomicUsize::new(limits.sessions),
             sessions: AtomicUsize::new(0),
             handshakes: Tally::new(limits.sessions_per_address),
             addresses: Tally::new(limits.sessions_per_address),
             subjects: Tally::new(limits.sessions_per_subject),
             routes: Tally::new(usize::MAX),
-            rate: Rate::new(limits.handshake_rate),
-            address_rate: Rate::new(limits.handshake_rate_per_address),
-            subject_rate: Rate::new(limits.handshake_rate_per_subject),
+            rate: Changing::new(limits.handshake_rate),
+            address_rate: Changing::new(limits.handshake_rate_per_address),
+            subject_rate: Changing::new(limits.handshake_rate_per_subject),
             route_rates: Mutex::default(),
         }
+    }
+
+    /// `limits` hold from now on. What is open counts as before; a rate that stays goes on.
+    pub fn follow(&self, limits: &Limits) {
+        self.most_places.store(limits.sessions, Ordering::Relaxed);
+        self.handshakes.most.store(limits.sessions_per_address, Ordering::Relaxed);
+        self.addresses.most.store(limits.sessions_per_address, Ordering::Relaxed);
+        self.subjects.most.store(limits.sessions_per_subject, Ordering::Relaxed);
+        self.rate.follow(limits.handshake_rate);
+        self.address_rate.follow(limits.handshake_rate_per_address);
+        self.subject_rate.follow(limits.handshake_rate_per_subject);
     }
 
     /// A place for a connection from `address`, whether it gets its session or is still being
@@ -95,9 +109,10 @@ impl Counts {
     ///
     /// `limit/capacity`.
     pub fn place_of_proxy(self: &Arc<Self>) -> Result<Place, Excess> {
-        let taken = self.places.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
-            (taken < self.most_places).then_some(taken + 1)
-        });
+        let most = self.most_places.load(Ordering::Relaxed);
+        let taken = self
+            .places
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < most).then_some(taken + 1));
         if taken.is_err() {
             return Err(Reason::LimitCapacity.into());
         }
@@ -115,8 +130,8 @@ impl Counts {
 
     /// Whether `address` and all together may come once more.
     fn come(&self, address: IpAddr) -> Result<(), Excess> {
-        take(self.address_rate.as_ref(), &address, Reason::LimitAddressRate)?;
-        take(self.rate.as_ref(), &(), Reason::LimitRate)
+        take(self.address_rate.get(), &address, Reason::LimitAddressRate)?;
+        take(self.rate.get(), &(), Reason::LimitRate)
     }
 
     /// The addresses with open sessions, of IPv6 the first of each /64.
@@ -193,7 +208,7 @@ impl Place {
         // Nobody is admitted before it is known whose connection it is.
         let address = self.address.ok_or(Reason::LimitCapacity)?;
         let subject = (subject.0.to_owned(), subject.1.to_owned());
-        take(counts.subject_rate.as_ref(), &subject, Reason::LimitSubjectRate)?;
+        take(counts.subject_rate.get(), &subject, Reason::LimitSubjectRate)?;
         if !counts.addresses.take(&address) {
             return Err(Reason::LimitAddressSessions.into());
         }
@@ -244,7 +259,11 @@ impl Drop for SessionPlace {
     }
 }
 
-fn take<K: Clone + Eq + Hash>(rate: Option<&Rate<K>>, key: &K, reason: Reason) -> Result<(), Excess> {
+fn take<K: Clone + Eq + Hash, R: Deref<Target = Rate<K>>>(
+    rate: Option<R>,
+    key: &K,
+    reason: Reason,
+) -> Result<(), Excess> {
     rate.map_or(Ok(()), |rate| rate.take(key)).map_err(|wait| Excess { reason, wait })
 }
 
@@ -256,16 +275,36 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// A rate that can become another one; with the number that it is for.
+#[derive(Debug)]
+struct Changing<K: Clone + Eq + Hash>(ArcSwap<(u32, Option<Arc<Rate<K>>>)>);
+
+impl<K: Clone + Eq + Hash> Changing<K> {
+    fn new(number: u32) -> Self {
+        Self(ArcSwap::from_pointee((number, Rate::new(number).map(Arc::new))))
+    }
+
+    fn follow(&self, number: u32) {
+        if self.0.load().0 != number {
+            self.0.store(Arc::new((number, Rate::new(number).map(Arc::new))));
+        }
+    }
+
+    fn get(&self) -> Option<Arc<Rate<K>>> {
+        self.0.load().1.as_ref().map(Arc::clone)
+    }
+}
+
 /// How many each key has. Taken at handshakes and at the ends of sessions only.
 #[derive(Debug)]
 struct Tally<K> {
     open: Mutex<HashMap<K, usize>>,
-    most: usize,
+    most: AtomicUsize,
 }
 
 impl<K: Clone + Eq + Hash> Tally<K> {
     fn new(most: usize) -> Self {
-        Self { open: Mutex::default(), most }
+        Self { open: Mutex::default(), most: AtomicUsize::new(most) }
     }
 
     fn keys(&self) -> Vec<K> {
@@ -273,7 +312,7 @@ impl<K: Clone + Eq + Hash> Tally<K> {
     }
 
     fn take(&self, key: &K) -> bool {
-        self.take_up_to(key, self.most)
+        self.take_up_to(key, self.most.load(Ordering::Relaxed))
     }
 
     fn take_up_to(&self, key: &K, most: usize) -> bool {

@@ -17,13 +17,13 @@ use crate::rejection::{Reason, Rejection};
 #[derive(Debug)]
 pub(in crate::edge) struct Tickets {
     given: Mutex<Given>,
-    most: usize,
-    most_of_address: usize,
-    life: Duration,
 }
 
 #[derive(Debug, Default)]
 struct Given {
+    most: usize,
+    most_of_address: usize,
+    life: Duration,
     /// By the hash of the ticket: looking one up tells nothing about the others.
     by_hash: HashMap<[u8; 32], Ticket>,
     /// In the order in which they expire; no more than there are.
@@ -58,12 +58,17 @@ impl From<Full> for Box<Rejection> {
 impl Tickets {
     /// None yet.
     pub(in crate::edge) fn new(limits: &Limits) -> Self {
-        Self {
-            given: Mutex::default(),
-            most: limits.tickets,
-            most_of_address: limits.tickets_per_address,
-            life: limits.ticket_ttl,
-        }
+        let this = Self { given: Mutex::default() };
+        this.follow(limits);
+        this
+    }
+
+    /// Gives tickets by these limits from now on.
+    pub(in crate::edge) fn follow(&self, limits: &Limits) {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.most = limits.tickets;
+        given.most_of_address = limits.tickets_per_address;
+        given.life = limits.ticket_ttl;
     }
 
     /// A ticket for `token`, on the route `path`, from `address`. It is made of `random`, which nobody
@@ -83,14 +88,14 @@ impl Tickets {
             let first = all.first().map_or(now, |(until, _)| *until);
             Full { reason, retry_after: first.saturating_duration_since(now) }
         };
-        if given.by_hash.len() >= self.most {
+        if given.by_hash.len() >= given.most {
             return Err(full(Reason::LimitCapacity, &given.by_age));
         }
         let network = network(address);
-        if let Some(own) = given.by_address.get(&network).filter(|own| own.len() >= self.most_of_address) {
+        if let Some(own) = given.by_address.get(&network).filter(|own| own.len() >= given.most_of_address) {
             return Err(full(Reason::LimitTickets, own));
         }
-        let (hash, until) = (hash(&ticket), now + self.life);
+        let (hash, until) = (hash(&ticket), now + given.life);
         given.by_address.entry(network).or_default().insert((until, hash));
         given.by_age.insert((until, hash));
         given.by_hash.insert(hash, Ticket { token, path: path.to_owned(), address, until });
