@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::gate::Gate;
 use super::listener::Listener;
-use super::proxy_header::{self, ProxyHeaderError};
+use super::proxy_header::{self, Proxied, ProxyHeaderError};
 use super::tls::{H2, Tls};
 use super::visitor::{self, Visitor};
 use super::{Ends, answer, connection, http2};
@@ -141,7 +141,7 @@ async fn arrive(
     let mut visitor = Visitor::arriving(peer, &listener);
     if listener.client_address == ClientAddress::ProxyProtocol && listener.believes(peer.ip()) {
         match Box::pin(proxy_header(&entrance, &mut stream, peer)).await {
-            Ok(Some(client)) => visitor.client = client,
+            Ok(Some(Proxied { client, secure })) => (visitor.client, visitor.secure) = (client, secure),
             Ok(None) => return,
             Err(rejection) => {
                 // To a client of TLS, an answer without it would be noise.
@@ -194,12 +194,15 @@ async fn proxy_header(
     entrance: &Entrance,
     stream: &mut TcpStream,
     proxy: SocketAddr,
-) -> Result<Option<SocketAddr>, Box<Rejection>> {
+) -> Result<Option<Proxied>, Box<Rejection>> {
     let patience = entrance.gate.limits().proxy_header_timeout;
     match entrance.within(patience, proxy_header::read(stream)).await {
-        Ok(Ok(Some(client))) => Ok(Some(SocketAddr::new(client.ip().to_canonical(), client.port()))),
+        Ok(Ok(Some(Proxied { client, secure }))) => {
+            let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+            Ok(Some(Proxied { client, secure }))
+        }
         // It asks for itself, to see whether the gate is up.
-        Ok(Ok(None)) => Ok(Some(proxy)),
+        Ok(Ok(None)) => Ok(Some(Proxied { client: proxy, secure: false })),
         Ok(Err(ProxyHeaderError::Closed)) | Err(Late::Stopping) => Ok(None),
         Ok(Err(error)) => Err(visitor::refused(proxy, &error)),
         Err(Late::Deadline) => Err(visitor::refused(proxy, &"no PROXY header came in time")),

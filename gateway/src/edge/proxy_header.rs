@@ -21,6 +21,25 @@ const LONGEST: usize = 107;
 /// They may say up to 64 KiB; none is known to say more than a few hundred bytes.
 const MOST: usize = 4096;
 
+/// Says that the client came over TLS, in the first byte behind the type and length of `PP2_TYPE_SSL`
+/// (§2.2.6).
+const CLIENT_SSL: u8 = 0x01;
+
+/// Whose connection a proxy passes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proxied {
+    /// The client.
+    pub client: SocketAddr,
+    /// Whether it came over TLS, as far as the proxy says.
+    pub secure: bool,
+}
+
+impl Proxied {
+    fn of(client: impl Into<SocketAddr>) -> Self {
+        Self { client: client.into(), secure: false }
+    }
+}
+
 /// Why a proxy cannot be understood.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyHeaderError {
@@ -41,7 +60,7 @@ pub enum ProxyHeaderError {
 /// # Errors
 ///
 /// See [`ProxyHeaderError`].
-pub(super) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, ProxyHeaderError> {
+pub(super) async fn read(stream: &mut TcpStream) -> Result<Option<Proxied>, ProxyHeaderError> {
     let mut bytes = vec![0; SHORTEST];
     let mut read = 0;
     while read < SHORTEST {
@@ -111,7 +130,7 @@ async fn line(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<()> {
 /// # Errors
 ///
 /// [`ProxyHeaderError::Invalid`].
-pub fn parse(bytes: &[u8]) -> Result<Option<SocketAddr>, ProxyHeaderError> {
+pub fn parse(bytes: &[u8]) -> Result<Option<Proxied>, ProxyHeaderError> {
     let invalid = |reason: String| ProxyHeaderError::Invalid(reason.escape_debug().to_string());
     if bytes.starts_with(SIGNATURE) {
         let header = v2::Header::try_from(bytes).map_err(|error| invalid(error.to_string()))?;
@@ -121,19 +140,27 @@ pub fn parse(bytes: &[u8]) -> Result<Option<SocketAddr>, ProxyHeaderError> {
         if header.command == Command::Local {
             return Ok(None);
         }
-        return Ok(match header.addresses {
-            v2::Addresses::IPv4(ip) => Some((ip.source_address, ip.source_port).into()),
-            v2::Addresses::IPv6(ip) => Some((ip.source_address, ip.source_port).into()),
-            v2::Addresses::Unspecified | v2::Addresses::Unix(_) => None,
-        });
+        let client = match header.addresses {
+            v2::Addresses::IPv4(ip) => Proxied::of((ip.source_address, ip.source_port)),
+            v2::Addresses::IPv6(ip) => Proxied::of((ip.source_address, ip.source_port)),
+            v2::Addresses::Unspecified | v2::Addresses::Unix(_) => return Ok(None),
+        };
+        let tls = |one: v2::TypeLengthValue<'_>| {
+            one.kind == u8::from(v2::Type::SSL) && one.value.first().is_some_and(|set| set & CLIENT_SSL != 0)
+        };
+        let mut secure = false;
+        for one in header.tlvs() {
+            secure |= tls(one.map_err(|error| invalid(error.to_string()))?);
+        }
+        return Ok(Some(Proxied { secure, ..client }));
     }
     let header = v1::Header::try_from(bytes).map_err(|error| invalid(error.to_string()))?;
     if header.header.len() != bytes.len() {
         return Err(invalid("something stands behind it".to_owned()));
     }
     Ok(match header.addresses {
-        v1::Addresses::Tcp4(ip) => Some((ip.source_address, ip.source_port).into()),
-        v1::Addresses::Tcp6(ip) => Some((ip.source_address, ip.source_port).into()),
+        v1::Addresses::Tcp4(ip) => Some(Proxied::of((ip.source_address, ip.source_port))),
+        v1::Addresses::Tcp6(ip) => Some(Proxied::of((ip.source_address, ip.source_port))),
         v1::Addresses::Unknown => None,
     })
 }
@@ -153,7 +180,7 @@ mod tests {
     const IPV4: [u8; 12] = [192, 0, 2, 1, 10, 0, 0, 1, 0x1f, 0x90, 0, 80];
 
     /// What is read when `sent` comes piece by piece, and what is left behind it.
-    async fn receive(sent: &[u8], piece: usize) -> (Result<Option<SocketAddr>, ProxyHeaderError>, Vec<u8>) {
+    async fn receive(sent: &[u8], piece: usize) -> (Result<Option<Proxied>, ProxyHeaderError>, Vec<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let mut client =
             TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connected");
@@ -191,10 +218,20 @@ mod tests {
         ] {
             for piece in [1, 7, 4096] {
                 let (read, rest) = receive(&[&header[..], b"\x16\x03\x01"].concat(), piece).await;
-                let read = read.expect("a header").map(|address| address.to_string());
+                let read = read.expect("a header").map(|proxied| proxied.client.to_string());
                 assert_eq!((read.as_deref(), &rest[..]), (expected, &b"\x16\x03\x01"[..]), "{header:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_proxy_says_whether_its_client_came_over_tls() {
+        let ssl = |set: u8| [&IPV4[..], &[0x20, 0, 5, set, 0, 0, 0, 0]].concat();
+        for (addresses, secure) in [(ssl(1), true), (ssl(5), true), (ssl(0), false), (IPV4.to_vec(), false)] {
+            let proxied = parse(&v2(1, 0x11, &addresses)).expect("a header").expect("a client");
+            assert_eq!(proxied.secure, secure, "{addresses:?}");
+        }
+        assert!(parse(&v2(1, 0x11, &[&IPV4[..], &[0x20, 0, 9, 1]].concat())).is_err(), "cut off");
     }
 
     #[tokio::test]

@@ -6,8 +6,8 @@ use gateway::edge::proxy_header::parse;
 
 pub(crate) fn run(input: &[u8]) {
     match parse(input) {
-        Ok(Some(address)) if input.starts_with(b"PROXY") => assert_eq!(line(input), Some(address)),
-        Ok(Some(address)) => assert_eq!(binary(input), Some(address)),
+        Ok(Some(found)) if input.starts_with(b"PROXY") => assert_eq!(line(input), Some(found.client)),
+        Ok(Some(found)) => assert_eq!(binary(input), Some(found.client)),
         Ok(None) if input.starts_with(b"PROXY") => assert!(input.starts_with(b"PROXY UNKNOWN")),
         // LOCAL, or another family than those of IP (§2.2).
         Ok(None) => assert!(input[12] == 0x20 || !matches!(input[13] >> 4, 1 | 2)),
