@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::claims::{self, Round};
 use super::excerpt;
-use super::introspection::{Introspected, Outage};
+use super::introspection::outage;
 use super::issuer::{Issuer, Requirement};
 use super::judge::Identity;
 use super::jws::Members;
@@ -52,21 +52,6 @@ impl Issuer {
         self.rules.introspection.as_ref().is_some_and(|rules| rules.asked == Asked::Always)
     }
 
-    /// What this issuer says about `token`, if it is active.
-    async fn ask(&self, token: &Token) -> Result<std::sync::Arc<Members>, Box<Rejection>> {
-        let Some(introspector) = &self.introspector else {
-            return Err(outage("the issuer is to be asked, and nobody can".to_owned()));
-        };
-        match introspector.introspect(token).await {
-            Ok(Introspected::Active(claims)) => Ok(claims),
-            Ok(Introspected::Inactive) => Err(Box::new(Rejection::new(Reason::CredentialsInactive))),
-            Err(Outage { note, retry_after }) => {
-                let rejection = Rejection::new(Reason::AuthSystemIntrospectionUnavailable);
-                Err(Box::new(rejection.note(note).retry_after(retry_after)))
-            }
-        }
-    }
-
     /// `identity`, if the issuer's `claims` do not say that the token is another one. The client has
     /// written neither of them.
     fn agree(&self, identity: Identity, claims: &Members, now: u64) -> Result<Identity, Box<Rejection>> {
@@ -94,8 +79,4 @@ impl Issuer {
         }
         Ok(Identity { expires, accepted_until, ..identity })
     }
-}
-
-fn outage(note: String) -> Box<Rejection> {
-    Box::new(Rejection::new(Reason::AuthSystemIntrospectionUnavailable).note(note))
 }

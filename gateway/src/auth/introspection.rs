@@ -64,15 +64,12 @@ impl Introspected {
 impl Requirement {
     /// The issuers that are asked about `token`. A JWT is shown to nobody but the issuer that it names,
     /// and to that one only where there are no keys of it; whose an opaque token is, nobody can see.
-    fn asked<'a>(
-        &'a self,
-        token: &Token,
-    ) -> impl Iterator<Item = (&'a Arc<Issuer>, &'a Arc<dyn Introspect>)> + use<'a> {
+    fn asked<'a>(&'a self, token: &Token) -> impl Iterator<Item = &'a Arc<Issuer>> + use<'a> {
         let jwt = token.as_str().split('.').count() == 3;
         let contents = Jws::contents(token).filter(|_| jwt);
         let iss = contents.and_then(|contents| contents.claims.get("iss")?.as_str().map(str::to_owned));
-        let able = self.issuers.iter().filter_map(|issuer| Some((issuer, issuer.introspector.as_ref()?)));
-        able.filter(move |(issuer, _)| {
+        let able = self.issuers.iter().filter(|issuer| issuer.introspector.is_some());
+        able.filter(move |issuer| {
             let named = iss.as_deref() == Some(issuer.rules.issuer.as_str());
             !jwt || named && issuer.rules.keys == KeySource::Nothing
         })
@@ -91,17 +88,10 @@ impl Requirement {
         now: impl Fn() -> SystemTime,
     ) -> Option<Result<Identity, Box<Rejection>>> {
         let mut refused: Option<Box<Rejection>> = None;
-        for (issuer, introspector) in self.asked(token) {
-            let judged = match introspector.introspect(token).await {
-                Ok(Introspected::Active(claims)) => {
-                    issuer.judge_introspected(&claims, token.certificate(), self, seconds(now()))
-                }
-                Ok(Introspected::Inactive) => Err(Box::new(Rejection::new(Reason::CredentialsInactive))),
-                Err(Outage { note, retry_after }) => {
-                    let reason = Reason::AuthSystemIntrospectionUnavailable;
-                    Err(Box::new(Rejection::new(reason).note(note).retry_after(retry_after)))
-                }
-            };
+        for issuer in self.asked(token) {
+            let judged = issuer.ask(token).await.and_then(|claims| {
+                issuer.judge_introspected(&claims, token.certificate(), self, seconds(now()))
+            });
             let mut rejection = match judged {
                 Ok(identity) => return Some(Ok(identity)),
                 Err(rejection) => rejection,
@@ -114,6 +104,29 @@ impl Requirement {
         }
         refused.map(Err)
     }
+}
+
+impl Issuer {
+    /// What this issuer says about `token`, if it is active.
+    ///
+    /// # Errors
+    ///
+    /// `credentials/inactive`, or `auth_system/introspection_unavailable`.
+    pub(super) async fn ask(&self, token: &Token) -> Result<Arc<Members>, Box<Rejection>> {
+        let Some(introspector) = &self.introspector else {
+            return Err(outage("the issuer is to be asked, and nobody can"));
+        };
+        match introspector.introspect(token).await {
+            Ok(Introspected::Active(claims)) => Ok(claims),
+            Ok(Introspected::Inactive) => Err(Box::new(Rejection::new(Reason::CredentialsInactive))),
+            Err(Outage { note, retry_after }) => Err(Box::new(outage(note).retry_after(retry_after))),
+        }
+    }
+}
+
+/// The issuer could not be asked, or contradicts itself.
+pub(super) fn outage(note: impl Into<String>) -> Box<Rejection> {
+    Box::new(Rejection::new(Reason::AuthSystemIntrospectionUnavailable).note(note))
 }
 
 #[cfg(test)]

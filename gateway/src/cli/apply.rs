@@ -66,18 +66,8 @@ impl Apply {
         if let Some(file) = &self.pcap {
             return self.rehearse(&config, file, &request);
         }
-        let Some(socket) = &config.control else {
-            complain!(
-                "gatehouse: a daemon is asked over its control socket: add [control] to the configuration"
-            );
-            return ExitCode::from(UNAVAILABLE);
-        };
-        let report = match ask(socket, &request) {
-            Ok(Some(report)) => report,
-            Ok(None) => {
-                complain!("gatehouse: no daemon answers at {}: start it first", socket.display());
-                return ExitCode::from(UNAVAILABLE);
-            }
+        let (socket, report) = match ask_daemon_of(&config, &request) {
+            Ok(answered) => answered,
             Err(code) => return code,
         };
         if self.json {
@@ -128,8 +118,26 @@ struct Rehearsal {
     capture: CaptureReport,
 }
 
+/// The report of the daemon that runs on `config`, and its socket; or the exit code after saying why there is none.
+pub(super) fn ask_daemon_of<'a>(
+    config: &'a Config,
+    request: &Request,
+) -> Result<(&'a Path, Report), ExitCode> {
+    let Some(socket) = config.control.as_deref() else {
+        complain!("gatehouse: a daemon is asked over its control socket: add [control] to the configuration");
+        return Err(ExitCode::from(UNAVAILABLE));
+    };
+    match ask(socket, request)? {
+        Some(report) => Ok((socket, report)),
+        None => {
+            complain!("gatehouse: no daemon answers at {}: start it first", socket.display());
+            Err(ExitCode::from(UNAVAILABLE))
+        }
+    }
+}
+
 /// The daemon's report, `None` without a daemon, or the exit code after saying why there is none.
-pub(super) fn ask(socket: &Path, request: &Request) -> Result<Option<Report>, ExitCode> {
+fn ask(socket: &Path, request: &Request) -> Result<Option<Report>, ExitCode> {
     match control::ask(socket, request) {
         Ok(Some(Outcome::Done(report))) => Ok(Some(*report)),
         Ok(Some(Outcome::Faulty { diagnostics })) => {

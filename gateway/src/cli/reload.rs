@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConfigFile, UNAVAILABLE, apply, print_json};
+use super::{ConfigFile, apply, print_json};
 use crate::admin::control::Request;
 
 /// Read the configuration and all files that it names anew, and put them in force as a whole
@@ -26,18 +26,8 @@ impl Reload {
             Ok(config) => config,
             Err(code) => return code,
         };
-        let Some(socket) = &config.control else {
-            complain!(
-                "gatehouse: a daemon is asked over its control socket: add [control] to the configuration"
-            );
-            return ExitCode::from(UNAVAILABLE);
-        };
-        let report = match apply::ask(socket, &Request::Reload) {
-            Ok(Some(report)) => report,
-            Ok(None) => {
-                complain!("gatehouse: no daemon answers at {}: start it first", socket.display());
-                return ExitCode::from(UNAVAILABLE);
-            }
+        let (_, report) = match apply::ask_daemon_of(&config, &Request::Reload) {
+            Ok(answered) => answered,
             Err(code) => return code,
         };
         if self.json {

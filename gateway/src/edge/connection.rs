@@ -176,10 +176,7 @@ async fn answer_turned_away(
             telling.as_asked(head, &gate.snapshot(), limits.request_headers);
         }
     }
-    match telling.how() {
-        How::OpenAndClose(upgrade) => answer::send_session(stream, upgrade, rejection, id).await,
-        _ => answer::send(stream, rejection, id, head_only, gate.now()).await,
-    }
+    tell(stream, &telling, rejection, id, head_only, gate).await;
 }
 
 async fn reject(
@@ -194,10 +191,22 @@ async fn reject(
     rejection.resource_metadata = route.as_ref().and_then(|route| route.metadata.clone());
     let route = route.map(|route| route.path.clone());
     gate.record(Entry::Rejected { id, client, route, rejection: rejection.clone() });
+    tell(stream, telling, &rejection, id, head_only, gate).await;
+}
+
+/// Tells a client in its way why it is turned away.
+async fn tell(
+    stream: &mut Stream,
+    telling: &Telling,
+    rejection: &Rejection,
+    id: HandshakeId,
+    head_only: bool,
+    gate: &Gate,
+) {
     match telling.how() {
-        How::Close => answer::send_close(stream, &rejection, id).await,
-        How::OpenAndClose(upgrade) => answer::send_session(stream, upgrade, &rejection, id).await,
-        How::Answer => answer::send(stream, &rejection, id, head_only, gate.now()).await,
+        How::Close => answer::send_close(stream, rejection, id).await,
+        How::OpenAndClose(upgrade) => answer::send_session(stream, upgrade, rejection, id).await,
+        How::Answer => answer::send(stream, rejection, id, head_only, gate.now()).await,
     }
 }
 

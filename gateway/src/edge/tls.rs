@@ -15,13 +15,14 @@ use tokio_rustls::rustls::server::{
 };
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme, version,
+    DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme, version,
 };
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::auth::Certificate;
 use crate::rejection::{Reason, Rejection};
+use crate::session::tls::roots_in;
 
 /// HTTP/2 in the list of protocols (RFC 9113 §3.2).
 pub(super) const H2: &[u8] = b"h2";
@@ -262,12 +263,7 @@ fn authorities(
     pem: &[u8],
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, MaterialError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in chain(pem).map_err(MaterialError::ClientCa)? {
-        roots.add(certificate).map_err(|error| {
-            MaterialError::ClientCa(format!("a certificate in it cannot be used ({error})"))
-        })?;
-    }
+    let roots = roots_in(pem).map_err(MaterialError::ClientCa)?;
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .allow_unauthenticated()
         .build()

@@ -162,8 +162,9 @@ fn make(
     let tls = Tls::new(&material).map_err(|error| fault(rules, &error))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let now = i64::try_from(now).unwrap_or(i64::MAX);
-    for (files, (certificate, _)) in rules.certificates.iter().zip(&pairs) {
-        let message = match validity(certificate) {
+    let validities: Vec<_> = pairs.iter().map(|(certificate, _)| validity(certificate)).collect();
+    for (files, validity) in rules.certificates.iter().zip(&validities) {
+        let message = match *validity {
             Some((from, _)) if now < from => "is not valid yet: clients refuse it until it is",
             Some((_, until)) if now >= until => "has expired: clients refuse it; renew it",
             Some((from, until)) if now >= until - SOON.min((until - from) / 3) => "expires soon: renew it",
@@ -171,7 +172,7 @@ fn make(
         };
         warnings.push(Diagnostic::of_file(&files.certificate, message).warning());
     }
-    let until = pairs.first().and_then(|(certificate, _)| validity(certificate)).map(|(_, until)| until);
+    let until = validities.first().copied().flatten().map(|(_, until)| until);
     Ok((Arc::new(tls), until))
 }
 

@@ -268,7 +268,7 @@ fn take<K: Clone + Eq + Hash, R: Deref<Target = Rate<K>>>(
 }
 
 /// What counts as one address: an IPv6 host has a /64 to choose from (RFC 4291 §2.5.1).
-pub(super) fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),

@@ -57,9 +57,17 @@ fn roots(file: &Path) -> Result<RootCertStore, String> {
     if fs::metadata(file).map_err(text)?.len() > MAX_CA {
         return Err(format!("it is larger than {MAX_CA} bytes"));
     }
-    let pem = fs::read(file).map_err(text)?;
+    roots_in(&fs::read(file).map_err(text)?)
+}
+
+/// The authorities in `pem`.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(crate) fn roots_in(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
+    for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|error| format!("it is not PEM ({error})"))?;
         roots.add(certificate).map_err(|error| format!("a certificate in it cannot be used ({error})"))?;
     }

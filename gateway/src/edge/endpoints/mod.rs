@@ -112,6 +112,14 @@ pub(super) struct Refused {
     pub(super) rejection: Box<Rejection>,
 }
 
+impl Refused {
+    /// The same, and pages of `origin` may read why.
+    fn readable_by(mut self, origin: Option<&str>) -> Self {
+        self.rejection.page = origin.map(str::to_owned);
+        self
+    }
+}
+
 /// The answer to `head` if it is a request to an endpoint; `None`: it is none.
 pub(super) async fn serve(
     stream: &mut Stream,

@@ -32,9 +32,19 @@ impl Response {
         self
     }
 
+    /// The answer to whatever is no POST, where nothing else is served; pages of `origin` may send one with
+    /// these headers.
+    pub(super) fn unless_post(method: &str, origin: Option<&str>, headers: &str) -> Option<Self> {
+        match method {
+            "POST" => None,
+            "OPTIONS" => Some(Self::preflight(origin, headers)),
+            _ => Some(Self::empty(405).header("Allow", "POST, OPTIONS")),
+        }
+    }
+
     /// The answer to a page of `origin` that asks whether it may send a POST with these headers (Fetch
     /// standard, CORS protocol); `None`: no page may, or none of that origin.
-    pub(super) fn preflight(origin: Option<&str>, headers: &str) -> Self {
+    fn preflight(origin: Option<&str>, headers: &str) -> Self {
         let response = Self::empty(204).readable_by(origin);
         if origin.is_none() {
             return response;

@@ -28,21 +28,12 @@ pub(super) async fn answer(
     gate: &Gate,
     place: &Place,
 ) -> Result<Response, Refused> {
-    let origin = request.origin.as_deref();
-    match request.method.as_str() {
-        "POST" => {}
-        "OPTIONS" => {
-            let page = origin.filter(|origin| snapshot.renews_for(origin));
-            return Ok(Response::preflight(page, "Authorization"));
-        }
-        _ => return Ok(Response::empty(405).header("Allow", "POST, OPTIONS")),
+    // A page that may renew sessions may read why it cannot.
+    let page = request.origin.as_deref().filter(|origin| snapshot.renews_for(origin));
+    if let Some(response) = Response::unless_post(&request.method, page, "Authorization") {
+        return Ok(response);
     }
-    renew(request, visitor, gate, place).await.map_err(|mut refused| {
-        // A page that may renew sessions may read why it cannot.
-        let page = origin.filter(|origin| snapshot.renews_for(origin));
-        refused.rejection.page = page.map(str::to_owned);
-        refused
-    })
+    renew(request, visitor, gate, place).await.map_err(|refused| refused.readable_by(page))
 }
 
 async fn renew(

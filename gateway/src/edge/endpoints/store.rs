@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::auth::Token;
 use crate::config::Limits;
 use crate::rejection::{Reason, Rejection};
+use crate::session::limits::network;
 
 /// The tickets that were given and not used yet. Nothing of them is ever written anywhere.
 #[derive(Debug)]
@@ -151,14 +152,6 @@ impl Given {
             self.by_age.remove(&(until, hash));
             self.take(&hash);
         }
-    }
-}
-
-/// What the limit of one address counts.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(own) => IpAddr::V6((own.to_bits() & !u128::from(u64::MAX)).into()),
     }
 }
 

@@ -31,22 +31,14 @@ pub(super) async fn answer(
     gate: &Gate,
     place: &Place,
 ) -> Result<Response, Refused> {
-    let origin = request.origin.as_deref();
-    match request.method.as_str() {
-        "POST" => {}
-        "OPTIONS" => {
-            let page = origin.filter(|origin| snapshot.takes_tickets_from(origin));
-            return Ok(Response::preflight(page, "Authorization, Content-Type"));
-        }
-        _ => return Ok(Response::empty(405).header("Allow", "POST, OPTIONS")),
+    // A page that may ask for tickets may read why it gets none.
+    let page = request.origin.as_deref().filter(|origin| snapshot.takes_tickets_from(origin));
+    if let Some(response) = Response::unless_post(&request.method, page, "Authorization, Content-Type") {
+        return Ok(response);
     }
-    let given = give(stream, head, request, visitor, snapshot, gate, place).await;
-    given.map_err(|mut refused| {
-        // A page that may ask for tickets may read why it gets none.
-        let page = origin.filter(|origin| snapshot.takes_tickets_from(origin));
-        refused.rejection.page = page.map(str::to_owned);
-        refused
-    })
+    give(stream, head, request, visitor, snapshot, gate, place)
+        .await
+        .map_err(|refused| refused.readable_by(page))
 }
 
 async fn give(
