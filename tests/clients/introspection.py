@@ -9,21 +9,14 @@ question, before it is answered.
 
 import base64
 import gzip
-import json
-import pathlib
-import socket
-import sys
 import urllib.parse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from misbehaving import Handler, folder, say, serve
 
 MOST = 1 << 20
 LARGE = b'{"active":true,"padding":"' + b"a" * (4 << 20) + b'"}'
 # Made once: packing it takes longer than anybody waits for an answer.
 BOMB = gzip.compress(b'{"active":true,"padding":"' + b"a" * (16 << 20) + b'"}')
-
-
-def say(**what):
-    print(json.dumps(what), flush=True)
 
 
 def shown(header):
@@ -32,9 +25,7 @@ def shown(header):
     return urllib.parse.unquote_plus(pair.partition(":")[2])
 
 
-class Endpoint(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class Endpoint(Handler):
     def do_POST(self):
         length = int(self.headers["Content-Length"])
         form = urllib.parse.parse_qs(self.rfile.read(min(length, MOST)).decode())
@@ -59,32 +50,7 @@ class Endpoint(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        try:
-            if mode in ("stall", "truncate"):
-                self.wfile.write(body[: len(body) // 2])
-                self.wfile.flush()
-                self.close_connection = True
-                if mode == "stall":
-                    # Until the one who asks gives up.
-                    self.connection.recv(1)
-                else:
-                    self.connection.shutdown(socket.SHUT_RDWR)
-            else:
-                self.wfile.write(body)
-        except OSError:
-            self.close_connection = True
-
-    def log_message(self, *_):
-        pass
+        self.deliver(body, mode)
 
 
-class Server(ThreadingHTTPServer):
-    # One who gives up in the middle is what some of the modes are for.
-    def handle_error(self, *_):
-        pass
-
-
-address, port, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
-server = Server((address, port), Endpoint)
-say(event="listening")
-server.serve_forever()
+serve(Endpoint)

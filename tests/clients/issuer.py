@@ -9,11 +9,8 @@ for each request, before it is answered.
 import gzip
 import hashlib
 import json
-import pathlib
-import socket
-import ssl
-import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from misbehaving import Handler, folder, say, serve
 
 WELL_KNOWN = ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration")
 REDIRECTS = {
@@ -24,13 +21,7 @@ REDIRECTS = {
 }
 
 
-def say(**what):
-    print(json.dumps(what), flush=True)
-
-
-class Issuer(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class Issuer(Handler):
     def do_GET(self):
         mode = (folder / "mode").read_text().strip()
         well_known = self.path.startswith(WELL_KNOWN)
@@ -72,36 +63,7 @@ class Issuer(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        try:
-            if mode in ("stall", "truncate"):
-                self.wfile.write(body[: len(body) // 2])
-                self.wfile.flush()
-                self.close_connection = True
-                if mode == "stall":
-                    # Until the client gives up.
-                    self.connection.recv(1)
-                else:
-                    self.connection.shutdown(socket.SHUT_RDWR)
-            else:
-                self.wfile.write(body)
-        except OSError:
-            self.close_connection = True
-
-    def log_message(self, *_):
-        pass
+        self.deliver(body, mode)
 
 
-class Server(ThreadingHTTPServer):
-    # A client that gives up in the middle is what some of the modes are for.
-    def handle_error(self, *_):
-        pass
-
-
-address, port, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
-server = Server((address, port), Issuer)
-if len(sys.argv) > 4:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(sys.argv[4], sys.argv[5])
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-say(event="listening")
-server.serve_forever()
+serve(Issuer)

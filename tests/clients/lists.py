@@ -6,22 +6,11 @@ it listens and for each request.
 """
 
 import hashlib
-import json
-import pathlib
-import socket
-import ssl
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from misbehaving import Handler, folder, say, serve
 
 
-def say(**what):
-    print(json.dumps(what), flush=True)
-
-
-class Lists(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class Lists(Handler):
     def do_GET(self):
         mode = (folder / "mode").read_text().strip()
         body = (folder / "list").read_bytes()
@@ -59,29 +48,7 @@ class Lists(BaseHTTPRequestHandler):
         self.end_headers()
         if chunked:
             body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
-        if mode in ("stall", "truncate"):
-            body = body[: len(body) // 2]
-            self.close_connection = True
-        try:
-            self.wfile.write(body)
-            say(**said)
-            if mode == "stall":
-                # Until the client gives up.
-                self.connection.recv(1)
-            elif mode == "truncate":
-                self.connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-
-    def log_message(self, *_):
-        pass
+        self.deliver(body, mode, lambda: say(**said))
 
 
-address, port, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
-server = ThreadingHTTPServer((address, port), Lists)
-if len(sys.argv) > 4:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(sys.argv[4], sys.argv[5])
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-say(event="listening")
-server.serve_forever()
+serve(Lists)

@@ -116,9 +116,7 @@ impl IssuerServer {
     }
 
     fn replace(&self, name: &str, content: &str) -> Result<()> {
-        let fresh = self.folder.join("fresh");
-        fs::write(&fresh, content)?;
-        Ok(fs::rename(fresh, self.folder.join(name))?)
+        tools::replace(&self.folder, name, content)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where the programs are that the tests start.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -69,4 +70,11 @@ pub fn node_tests(name: &str) -> Command {
     let mut command = Command::new("node");
     command.args(["--test", "--test-reporter=tap"]).arg(script(name));
     command
+}
+
+/// Replaces the file `name` in `folder` in one step: nobody reads half of it.
+pub(crate) fn replace(folder: &Path, name: &str, content: &str) -> Result<()> {
+    let fresh = folder.join("fresh");
+    fs::write(&fresh, content)?;
+    Ok(fs::rename(fresh, folder.join(name))?)
 }
