@@ -161,7 +161,7 @@ pub fn place_of(high: u64, low: u64, bits: u32) -> Place {
     let hash = (high.rotate_left(29) ^ low).wrapping_mul(SPREAD);
     let set = (hash >> 32) as u32 >> ((u32::BITS - bits) & 31);
     // Of bits that did not choose the set, mixed once more: the low ones of a product are weak.
-    let tag = ((hash ^ hash >> 29).wrapping_mul(SPREAD) >> 40) as u8;
+    let tag = ((hash ^ (hash >> 29)).wrapping_mul(SPREAD) >> 56) as u8;
     Place { set, tag: if tag == 0 { 1 } else { tag } }
 }
 
@@ -170,8 +170,8 @@ pub fn place_of(high: u64, low: u64, bits: u32) -> Place {
 #[inline(always)]
 pub fn candidates(tags: u64, tag: u8) -> u64 {
     const LOW: u64 = 0x0101_0101_0101_0101;
-    let other = tags ^ LOW * tag as u64;
-    other.wrapping_sub(LOW) & !other & LOW << 7
+    let other = tags ^ (LOW * tag as u64);
+    other.wrapping_sub(LOW) & !other & (LOW << 7)
 }
 
 /// The number of the first slot among `candidates`, and the others; `None` when there is none.
@@ -184,14 +184,14 @@ pub fn first(candidates: u64) -> Option<(u32, u64)> {
     while way < WAYS - 1 && candidates >> (8 * way + 7) & 1 == 0 {
         way += 1;
     }
-    Some((way, candidates & candidates - 1))
+    Some((way, candidates & (candidates - 1)))
 }
 
 /// These tags, with `tag` for slot `way`.
 #[inline(always)]
 pub fn with_tag(tags: u64, way: u32, tag: u8) -> u64 {
-    let shift = (way & WAYS - 1) * 8;
-    tags & !(0xff << shift) | (tag as u64) << shift
+    let shift = (way & (WAYS - 1)) * 8;
+    tags & !(0xff << shift) | ((tag as u64) << shift)
 }
 
 /// The client as a slot has it: family, first and last 64 bits.

@@ -20,22 +20,22 @@ pub(super) fn blocked(context: &XdpContext, ip: &Ip, decision: Decision, generat
     }
     let (family, high, low) = clients::identity(ip.source);
     let number = generation::number(generation).unwrap_or(0);
-    let what = (ip.header as u64) << 32 | u64::from(family) << 16 | u64::from(decision.bits());
+    let what = ((ip.header as u64) << 32) | (u64::from(family) << 16) | u64::from(decision.bits());
     note(context, high, low, what, number);
 }
 
 /// A function of its own in the kernel, for the same reason as that of what stands above IP. It takes
 /// five words at most: `what` has the place of the header, the family and the decision.
 #[inline(never)]
+#[expect(clippy::cast_possible_truncation, reason = "words are taken apart; interfaces have 32 bits")]
 fn note(context: &XdpContext, high: u64, low: u64, what: u64, number: u64) {
-    let (decision, family, header) =
-        (Decision::from_bits(what as u16), (what >> 16) as u16, (what >> 32) as usize);
+    let (decision, family) = (Decision::from_bits(what as u16), (what >> 16) as u16);
+    let header = (what >> 32) as usize;
     let source = if family == 6 { Source::V6(high, low) } else { Source::V4(low as u32) };
     let bits = SET_BITS.load();
     let Place { set, tag } = clients::place_of(high, low, bits);
     // SAFETY: the helper has no preconditions.
     let set = unsafe { bpf_get_smp_processor_id() } << (bits & 31) | set;
-    #[expect(clippy::cast_possible_truncation, reason = "the kernel has it as 32 bits")]
     let interface = context.ingress_ifindex() as u32;
     // SAFETY: only this CPU writes to the tags of its sets, and nobody else reads them.
     if let Some(tags) = TAGS.get_ptr_mut(set).map(|tags| unsafe { &mut *tags }) {
