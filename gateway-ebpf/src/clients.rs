@@ -2,12 +2,16 @@
 //! here as well, with the packets that they would have lost; their decision tells them apart.
 //!
 //! Every CPU has a table of slots, and only that CPU's program writes to it. A client's address
-//! leads to one slot. While the slot has that client, a drop is one addition in place. When it has
-//! another, the newcomer takes it over, and a [`Takeover`] tells the daemon who moved in, and with
-//! which final count the other moved out. So every dropped packet is in exactly one count: of a
-//! slot's present tenant, of a tenant that a takeover has reported, or of
-//! [`Reporting::unreported`], when the takeover could not be reported and did not happen. (An
-//! observed packet is then in the counters of its list only.)
+//! leads to one set of [`WAYS`] slots, and its tag to the slot among them. While a slot has that
+//! client, a drop is one addition in place. When none has, the newcomer takes one over, and a
+//! [`Takeover`] tells the daemon who moved in, and with which final count the other moved out. So
+//! every dropped packet is in exactly one count: of a slot's present tenant, of a tenant that a
+//! takeover has reported, or of [`Reporting::unreported`], when the takeover could not be reported
+//! and did not happen. (An observed packet is then in the counters of its list only.)
+//!
+//! The tags of a set stand together in one word, and all of them take a 64th of the room of the
+//! slots: a flood of ever new clients, of which most end at the budget, touches only them, and
+//! leaves the caches to the rest of the host.
 
 use crate::packet::Source;
 
@@ -92,45 +96,102 @@ const _: () = assert!(core::mem::offset_of!(Takeover, taken) == 72);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Reporting {
-    /// When the present second began, in nanoseconds of the coarse monotonic clock.
-    pub second: u64,
-    /// Takeovers in this second.
-    pub used: u64,
+    /// When the takeovers so far are paid for, see [`Self::pay`].
+    pub paid_until: u64,
     /// Dropped packets that are in no slot and no takeover, each of a client that would have been
     /// reported.
     pub unreported: u64,
 }
 
-const _: () = assert!(size_of::<Reporting>() == 24 && align_of::<Reporting>() == 8);
+const _: () = assert!(size_of::<Reporting>() == 16 && align_of::<Reporting>() == 8);
 
-/// Bytes of the ring buffer: room for 1,800 takeovers.
-pub const EVENTS_SIZE: usize = 256 * 1024;
+impl Reporting {
+    /// Nanoseconds of takeovers that a CPU which had none for so long may report at once.
+    pub const BURST: u64 = 1_000_000_000;
 
-/// Highest number of bits that choose a slot of one CPU.
-pub const MAX_SLOT_BITS: u32 = 12;
-
-/// Slots of all CPUs together that are aimed at; more CPUs get fewer slots each.
-const SLOTS: u32 = 1 << 16;
-
-/// How many bits choose a slot, when there are `cpus` CPUs: at least 6, so that the smallest table
-/// still is one page, and at most [`MAX_SLOT_BITS`].
-pub const fn slot_bits(cpus: u32) -> u32 {
-    let share = SLOTS / if cpus == 0 { 1 } else { cpus };
-    let bits = u32::BITS - 1 - (share | 64).leading_zeros();
-    if bits > MAX_SLOT_BITS { MAX_SLOT_BITS } else { bits }
+    /// Whether this CPU may report one more takeover at the time `now`, when each has to pay for
+    /// `interval`, all in nanoseconds. The generic cell rate algorithm (ITU-T I.371): leave comes
+    /// back evenly, so that in a flood every client has the same chance, whenever it comes.
+    #[inline(always)]
+    pub fn pay(&mut self, now: u64, interval: u64) -> bool {
+        let from = if self.paid_until > now { self.paid_until } else { now };
+        if from - now >= Self::BURST {
+            return false;
+        }
+        self.paid_until = from.wrapping_add(interval);
+        true
+    }
 }
 
-/// The slot of a client among the slots of one CPU.
+/// Bytes of the ring buffer: room for 14,500 takeovers, more than come within a second.
+pub const EVENTS_SIZE: usize = 2 * 1024 * 1024;
+
+/// Slots of one set, each with a tag of 8 bits.
+pub const WAYS: u32 = 8;
+
+/// Highest number of bits that choose a set of one CPU.
+pub const MAX_SET_BITS: u32 = 14;
+
+/// Slots of all CPUs together that are aimed at, 16 MiB; more CPUs get fewer slots each. With half
+/// of them in use, not one set in a hundred has more clients than slots.
+const SLOTS: u32 = 1 << 18;
+
+/// How many bits choose a set, when there are `cpus` CPUs: at least 3, so that the smallest table of
+/// slots still is one page, and at most [`MAX_SET_BITS`].
+pub const fn set_bits(cpus: u32) -> u32 {
+    let share = SLOTS / WAYS / if cpus == 0 { 1 } else { cpus };
+    let bits = u32::BITS - 1 - (share | 8).leading_zeros();
+    if bits > MAX_SET_BITS { MAX_SET_BITS } else { bits }
+}
+
+/// Where a client can stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its set among those of one CPU.
+    pub set: u32,
+    /// Its tag, never 0: that is the tag of a slot without a tenant.
+    pub tag: u8,
+}
+
+/// The place of a client with this [`identity`], when `bits` choose the set.
 #[inline(always)]
-pub fn slot_of(source: Source, bits: u32) -> u32 {
+pub fn place_of(high: u64, low: u64, bits: u32) -> Place {
     /// The fraction of the golden ratio: consecutive addresses land far apart.
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let key = match source {
-        Source::V4(address) => u64::from(address),
-        Source::V6(high, low) => high.rotate_left(29) ^ low,
-    };
-    let hash = (key.wrapping_mul(SPREAD) >> 32) as u32;
-    hash >> ((u32::BITS - bits) & 31)
+    let hash = (high.rotate_left(29) ^ low).wrapping_mul(SPREAD);
+    let set = (hash >> 32) as u32 >> ((u32::BITS - bits) & 31);
+    // Of bits that did not choose the set, mixed once more: the low ones of a product are weak.
+    let tag = ((hash ^ (hash >> 29)).wrapping_mul(SPREAD) >> 56) as u8;
+    Place { set, tag: if tag == 0 { 1 } else { tag } }
+}
+
+/// Which slots of a set with these `tags` can have a client with `tag`: the highest bit of their
+/// bytes. Slots above one that has it may be among them without having it.
+#[inline(always)]
+pub fn candidates(tags: u64, tag: u8) -> u64 {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    let other = tags ^ (LOW * tag as u64);
+    other.wrapping_sub(LOW) & !other & (LOW << 7)
+}
+
+/// The number of the first slot among `candidates`, and the others; `None` when there is none.
+#[inline(always)]
+pub fn first(candidates: u64) -> Option<(u32, u64)> {
+    if candidates == 0 {
+        return None;
+    }
+    let mut way = 0;
+    while way < WAYS - 1 && candidates >> (8 * way + 7) & 1 == 0 {
+        way += 1;
+    }
+    Some((way, candidates & (candidates - 1)))
+}
+
+/// These tags, with `tag` for slot `way`.
+#[inline(always)]
+pub fn with_tag(tags: u64, way: u32, tag: u8) -> u64 {
+    let shift = (way & (WAYS - 1)) * 8;
+    tags & !(0xff << shift) | ((tag as u64) << shift)
 }
 
 /// The client as a slot has it: family, first and last 64 bits.
@@ -151,25 +212,48 @@ mod tests {
     #[test]
     fn every_number_of_cpus_gets_whole_pages_of_slots_and_no_more_than_the_limit() {
         for cpus in 0..=8192 {
-            let bits = slot_bits(cpus);
-            assert!((6..=MAX_SLOT_BITS).contains(&bits), "{cpus} CPUs: {bits} bits");
+            let bits = set_bits(cpus);
+            assert!((3..=MAX_SET_BITS).contains(&bits), "{cpus} CPUs: {bits} bits");
         }
-        assert_eq!((slot_bits(1), slot_bits(16), slot_bits(64)), (12, 12, 10));
+        assert_eq!((set_bits(1), set_bits(2), set_bits(16), set_bits(64)), (14, 14, 11, 9));
     }
 
     #[test]
-    fn slots_are_in_range_and_neighbours_are_spread() {
-        for bits in 6..=MAX_SLOT_BITS {
-            let count = 1u32 << bits;
-            let mut used = std::collections::HashSet::new();
-            for address in 0..count {
-                let slot = slot_of(Source::V4(0x0a42_0000 + address), bits);
-                assert!(slot < count);
-                used.insert(slot);
-                assert!(slot_of(Source::V6(u64::from(address) << 32, u64::MAX), bits) < count);
+    fn sets_are_in_range_and_neighbours_are_spread_over_sets_and_tags() {
+        for bits in 3..=MAX_SET_BITS {
+            let (count, mut sets, mut tags) = (1u32 << bits, [0u32; 1 << MAX_SET_BITS], [0u32; 256]);
+            for address in 0..4 * count {
+                let Place { set, tag } = place_of(0, 0x0a42_0000 + u64::from(address), bits);
+                sets[set as usize] += 1;
+                tags[usize::from(tag)] += 1;
+                assert!(place_of(u64::from(address) << 32, u64::MAX, bits).set < count);
             }
-            assert!(used.len() > count as usize / 2, "{} of {count}", used.len());
+            assert!(sets.iter().all(|&clients| clients <= WAYS), "a set is too full with {bits} bits");
+            assert_eq!(tags[0], 0);
+            if count >= 1024 {
+                let even = 4 * count / 255;
+                assert!(tags[2..].iter().all(|&clients| clients < 4 * even), "{bits} bits: {tags:?}");
+            }
         }
+    }
+
+    #[test]
+    fn the_slot_with_a_tag_is_always_among_the_candidates() {
+        for way in 0..WAYS {
+            for tag in 1..=255 {
+                let tags = with_tag(0x8001_0002_7f00_fe00, way, tag);
+                let mut left = candidates(tags, tag);
+                let mut found = false;
+                while let Some((one, others)) = first(left) {
+                    found |= one == way;
+                    left = others;
+                }
+                assert!(found, "{tags:x} {way} {tag}");
+            }
+        }
+        assert_eq!(first(candidates(0x0203_0405_0607_0809, 1)), None);
+        assert_eq!(candidates(u64::MAX, 0) & 0x80, 0, "a full set has no free slot");
+        assert_eq!(first(candidates(with_tag(u64::MAX, 5, 0), 0)), Some((5, 0)));
     }
 
     #[test]
@@ -178,5 +262,18 @@ mod tests {
         assert_eq!((next.tenancy(), next.packets()), (6, 1));
         let wrapped = Count(u64::MAX).next_tenant();
         assert_eq!((wrapped.tenancy(), wrapped.packets()), (0, 1));
+    }
+
+    #[test]
+    fn leave_to_report_is_a_burst_and_then_comes_back_evenly() {
+        const MS: u64 = 1_000_000;
+        let mut reporting = Reporting::default();
+        let start = 77 * Reporting::BURST;
+        let burst = (0..1000).filter(|_| reporting.pay(start, 10 * MS)).count();
+        assert_eq!(burst, 100);
+        for step in 1..=1000 {
+            let now = start + step * 10 * MS;
+            assert_eq!((0..50).filter(|_| reporting.pay(now, 10 * MS)).count(), 1, "step {step}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Counters. Every packet is counted exactly once: under its outcome when no verdict on the source
-//! was applied, else under the source of the decision.
+//! was applied, else under the source of the decision; and once more under the interface that it came
+//! in by.
 
 /// Packets and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,10 +12,10 @@ pub struct Counter {
     pub bytes: u64,
 }
 
-/// What became of the packets on which one source of decisions decided.
+/// What became of the packets on which one source of decisions decided, or of those of an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct SourceCounters {
+pub struct Verdicts {
     /// Sent on to the host; for an observed list, what it would have dropped.
     pub passed: Counter,
     /// Dropped.
@@ -22,11 +23,21 @@ pub struct SourceCounters {
 }
 
 const _: () = assert!(size_of::<Counter>() == 16 && align_of::<Counter>() == 8);
-const _: () = assert!(size_of::<SourceCounters>() == 32 && align_of::<SourceCounters>() == 8);
-const _: () = assert!(core::mem::offset_of!(SourceCounters, dropped) == 16);
+const _: () = assert!(size_of::<Verdicts>() == 32 && align_of::<Verdicts>() == 8);
+const _: () = assert!(core::mem::offset_of!(Verdicts, dropped) == 16);
 
 /// Sources with counters of their own; those from the last one up share its counters.
 pub const SOURCES: u32 = 4096;
+
+/// Interfaces with counters of their own: a power of two. Interfaces whose indices differ by a
+/// multiple of it share theirs.
+pub const INTERFACES: u32 = 1024;
+
+/// Where the counters of the interface with this index are.
+#[inline(always)]
+pub const fn interface_slot(index: u32) -> u32 {
+    index & (INTERFACES - 1)
+}
 
 /// A packet that passed, for a reason other than the verdict on its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

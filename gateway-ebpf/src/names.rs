@@ -15,11 +15,18 @@ pub const PORTS: &str = "PORTS";
 /// [`Outcome`](crate::counters::Outcome).
 pub const OUTCOMES: &str = "OUTCOMES";
 
-/// Per-CPU array of [`crate::counters::SourceCounters`], one for each source of decisions.
+/// Per-CPU array of [`crate::counters::Verdicts`], one for each source of decisions.
 pub const SOURCES: &str = "SOURCES";
+
+/// Per-CPU array of [`crate::counters::Verdicts`], one for each
+/// [slot of interfaces](crate::counters::interface_slot).
+pub const INTERFACES: &str = "INTERFACES";
 
 /// Array of [`crate::clients::Slot`], mapped by the daemon: the dropped clients.
 pub const CLIENTS: &str = "CLIENTS";
+
+/// Array of `u64`: the tags of each set of slots.
+pub const TAGS: &str = "TAGS";
 
 /// Per-CPU array with one [`crate::clients::Reporting`].
 pub const REPORTING: &str = "REPORTING";
@@ -31,8 +38,10 @@ pub const EVENTS: &str = "EVENTS";
 /// guarded ports.
 pub const SCOPED: &str = "SCOPED";
 
-/// Constant, `u32`: the base-2 logarithm of the number of [slots](crate::clients::Slot) of one CPU.
-pub const SLOT_BITS: &str = "SLOT_BITS";
+/// Constant, `u32`: the base-2 logarithm of the number of sets of [slots](crate::clients::Slot) of one
+/// CPU.
+pub const SET_BITS: &str = "SET_BITS";
 
-/// Constant, `u32`: takeovers that one CPU may report in one second.
-pub const REPORTS_PER_SECOND: &str = "REPORTS_PER_SECOND";
+/// Constant, `u64`: nanoseconds that a takeover of one CPU has to
+/// [pay](crate::clients::Reporting::pay) for; 0 when nobody is noted.
+pub const REPORT_INTERVAL: &str = "REPORT_INTERVAL";

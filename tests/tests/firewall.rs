@@ -1,5 +1,6 @@
 //! Layer 1: packets that the XDP program drops, and what the log says about them.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         an_interface_that_is_made_anew_is_guarded_again,
         a_foreign_program_is_not_replaced,
         a_stopped_daemon_leaves_no_program_attached,
+        ten_thousand_clients_dropped_in_a_second_are_each_in_the_trail,
         a_flood_of_drops_is_counted_but_does_not_flood_the_log,
     ])
 }
@@ -281,6 +283,28 @@ fn a_stopped_daemon_leaves_no_program_attached() -> Result<()> {
     Ok(())
 }
 
+fn ten_thousand_clients_dropped_in_a_second_are_each_in_the_trail() -> Result<()> {
+    const CLIENTS: u32 = 10_000;
+    let scene = scene(|plan| plan.file("deny.list", "44.0.0.0/8\n"))?;
+    // An odd factor permutes the addresses of the range. Each client sends two packets.
+    let frames: Vec<Vec<u8>> = (0..2 * CLIENTS)
+        .map(|number| 44 << 24 | (number % CLIENTS).wrapping_mul(0x9e37_79b1) & 0x00ff_ffff)
+        .map(|bits| frame(IpAddr::V4(bits.into()), Wrap::Plain, Carry::Syn(GATE_PORT), b""))
+        .collect::<Result<_>>()?;
+    send(&scene.host, &frames)?;
+    let (mut packets, mut clients) = (0, BTreeSet::new());
+    scene.daemon.wait_after(Mark::default(), "every client in the log", PATIENCE, |entry| {
+        if entry.field("POINT") == Some("nic") {
+            packets += entry.number("PACKETS").unwrap_or(0);
+            clients.extend(entry.field("CLIENT").map(str::to_owned));
+        }
+        packets >= u64::from(2 * CLIENTS)
+    })?;
+    ensure!(clients.len() == CLIENTS as usize, "{} of {CLIENTS} clients are in the log", clients.len());
+    ensure!(packets == u64::from(2 * CLIENTS), "{packets} packets are in the log");
+    scene.end()
+}
+
 fn a_flood_of_drops_is_counted_but_does_not_flood_the_log() -> Result<()> {
     const SOURCES: u32 = 5_000;
     const REPORTS_PER_SECOND: u64 = 20;
@@ -304,8 +328,8 @@ fn a_flood_of_drops_is_counted_but_does_not_flood_the_log() -> Result<()> {
         packets >= u64::from(SOURCES)
     })?;
     ensure!(packets == u64::from(SOURCES), "{packets} packets are in the log, {SOURCES} were sent");
-    // Reports, and one summary, for each second that has begun.
-    let bound = (start.elapsed().as_secs() + 2) * (REPORTS_PER_SECOND + 1);
+    // New clients, half as many that go on, and a summary with each look at the slots.
+    let bound = (start.elapsed().as_secs() + 2) * (REPORTS_PER_SECOND * 3 / 2 + 4);
     ensure!(lines <= bound, "{lines} lines in the log, {bound} at most were expected");
     ensure!(scene.daemon.status()?["packets"]["dropped"] == SOURCES, "{:#}", scene.daemon.status()?);
     scene.end()

@@ -7,14 +7,14 @@ mod report;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::programs::XdpContext;
-use gateway_ebpf::counters::{Outcome, SOURCES as SOURCE_COUNT};
+use gateway_ebpf::counters::{Counter, Outcome, SOURCES as SOURCE_COUNT, Verdicts, interface_slot};
 use gateway_ebpf::generation::{Decision, lookup};
 use gateway_ebpf::packet::{Ip, Network, Source, is_neighbour_discovery, network};
 use gateway_ebpf::scope;
 use gateway_ebpf::transport::{Transport, transport};
 
 use frame::Packet;
-use maps::{GENERATION, Live, OUTCOMES, PORTS, SCOPED, SOURCES};
+use maps::{GENERATION, INTERFACES, Live, OUTCOMES, PORTS, SCOPED, SOURCES};
 
 /// Whether a frame passes. The source address decides; what stands above IP is read only for
 /// sources that are denied, or in an observed list.
@@ -23,25 +23,25 @@ pub(crate) fn judge(context: &XdpContext) -> u32 {
     let packet = Packet::new(context);
     // Looked up once: the whole judgement sees one generation.
     let Some(generation) = GENERATION.get(0).map(Live) else {
-        return pass(&packet, Outcome::NoGeneration);
+        return pass(context, &packet, Outcome::NoGeneration);
     };
     let ip = match network(&packet) {
         Network::Ip(ip) => ip,
-        Network::Other => return pass(&packet, Outcome::NotIp),
-        Network::Malformed => return pass(&packet, Outcome::Malformed),
+        Network::Other => return pass(context, &packet, Outcome::NotIp),
+        Network::Malformed => return pass(context, &packet, Outcome::Malformed),
     };
     let decision = lookup(&generation, ip.source);
     if decision.is_clear() {
-        count(&packet, decision);
+        count(context, &packet, decision);
         return XDP_PASS;
     }
     if is_neighbour_discovery(&packet, &ip) {
-        return pass(&packet, Outcome::NeighbourDiscovery);
+        return pass(context, &packet, Outcome::NeighbourDiscovery);
     }
     if SCOPED.load() != 0 && !scope::applies(above_ip(context, &ip), guarded) {
-        return pass(&packet, Outcome::OutOfScope);
+        return pass(context, &packet, Outcome::OutOfScope);
     }
-    count(&packet, decision);
+    count(context, &packet, decision);
     report::blocked(context, &ip, decision, &generation);
     if decision.is_drop() { XDP_DROP } else { XDP_PASS }
 }
@@ -68,24 +68,49 @@ fn guarded(port: u16) -> bool {
 }
 
 #[inline(always)]
-fn pass(packet: &Packet, outcome: Outcome) -> u32 {
+fn pass(context: &XdpContext, packet: &Packet, outcome: Outcome) -> u32 {
+    let length = packet.length();
     if let Some(counter) = OUTCOMES.get_ptr_mut(outcome as u32) {
         // SAFETY: this CPU's own element, and nothing else runs here while an XDP program does.
-        let counter = unsafe { &mut *counter };
-        counter.packets += 1;
-        counter.bytes += packet.length();
+        add(unsafe { &mut *counter }, length);
+    }
+    // SAFETY: as above.
+    if let Some(interface) = interface(context).map(|verdicts| unsafe { &mut *verdicts }) {
+        add(&mut interface.passed, length);
     }
     XDP_PASS
 }
 
 #[inline(always)]
-fn count(packet: &Packet, decision: Decision) {
+fn count(context: &XdpContext, packet: &Packet, decision: Decision) {
+    let length = packet.length();
     let source = u32::from(decision.source()).min(SOURCE_COUNT - 1);
-    if let Some(counters) = SOURCES.get_ptr_mut(source) {
+    // One after the other: the verifier refuses a comparison of both pointers at once.
+    if let Some(source) = SOURCES.get_ptr_mut(source) {
         // SAFETY: as in `pass`.
-        let counters = unsafe { &mut *counters };
-        let counter = if decision.is_drop() { &mut counters.dropped } else { &mut counters.passed };
-        counter.packets += 1;
-        counter.bytes += packet.length();
+        add(of(unsafe { &mut *source }, decision), length);
     }
+    if let Some(interface) = interface(context) {
+        // SAFETY: as in `pass`.
+        add(of(unsafe { &mut *interface }, decision), length);
+    }
+}
+
+#[inline(always)]
+fn of(verdicts: &mut Verdicts, decision: Decision) -> &mut Counter {
+    if decision.is_drop() { &mut verdicts.dropped } else { &mut verdicts.passed }
+}
+
+/// The counters of the interface that the packet came in by.
+#[inline(always)]
+fn interface(context: &XdpContext) -> Option<*mut Verdicts> {
+    #[expect(clippy::cast_possible_truncation, reason = "the kernel has it as 32 bits")]
+    let index = context.ingress_ifindex() as u32;
+    INTERFACES.get_ptr_mut(interface_slot(index))
+}
+
+#[inline(always)]
+fn add(counter: &mut Counter, length: u64) {
+    counter.packets += 1;
+    counter.bytes += length;
 }

@@ -4,54 +4,79 @@ use core::ptr;
 
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use aya_ebpf::programs::XdpContext;
-use gateway_ebpf::clients::{self, Count, Reporting, Slot, Takeover};
+use gateway_ebpf::clients::{self, Count, Place, Reporting, Slot, Takeover, WAYS};
 use gateway_ebpf::generation::{self, Decision};
-use gateway_ebpf::packet::Ip;
+use gateway_ebpf::packet::{Ip, Source};
 
 use super::above_ip;
-use super::maps::{CLIENTS, EVENTS, Live, REPORTING, REPORTS_PER_SECOND, SLOT_BITS};
-
-const SECOND: u64 = 1_000_000_000;
+use super::maps::{CLIENTS, EVENTS, Live, REPORT_INTERVAL, REPORTING, SET_BITS, TAGS};
 
 /// Notes a packet that was dropped, or would have been if its list were not only observed.
 #[inline(always)]
 pub(super) fn blocked(context: &XdpContext, ip: &Ip, decision: Decision, generation: &Live<'_>) {
-    let bits = SLOT_BITS.load();
-    // SAFETY: the helper has no preconditions.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    let index = cpu << (bits & 31) | clients::slot_of(ip.source, bits);
+    // A constant of the program: where it is 0, the kernel leaves out all that follows.
+    if REPORT_INTERVAL.load() == 0 {
+        return;
+    }
     let (family, high, low) = clients::identity(ip.source);
     let number = generation::number(generation).unwrap_or(0);
-    #[expect(clippy::cast_possible_truncation, reason = "the kernel has it as 32 bits")]
+    let what = ((ip.header as u64) << 32) | (u64::from(family) << 16) | u64::from(decision.bits());
+    note(context, high, low, what, number);
+}
+
+/// A function of its own in the kernel, for the same reason as that of what stands above IP. It takes
+/// five words at most: `what` has the place of the header, the family and the decision.
+#[inline(never)]
+#[expect(clippy::cast_possible_truncation, reason = "words are taken apart; interfaces have 32 bits")]
+fn note(context: &XdpContext, high: u64, low: u64, what: u64, number: u64) {
+    let (decision, family) = (Decision::from_bits(what as u16), (what >> 16) as u16);
+    let header = (what >> 32) as usize;
+    let source = if family == 6 { Source::V6(high, low) } else { Source::V4(low as u32) };
+    let bits = SET_BITS.load();
+    let Place { set, tag } = clients::place_of(high, low, bits);
+    // SAFETY: the helper has no preconditions.
+    let set = unsafe { bpf_get_smp_processor_id() } << (bits & 31) | set;
     let interface = context.ingress_ifindex() as u32;
-    // SAFETY: only this CPU writes to the slot, and nothing else runs here while an XDP program
-    // does. The daemon only reads it.
-    let slot = CLIENTS.get_ptr_mut(index).map(|slot| unsafe { &mut *slot });
-    if let Some(slot) = slot {
-        if slot.low == low
-            && slot.high == high
-            && slot.decision == decision.bits()
-            && slot.family == family
-            && slot.interface == interface
-        {
-            publish(slot, slot.count + 1, number);
-            return;
+    // SAFETY: only this CPU writes to the tags of its sets, and nobody else reads them.
+    if let Some(tags) = TAGS.get_ptr_mut(set).map(|tags| unsafe { &mut *tags }) {
+        let mut left = clients::candidates(*tags, tag);
+        for _ in 0..CANDIDATES {
+            let Some((way, others)) = clients::first(left) else { break };
+            left = others;
+            if let Some(slot) = slot(set, way)
+                && slot.low == low
+                && slot.high == high
+                && slot.decision == decision.bits()
+                && slot.family == family
+                && slot.interface == interface
+            {
+                publish(slot, slot.count + 1, number);
+                return;
+            }
         }
         // The budget comes first: under a flood of new clients it is what most packets end at.
-        if within_budget() {
-            let tenant = Slot {
-                count: Count(slot.count).next_tenant().0,
-                generation: number,
-                high,
-                low,
-                decision: decision.bits(),
-                family,
-                interface,
-                transport: above_ip(context, ip).bits(),
-                padding: [0; 5],
-            };
-            if take_over(index, slot, &tenant) {
-                return;
+        if let Some(now) = within_budget() {
+            let way = match clients::first(clients::candidates(*tags, 0)) {
+                Some((free, _)) => free,
+                // Whoever it hits: a client that goes on comes back with its next packet.
+                None => (now >> 22) as u32 ^ set.wrapping_mul(5) ^ u32::from(tag),
+            } & (WAYS - 1);
+            if let Some(slot) = slot(set, way) {
+                let tenant = Slot {
+                    count: Count(slot.count).next_tenant().0,
+                    generation: number,
+                    high,
+                    low,
+                    decision: decision.bits(),
+                    family,
+                    interface,
+                    transport: above_ip(context, &Ip { source, header }).bits(),
+                    padding: [0; 5],
+                };
+                if take_over(set * WAYS + way, slot, &tenant) {
+                    *tags = clients::with_tag(*tags, way, tag);
+                    return;
+                }
             }
         }
     }
@@ -61,6 +86,17 @@ pub(super) fn blocked(context: &XdpContext, ip: &Ip, decision: Decision, generat
     if let Some(reporting) = reporting() {
         reporting.unreported += 1;
     }
+}
+
+/// Slots that are looked at for one packet. Two clients of one set have the same tag in one case of
+/// 255; a client that is not found among so many gets one more slot.
+const CANDIDATES: u32 = 2;
+
+#[inline(always)]
+fn slot(set: u32, way: u32) -> Option<&'static mut Slot> {
+    // SAFETY: only this CPU writes to the slots of its sets, and nothing else runs here while an XDP
+    // program does. The daemon only reads them.
+    CLIENTS.get_ptr_mut(set * WAYS + way).map(|slot| unsafe { &mut *slot })
 }
 
 /// Gives the slot to a new tenant; `false`, and nothing happened, when that cannot be reported.
@@ -92,23 +128,13 @@ fn publish(slot: &mut Slot, count: u64, generation: u64) {
     }
 }
 
-/// Whether this CPU may report one more takeover in this second.
+/// The time, when this CPU may report one more takeover.
 #[inline(always)]
-fn within_budget() -> bool {
-    let Some(reporting) = reporting() else {
-        return false;
-    };
+fn within_budget() -> Option<u64> {
+    let reporting = reporting()?;
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
-    if now.wrapping_sub(reporting.second) >= SECOND {
-        reporting.second = now;
-        reporting.used = 0;
-    }
-    if reporting.used >= u64::from(REPORTS_PER_SECOND.load()) {
-        return false;
-    }
-    reporting.used += 1;
-    true
+    reporting.pay(now, REPORT_INTERVAL.load()).then_some(now)
 }
 
 #[inline(always)]

@@ -640,7 +640,7 @@ impl Default for Limits {
             issuer_timeout: Duration::from_secs(5),
             issuer_answer: 1024 * 1024,
             issuer_waiters: 1_024,
-            audit_queue: 8_192,
+            audit_queue: 16_384,
             verified_tokens: 10_000,
             idle_timeout: None,
             session_lifetime: None,

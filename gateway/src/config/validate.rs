@@ -247,7 +247,7 @@ impl<'a> Checker<'a> {
             never_block: self.never_block(&form.never_block),
             protect: form.protect.map_or(Protect::ALL.to_vec(), |names| self.protect(&names)),
             default,
-            reports_per_second: form.reports_per_second.map_or(100, Spanned::into_inner),
+            reports_per_second: form.reports_per_second.map_or(10_000, Spanned::into_inner),
             reload: form.reload.map_or(Reload::Auto, |reload| self.reload(&reload)),
         }
     }

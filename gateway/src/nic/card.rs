@@ -8,7 +8,7 @@ use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, PerCpuArray, RingBuf
 use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use gateway_ebpf::clients::{Reporting, Slot, slot_bits};
+use gateway_ebpf::clients::{Reporting, Slot, WAYS, set_bits};
 use gateway_ebpf::generation::{self, BLOCK_SIZE, Block};
 use gateway_ebpf::{names, scope};
 
@@ -36,9 +36,17 @@ const REPORTS: &str = "read the drop reports";
 pub struct Settings {
     /// Which traffic of a denied source is dropped.
     pub ports: Ports,
-    /// Dropped clients that are reported one by one in a second, in all and, before that, by each
-    /// CPU.
+    /// New clients of drops that are reported one by one in a second. With 0, which is for benches,
+    /// nobody is noted at all.
     pub reports_per_second: u32,
+}
+
+impl Settings {
+    /// What one takeover of a slot has to pay for, in nanoseconds. Each CPU may report twice as many as
+    /// are told: clients that had to make room, and come back, are among them.
+    fn interval(&self) -> u64 {
+        1_000_000_000_u64.checked_div(2 * u64::from(self.reports_per_second)).unwrap_or(0)
+    }
 }
 
 impl From<&Firewall> for Settings {
@@ -86,8 +94,10 @@ impl Card {
         const ACTION: &str = "load the XDP program";
         let cpus = nr_cpus().map_err(|(_, error)| NicError::from_io("count the CPUs", error))?;
         let cpus = u32::try_from(cpus).unwrap_or(u32::MAX).max(1);
-        let bits = slot_bits(cpus);
-        let slots = cpus.saturating_mul(1 << bits);
+        let bits = set_bits(cpus);
+        let sets = cpus.saturating_mul(1 << bits);
+        let slots = sets.saturating_mul(WAYS);
+        let interval = settings.interval();
         let scoped = u32::from(settings.ports != Ports::All);
         let mut loader = EbpfLoader::new();
         if let Some(pins) = &pins {
@@ -99,9 +109,10 @@ impl Card {
         let mut ebpf = loader
             .verifier_log_level(VerifierLogLevel::DEBUG)
             .map_max_entries(names::CLIENTS, slots)
+            .map_max_entries(names::TAGS, sets)
             .override_global(names::SCOPED, &scoped, true)
-            .override_global(names::SLOT_BITS, &bits, true)
-            .override_global(names::REPORTS_PER_SECOND, &settings.reports_per_second, true)
+            .override_global(names::SET_BITS, &bits, true)
+            .override_global(names::REPORT_INTERVAL, &interval, true)
             .load(PROGRAM)
             .map_err(|error| NicError::from_error(ACTION, &error))?;
         if let Ports::Only(ports) = &settings.ports {

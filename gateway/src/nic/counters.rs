@@ -4,7 +4,7 @@ use std::io;
 
 use aya::Ebpf;
 use aya::maps::{Map, MapError, PerCpuArray, PerCpuValues};
-use gateway_ebpf::counters::{Counter, Outcome, SOURCES, SourceCounters};
+use gateway_ebpf::counters::{Counter, INTERFACES, Outcome, SOURCES, Verdicts, interface_slot};
 use gateway_ebpf::names;
 
 use super::bpf;
@@ -27,7 +27,9 @@ pub struct Counters {
     /// Packets of denied sources that passed because they are not for a guarded port.
     pub out_of_scope: u64,
     /// By source of decisions ([`gateway_ebpf::generation::Decision::source`]), from 0 on.
-    pub sources: Vec<SourceCounters>,
+    pub sources: Vec<Verdicts>,
+    /// By slot of interfaces ([`interface_slot`]), from 0 on.
+    pub interfaces: Vec<Verdicts>,
 }
 
 impl Counters {
@@ -37,9 +39,19 @@ impl Counters {
         sum(counters.passed, counters.dropped)
     }
 
+    /// What became of the packets of the interface with this index, and of those that share its slot.
+    pub fn interface(&self, index: u32) -> Verdicts {
+        let slot = usize::try_from(interface_slot(index)).unwrap_or(usize::MAX);
+        self.interfaces.get(slot).copied().unwrap_or_default()
+    }
+
     /// Of all CPUs and sources.
-    fn from_parts(outcome: impl Fn(Outcome) -> u64, sources: Vec<SourceCounters>) -> Self {
-        let total = |of: fn(&SourceCounters) -> Counter| {
+    fn from_parts(
+        outcome: impl Fn(Outcome) -> u64,
+        sources: Vec<Verdicts>,
+        interfaces: Vec<Verdicts>,
+    ) -> Self {
+        let total = |of: fn(&Verdicts) -> Counter| {
             sources.iter().fold(0u64, |total, source| total.wrapping_add(of(source).packets))
         };
         Self {
@@ -50,6 +62,7 @@ impl Counters {
             neighbour_discovery: outcome(Outcome::NeighbourDiscovery),
             out_of_scope: outcome(Outcome::OutOfScope),
             sources,
+            interfaces,
         }
     }
 }
@@ -65,21 +78,27 @@ pub(super) fn read(program: &Ebpf) -> Result<Counters, MapError> {
         packets[outcome as usize] =
             values.iter().fold(Counter::default(), |all, cpu| sum(all, cpu.0)).packets;
     }
-    let Some(Map::PerCpuArray(sources)) = program.map(names::SOURCES) else {
-        return Err(missing(names::SOURCES));
+    let sources = verdicts(program, names::SOURCES, SOURCES)?;
+    let interfaces = verdicts(program, names::INTERFACES, INTERFACES)?;
+    Ok(Counters::from_parts(|outcome| packets[outcome as usize], sources, interfaces))
+}
+
+/// The `count` elements of the table `name`, summed over all CPUs.
+fn verdicts(program: &Ebpf, name: &str, count: u32) -> Result<Vec<Verdicts>, MapError> {
+    let Some(Map::PerCpuArray(table)) = program.map(name) else {
+        return Err(MapError::InvalidName { name: name.to_owned() });
     };
     // Thousands of elements, so in one call; as many values for each as there are CPUs.
     let cpus = aya::util::nr_cpus().map_err(|(_, error)| MapError::IoError(error))?;
-    let size = cpus * size_of::<SourceCounters>();
-    let values = bpf::lookup_all(sources.fd(), SOURCES, size).map_err(MapError::IoError)?;
-    let sources = values.chunks_exact(size).map(add_cpus).collect::<io::Result<_>>();
-    Ok(Counters::from_parts(|outcome| packets[outcome as usize], sources.map_err(MapError::IoError)?))
+    let size = cpus * size_of::<Verdicts>();
+    let values = bpf::lookup_all(table.fd(), count, size).map_err(MapError::IoError)?;
+    values.chunks_exact(size).map(add_cpus).collect::<io::Result<_>>().map_err(MapError::IoError)
 }
 
-fn add_cpus(values: &[u8]) -> io::Result<SourceCounters> {
-    let mut total = SourceCounters::default();
-    for value in values.chunks_exact(size_of::<SourceCounters>()) {
-        let value: SourceCounters = wire::read(value).ok_or(io::ErrorKind::InvalidData)?;
+fn add_cpus(values: &[u8]) -> io::Result<Verdicts> {
+    let mut total = Verdicts::default();
+    for value in values.chunks_exact(size_of::<Verdicts>()) {
+        let value: Verdicts = wire::read(value).ok_or(io::ErrorKind::InvalidData)?;
         total.passed = sum(total.passed, value.passed);
         total.dropped = sum(total.dropped, value.dropped);
     }

@@ -2,11 +2,17 @@
 //!
 //! Clients of observed lists are reported in the same way, with a decision that says so.
 //!
-//! A client is reported when it takes a slot, and again when its count has grown: at first with
-//! the next sweep, then after pauses that double while it goes on. What one report did not say, a
-//! later one or the count of unreported packets does, so together they add up to all drops.
+//! Each client has an account, whichever slots of whichever CPUs it stands in, one after the other or
+//! at the same time. A new client is reported at once, and again when its count has grown: at first
+//! with the next sweep, then after pauses that double while it goes on. What one report did not say,
+//! a later one or the count of unreported packets does, so together they add up to all drops.
+//!
+//! New clients have a budget of their own, so that those that go on take nothing from them. Above it
+//! they wait, and one that has waited for [`PATIENCE`] is left out and counted, so that what is
+//! reported is never old. The growth of a count loses nothing by waiting.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
@@ -51,60 +57,99 @@ impl Reports {
 
     /// Observed packets are not dropped ones: the counters of their list have them.
     fn leave_out(&mut self, slot: &Slot, packets: u64) {
-        if Decision::from_bits(slot.decision).is_drop() {
-            self.leave_out_drops(packets);
-        }
+        self.leave_out_if(Decision::from_bits(slot.decision), packets);
     }
 
-    fn leave_out_drops(&mut self, packets: u64) {
-        self.unreported_clients += 1;
-        self.unreported_packets += packets;
+    fn leave_out_if(&mut self, decision: Decision, packets: u64) {
+        if decision.is_drop() {
+            self.unreported_clients += 1;
+            self.unreported_packets += packets;
+        }
     }
 }
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(64);
 
-/// What is known about the slots.
+/// How long a new client may wait for the budget.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Accounts at once, some 150 bytes each. Who comes when all are taken is reported without one: at
+/// once or not at all.
+const ACCOUNTS: usize = 1 << 18;
+
+/// What is known about the slots and the clients.
 #[derive(Debug)]
 pub(super) struct Ledger {
     /// By index of the slot; there are no more of them than slots.
     tenants: HashMap<u32, Tenant>,
-    budget: Budget,
+    accounts: HashMap<Key, Account>,
+    /// New clients that wait for the budget, and since when: the others are in `due`.
+    waiting: VecDeque<(Instant, Key)>,
+    /// When to look for growth of which account.
+    due: BinaryHeap<Reverse<(Instant, Key)>>,
+    news: Budget,
+    growth: Budget,
 }
 
+/// Whom an account is of: the same client under another decision, or at another interface, is
+/// reported apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Key {
+    client: IpAddr,
+    decision: u16,
+    interface: u32,
+}
+
+impl Key {
+    fn of(drop: &ClientDrop) -> Self {
+        Self { client: drop.client, decision: drop.decision.bits(), interface: drop.interface }
+    }
+}
+
+/// Who is in a slot.
 #[derive(Debug)]
 struct Tenant {
     client: ClientDrop,
     tenancy: u64,
-    /// Packets told so far.
-    told: u64,
-    /// Not to be told again before this.
-    quiet_until: Instant,
+    /// Packets of the tenancy that are in the account.
+    counted: u64,
+}
+
+/// What is still to be told of a client, in the packets of `client`.
+#[derive(Debug)]
+struct Account {
+    client: ClientDrop,
+    /// After the next report.
     pause: Duration,
 }
 
 impl Ledger {
-    /// A ledger that reports at most `reports_per_second` clients in one second.
+    /// A ledger that reports at most `reports_per_second` new clients in one second, and the growth of
+    /// half as many.
     pub(super) fn new(reports_per_second: u32, now: Instant) -> Self {
         Self {
             tenants: HashMap::new(),
-            budget: Budget { per_second: reports_per_second, used: 0, second: now },
+            accounts: HashMap::new(),
+            waiting: VecDeque::new(),
+            due: BinaryHeap::new(),
+            news: Budget::new(reports_per_second, now),
+            growth: Budget::new(reports_per_second.div_ceil(2), now),
         }
     }
 
     /// A slot changed hands.
     pub(super) fn take_over(&mut self, event: &Takeover, now: Instant, reports: &mut Reports) {
         let evicted = Count(event.evicted.count);
-        let told = match self.tenants.remove(&event.index) {
-            Some(tenant) if tenant.tenancy == evicted.tenancy() => tenant.told,
+        let counted = match self.tenants.remove(&event.index) {
+            Some(tenant) if tenant.tenancy == evicted.tenancy() => tenant.counted,
             _ => 0,
         };
-        let rest = evicted.packets().saturating_sub(told);
+        let rest = evicted.packets().saturating_sub(counted);
         if rest > 0 {
             match client(&event.evicted, rest) {
-                Some(client) if self.budget.take(now) => reports.clients.push(client),
-                _ => reports.leave_out(&event.evicted, rest),
+                Some(client) => self.add(client, now, reports),
+                None => reports.leave_out(&event.evicted, rest),
             }
         }
         let count = Count(event.taken.count);
@@ -112,13 +157,9 @@ impl Ledger {
             reports.leave_out(&event.taken, count.packets());
             return;
         };
-        let mut tenant =
-            Tenant { client, tenancy: count.tenancy(), told: 0, quiet_until: now, pause: FIRST_PAUSE };
-        if self.budget.take(now) {
-            tenant.told = count.packets();
-            reports.clients.push(tenant.client.clone());
-        }
-        self.tenants.insert(event.index, tenant);
+        self.add(client.clone(), now, reports);
+        self.tenants
+            .insert(event.index, Tenant { client, tenancy: count.tenancy(), counted: count.packets() });
     }
 
     /// Reports the clients whose count has grown. `read` gives the present generation and count of
@@ -129,22 +170,39 @@ impl Ledger {
         now: Instant,
         reports: &mut Reports,
     ) {
-        for (index, tenant) in &mut self.tenants {
-            if tenant.quiet_until > now {
-                continue;
+        self.collect(read, now, reports);
+        while let Some(&(since, key)) = self.waiting.front() {
+            let late = now.saturating_duration_since(since) >= PATIENCE;
+            let told = self.news.take(now);
+            if !told && !late {
+                break;
             }
-            let Some(grown) = tenant.grown(read(*index)) else {
-                tenant.pause = FIRST_PAUSE;
+            self.waiting.pop_front();
+            if let Some(account) = self.accounts.get_mut(&key).filter(|_| told) {
+                reports.clients.push(account.take());
+                self.due.push(Reverse((now, key)));
+            } else if let Some(Account { client, .. }) = self.accounts.remove(&key) {
+                reports.leave_out_if(client.decision, client.packets);
+            }
+        }
+        while let Some(&Reverse((due, key))) = self.due.peek()
+            && due <= now
+        {
+            let Some(account) = self.accounts.get_mut(&key).filter(|account| account.client.packets > 0)
+            else {
+                // It is quiet: when it comes back, it is new.
+                self.accounts.remove(&key);
+                self.due.pop();
                 continue;
             };
-            if !self.budget.take(now) {
-                // What is not told stands in the slot and can wait.
-                return;
+            if !self.growth.take(now) {
+                break;
             }
-            tenant.told += grown.packets;
-            tenant.quiet_until = now + tenant.pause;
-            tenant.pause = (tenant.pause * 2).min(LONGEST_PAUSE);
-            reports.clients.push(grown);
+            reports.clients.push(account.take());
+            let pause = account.pause;
+            account.pause = (pause * 2).min(LONGEST_PAUSE);
+            self.due.pop();
+            self.due.push(Reverse((now + pause, key)));
         }
     }
 
@@ -155,24 +213,78 @@ impl Ledger {
         now: Instant,
         reports: &mut Reports,
     ) {
-        for (index, tenant) in self.tenants.drain() {
-            if let Some(grown) = tenant.grown(read(index)) {
-                if self.budget.take(now) {
-                    reports.clients.push(grown);
-                } else if grown.decision.is_drop() {
-                    reports.leave_out_drops(grown.packets);
-                }
+        self.collect(read, now, reports);
+        self.tenants.clear();
+        self.waiting.clear();
+        self.due.clear();
+        for (_, Account { client, .. }) in
+            self.accounts.drain().filter(|(_, account)| account.client.packets > 0)
+        {
+            if self.news.take(now) || self.growth.take(now) {
+                reports.clients.push(client);
+            } else {
+                reports.leave_out_if(client.decision, client.packets);
             }
+        }
+    }
+
+    /// Brings what the slots have counted into the accounts.
+    fn collect(&mut self, read: impl Fn(u32) -> Option<(u64, Count)>, now: Instant, reports: &mut Reports) {
+        let mut tenants = std::mem::take(&mut self.tenants);
+        for (index, tenant) in &mut tenants {
+            if let Some(grown) = tenant.grown(read(*index)) {
+                tenant.counted += grown.packets;
+                self.add(grown, now, reports);
+            }
+        }
+        self.tenants = tenants;
+    }
+
+    /// Adds packets to the account of their client; one that has none is reported at once, if the
+    /// budget lets it.
+    fn add(&mut self, client: ClientDrop, now: Instant, reports: &mut Reports) {
+        let key = Key::of(&client);
+        if let Some(account) = self.accounts.get_mut(&key) {
+            account.client.packets += client.packets;
+            account.client.generation = client.generation;
+            return;
+        }
+        let told = self.news.take(now);
+        let full = self.accounts.len() >= ACCOUNTS;
+        if told {
+            reports.clients.push(client.clone());
+        } else if full {
+            reports.leave_out_if(client.decision, client.packets);
+        }
+        if full {
+            return;
+        }
+        let packets = if told { 0 } else { client.packets };
+        let account = Account { client: ClientDrop { packets, ..client }, pause: FIRST_PAUSE };
+        self.accounts.insert(key, account);
+        if told {
+            self.due.push(Reverse((now, key)));
+        } else {
+            self.waiting.push_back((now, key));
         }
     }
 }
 
+impl Account {
+    /// What is to be told; then nothing is.
+    fn take(&mut self) -> ClientDrop {
+        let client = self.client.clone();
+        self.client.packets = 0;
+        client
+    }
+}
+
 impl Tenant {
-    /// What has not been told; `None` when there is nothing, or when the slot has changed hands
+    /// What is not in the account; `None` when there is nothing, or when the slot has changed hands
     /// and the event that says so is still to come.
     fn grown(&self, slot: Option<(u64, Count)>) -> Option<ClientDrop> {
         let (generation, count) = slot?;
-        let packets = count.packets().checked_sub(self.told)?;
+        let packets = count.packets().checked_sub(self.counted)?;
         (packets > 0 && count.tenancy() == self.tenancy).then(|| ClientDrop {
             packets,
             generation,
@@ -202,154 +314,29 @@ fn client(slot: &Slot, packets: u64) -> Option<ClientDrop> {
     })
 }
 
-/// Reports that may still be made in this second.
+/// Reports that may be made: so many in a second, of which those of one second can come at once. Leave
+/// comes back evenly, as in [`gateway_ebpf::clients::Reporting::pay`].
 #[derive(Debug)]
 struct Budget {
-    per_second: u32,
-    used: u32,
-    second: Instant,
+    interval: Duration,
+    paid_until: Instant,
 }
 
 impl Budget {
+    fn new(per_second: u32, now: Instant) -> Self {
+        let interval = Duration::from_secs(1).checked_div(per_second).unwrap_or(Duration::MAX);
+        Self { interval, paid_until: now }
+    }
+
     fn take(&mut self, now: Instant) -> bool {
-        if now.saturating_duration_since(self.second) >= Duration::from_secs(1) {
-            self.second = now;
-            self.used = 0;
+        let from = self.paid_until.max(now);
+        if self.interval == Duration::MAX || from.saturating_duration_since(now) >= Duration::from_secs(1) {
+            return false;
         }
-        let left = self.used < self.per_second;
-        self.used += u32::from(left);
-        left
+        self.paid_until = from + self.interval;
+        true
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Client `n` in a slot, with this count.
-    fn slot(n: u64, count: Count) -> Slot {
-        Slot { count: count.0, low: n, family: 4, decision: 0x8001, generation: 7, ..Slot::default() }
-    }
-
-    fn count(tenancy: u64, packets: u64) -> Count {
-        Count(tenancy << 48 | packets)
-    }
-
-    fn first(index: u32, n: u64) -> Takeover {
-        Takeover { index, padding: 0, evicted: Slot::default(), taken: slot(n, count(1, 1)) }
-    }
-
-    fn packets(reports: &Reports) -> Vec<u64> {
-        reports.clients.iter().map(|client| client.packets).collect()
-    }
-
-    #[test]
-    fn a_client_is_told_at_once_and_its_growth_after_pauses_that_double() {
-        let start = Instant::now();
-        let mut ledger = Ledger::new(10, start);
-        let mut reports = Reports::default();
-        ledger.take_over(&first(3, 9), start, &mut reports);
-        assert_eq!(reports.clients[0].client, IpAddr::from(Ipv4Addr::new(0, 0, 0, 9)));
-        assert_eq!(packets(&reports), [1]);
-        let mut told = Vec::new();
-        for quarter in 0..64u64 {
-            let now = start + Duration::from_millis(250 * quarter);
-            let mut reports = Reports::default();
-            ledger.sweep(|_| Some((8, count(1, 2 + quarter))), now, &mut reports);
-            if let [client] = reports.clients.as_slice() {
-                assert_eq!(client.generation, 8, "the generation that decided last");
-                told.push((quarter, client.packets));
-            }
-        }
-        assert_eq!(told, [(0, 1), (4, 4), (12, 8), (28, 16), (60, 32)]);
-    }
-
-    #[test]
-    fn a_client_that_comes_back_after_a_rest_is_told_at_once() {
-        let start = Instant::now();
-        let mut ledger = Ledger::new(10, start);
-        let mut reports = Reports::default();
-        ledger.take_over(&first(3, 9), start, &mut reports);
-        for (second, value) in [(1, 2), (2, 3), (20, 3), (21, 4), (22, 5)] {
-            let now = start + Duration::from_secs(second);
-            ledger.sweep(|_| Some((7, count(1, value))), now, &mut reports);
-        }
-        assert_eq!(packets(&reports), [1, 1, 1, 1, 1]);
-    }
-
-    #[test]
-    fn who_moves_out_is_told_with_the_rest_of_his_count() {
-        let now = Instant::now();
-        let mut ledger = Ledger::new(10, now);
-        let mut reports = Reports::default();
-        ledger.take_over(&first(3, 9), now, &mut reports);
-        let event =
-            Takeover { index: 3, padding: 0, evicted: slot(9, count(1, 100)), taken: slot(10, count(2, 1)) };
-        ledger.take_over(&event, now, &mut reports);
-        assert_eq!(packets(&reports), [1, 99, 1]);
-    }
-
-    #[test]
-    fn a_slot_whose_takeover_is_still_to_come_is_not_read() {
-        let now = Instant::now();
-        let mut ledger = Ledger::new(10, now);
-        let mut reports = Reports::default();
-        ledger.take_over(&first(3, 9), now, &mut reports);
-        ledger.sweep(|_| Some((7, count(2, 50))), now, &mut reports);
-        assert_eq!(packets(&reports), [1]);
-    }
-
-    #[test]
-    fn above_the_budget_growth_waits_and_newcomers_are_told_later() {
-        let start = Instant::now();
-        let mut ledger = Ledger::new(2, start);
-        let mut reports = Reports::default();
-        for n in 0..5 {
-            ledger.take_over(&first(n, u64::from(n)), start, &mut reports);
-        }
-        assert_eq!((reports.clients.len(), reports.unreported_packets), (2, 0));
-        for second in 1..=2 {
-            ledger.sweep(|_| Some((7, count(1, 1))), start + Duration::from_secs(second), &mut reports);
-        }
-        assert_eq!(packets(&reports), [1; 5]);
-    }
-
-    proptest! {
-        /// Drops of some clients in few slots, sweeps, and pauses: at the end the reports have
-        /// told every packet exactly once.
-        #[test]
-        fn reports_add_up_to_drops(
-            budget in 0u32..20,
-            steps in prop::collection::vec((0u64..12, 0u32..4, 0u64..700), 0..300),
-        ) {
-            let mut now = Instant::now();
-            let mut ledger = Ledger::new(budget, now);
-            let mut slots = [Slot::default(); 4];
-            let mut reports = Reports::default();
-            let mut drops = 0;
-            for (n, index, pause) in steps {
-                now += Duration::from_millis(pause);
-                let tenant = &mut slots[index as usize];
-                if n == 0 {
-                    let read = |index: u32| Some((7, Count(slots[index as usize].count)));
-                    ledger.sweep(read, now, &mut reports);
-                    continue;
-                }
-                drops += 1;
-                if tenant.low == n {
-                    tenant.count += 1;
-                } else {
-                    let taken = slot(n, Count(tenant.count).next_tenant());
-                    let event = Takeover { index, padding: 0, evicted: *tenant, taken };
-                    *tenant = taken;
-                    ledger.take_over(&event, now, &mut reports);
-                }
-            }
-            ledger.close(|index| Some((7, Count(slots[index as usize].count))), now, &mut reports);
-            let told: u64 = packets(&reports).iter().sum();
-            prop_assert_eq!(told + reports.unreported_packets, drops);
-        }
-    }
-}
+mod tests;

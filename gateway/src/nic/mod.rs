@@ -21,6 +21,6 @@ pub use attach::{AttachedMode, Attachment};
 pub use card::{Card, Settings};
 pub use counters::Counters;
 pub use error::NicError;
-pub use gateway_ebpf::counters::{Counter, SourceCounters};
+pub use gateway_ebpf::counters::{Counter, Verdicts};
 pub use ledger::{ClientDrop, Reports};
 pub use pins::{Found, Pins, detach};

@@ -2,7 +2,7 @@
 
 use aya::Pod;
 use gateway_ebpf::clients::{Reporting, Takeover};
-use gateway_ebpf::counters::{Counter, SourceCounters};
+use gateway_ebpf::counters::{Counter, Verdicts};
 
 /// Makes a type of the contract known to aya.
 #[derive(Clone, Copy)]
@@ -12,7 +12,7 @@ pub(super) struct Wire<T>(pub(super) T);
 // SAFETY: integers only, without gaps; any bits are a value.
 unsafe impl Pod for Wire<Counter> {}
 // SAFETY: as above.
-unsafe impl Pod for Wire<SourceCounters> {}
+unsafe impl Pod for Wire<Verdicts> {}
 // SAFETY: as above.
 unsafe impl Pod for Wire<Reporting> {}
 // SAFETY: as above.

@@ -11,7 +11,7 @@ use gateway::nic::{Card, Counters, Settings};
 use gateway::policy::{
     CompileLimits, Generation, List, ListEntry, PolicyInput, SourceTable, Tier, Verdict, compile,
 };
-use gateway_ebpf::counters::SourceCounters;
+use gateway_ebpf::counters::Verdicts;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::frames::{IPV4, IPV6, TCP, UDP, ethernet, ipv4, ipv6, segment};
@@ -60,7 +60,7 @@ pub(crate) fn the_kernel_decides_every_address_as_user_space_explains_it() -> Ou
 }
 
 /// Packets passed and dropped since `before`.
-fn growth(before: SourceCounters, after: SourceCounters) -> [u64; 2] {
+fn growth(before: Verdicts, after: Verdicts) -> [u64; 2] {
     [after.passed.packets - before.passed.packets, after.dropped.packets - before.dropped.packets]
 }
 

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use gateway::config::Ports;
-use gateway::nic::{Card, Counter, Settings};
+use gateway::nic::{Card, Counter, Settings, Verdicts};
 use gateway::policy::Tier;
 use gateway::policy::Verdict::{self, Drop, Pass};
 use gateway_ebpf::judgement::judge;
@@ -277,6 +277,15 @@ pub(crate) fn every_packet_is_counted_once() -> Outcome {
     assert_eq!([counters.source(1), counters.source(0)], expected, "{counters:?}");
     assert_eq!([counters.dropped, counters.passed], expected.map(|counter| counter.packets));
     assert_eq!(counters.out_of_scope, others.len() as u64);
+    // The kernel's own test runs on the loopback interface.
+    let Verdicts { passed, dropped } = counters.interface(1);
+    let all_passed = counters.passed
+        + counters.out_of_scope
+        + counters.not_ip
+        + counters.malformed
+        + counters.neighbour_discovery;
+    assert_eq!((passed.packets, dropped), (all_passed, expected[0]), "by interface");
+    assert_eq!(counters.interface(2), Verdicts::default());
     Ok(())
 }
 

@@ -138,6 +138,28 @@ pub(crate) fn a_flood_of_clients_is_told_up_to_the_budget() -> Outcome {
     })?
 }
 
+pub(crate) fn ten_thousand_new_clients_of_one_second_are_told_one_by_one_and_so_is_what_they_go_on_with()
+-> Outcome {
+    const CLIENTS: u32 = 10_000;
+    let mut card = card(Ports::All, CLIENTS)?;
+    block_on(async move {
+        let mut tally = Tally::default();
+        for round in 0..3 {
+            for n in 0..CLIENTS {
+                receive(&card, Ipv4Addr::from_bits(0x0a42_0000 + n).into(), 1)?;
+            }
+            // Those of the first round before they go on: nobody is told of twice instead of another.
+            while round == 0 && tally.packets.len() < CLIENTS as usize {
+                tally.add(card.next_reports().await?);
+                assert_eq!(tally.unreported, 0, "{} clients were told", tally.packets.len());
+            }
+        }
+        tally.add(card.finish()?);
+        assert_eq!(tally.total(), 3 * u64::from(CLIENTS));
+        Ok(())
+    })?
+}
+
 /// A card whose only list, with [`DENIED`] and [`DENIED6`], is observed.
 fn observing(reports_per_second: u32) -> Result<Card, Box<dyn std::error::Error>> {
     let mut card = Card::load(&Settings { ports: Ports::All, reports_per_second })?;

@@ -22,6 +22,7 @@ pub(crate) static BENCH_PROGRAMS: &[u8] =
 /// Names in the report.
 pub(crate) const LIMIT: &str = "nothing to look up";
 pub(crate) const GATEHOUSE: &str = "Gatehouse";
+pub(crate) const SILENT: &str = "Gatehouse, noting nobody";
 pub(crate) const TRIE: &str = "LPM trie, XDP";
 pub(crate) const IPSET: &str = "ipset, raw";
 pub(crate) const NFTABLES: &str = "nftables, ingress";
@@ -73,6 +74,7 @@ pub(crate) fn of(path: Path) -> &'static [(&'static str, Make)] {
         Path::Drop => &[
             (LIMIT, xdp::limit),
             (PARSE_DROP, xdp::parse_drop),
+            (SILENT, gatehouse::load_silent),
             (GATEHOUSE, gatehouse::load),
             (TRIE, trie::load),
             (IPSET, netfilter::ipset),

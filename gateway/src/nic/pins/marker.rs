@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use aya::maps::{Array, Map, MapData, MapError, MapType};
-use gateway_ebpf::counters::{Counter, Outcome, SOURCES, SourceCounters};
+use gateway_ebpf::counters::{Counter, INTERFACES, Outcome, SOURCES, Verdicts};
 use gateway_ebpf::{ABI_VERSION, names};
 
 use crate::nic::bpf;
@@ -53,7 +53,8 @@ pub(super) fn fits(folder: &Path) -> bool {
     let expected = [
         (names::GENERATION, MapType::ArrayOfMaps, 4, 1),
         (names::OUTCOMES, MapType::PerCpuArray, size_of::<Counter>(), Outcome::ALL.len()),
-        (names::SOURCES, MapType::PerCpuArray, size_of::<SourceCounters>(), SOURCES as usize),
+        (names::SOURCES, MapType::PerCpuArray, size_of::<Verdicts>(), SOURCES as usize),
+        (names::INTERFACES, MapType::PerCpuArray, size_of::<Verdicts>(), INTERFACES as usize),
     ];
     expected.into_iter().all(|(name, kind, size, entries)| {
         MapData::from_pin(folder.join(name)).and_then(|map| map.info()).is_ok_and(|info| {

@@ -6,7 +6,7 @@
 //!   maps/              the tables that the next daemon goes on with
 //!     ABI              by which version of the contract, and in which network namespace
 //!     LISTS            whose counters are whose
-//!     GENERATION  OUTCOMES  SOURCES
+//!     GENERATION  OUTCOMES  SOURCES  INTERFACES
 //!   next/              tables of a daemon that has not taken over every interface yet
 //! ```
 //!
@@ -41,7 +41,7 @@ const ABI: &str = "ABI";
 const LISTS: &str = "LISTS";
 
 /// The tables of the program that outlive it.
-pub(super) const TABLES: [&str; 3] = [names::GENERATION, names::OUTCOMES, names::SOURCES];
+pub(super) const TABLES: [&str; 4] = [names::GENERATION, names::OUTCOMES, names::SOURCES, names::INTERFACES];
 
 /// What a daemon found in the folder of its pins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
