@@ -17,6 +17,8 @@ pub mod cli;
 pub mod config;
 #[forbid(unsafe_code)]
 pub mod edge;
+#[forbid(unsafe_code)]
+pub mod metrics;
 pub mod nic;
 #[forbid(unsafe_code)]
 pub mod policy;

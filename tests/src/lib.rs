@@ -6,6 +6,7 @@
 //! as ignored, with the reason.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod answer;
 pub mod authority;
 pub mod bpffs;

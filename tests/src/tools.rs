@@ -60,6 +60,18 @@ pub fn node(name: &str) -> Result<Command> {
     Ok(command)
 }
 
+/// A command for `promtool`, which `cargo xtask test` sets up.
+pub fn promtool() -> Result<Command> {
+    let promtool = target().join("tools/prometheus/usr/bin/promtool");
+    ensure!(promtool.is_file(), "{} is missing: run cargo xtask test", promtool.display());
+    Ok(Command::new(promtool))
+}
+
+/// A file of the folder `config`.
+pub fn shipped(name: &str) -> PathBuf {
+    workspace().join("config").join(name)
+}
+
 /// The helper for pages.
 pub fn helper() -> PathBuf {
     workspace().join("docs/gatehouse.js")

@@ -49,6 +49,11 @@ impl Tree {
         self.target.join("tools/node")
     }
 
+    /// Where `promtool` is unpacked.
+    pub(crate) fn promtool(&self) -> PathBuf {
+        self.target.join("tools/prometheus/usr/bin/promtool")
+    }
+
     /// The manifests of the test clients.
     pub(crate) fn clients(&self) -> PathBuf {
         self.root.join("tests/clients")

@@ -37,6 +37,10 @@ const LONG_DEADLINE: Duration = Duration::from_secs(120);
 pub enum Request {
     /// How the daemon is.
     Status,
+    /// Everything at a glance.
+    Overview,
+    /// Whether clients can be served, and why not.
+    Ready,
     /// Which layer would reject a client.
     Explain(Query),
     /// The lists of the address policy.
@@ -74,7 +78,12 @@ impl Request {
             | Self::Trial { .. }
             | Self::AcceptList { .. }
             | Self::Explain(_) => LONG_DEADLINE,
-            Self::Status | Self::Lists | Self::Revoke(_) | Self::Drops { .. } => DEADLINE,
+            Self::Status
+            | Self::Overview
+            | Self::Ready
+            | Self::Lists
+            | Self::Revoke(_)
+            | Self::Drops { .. } => DEADLINE,
         }
     }
 }
@@ -117,19 +126,7 @@ impl ControlSocket {
             return Err(ControlError::InUse(path.to_owned()));
         }
         let fail = |source| ControlError::Bind { path: path.to_owned(), source };
-        // Made beside its place and moved there once its mode is right, so nobody else can ever
-        // connect and nobody ever finds it half made.
-        let mut fresh = path.as_os_str().to_owned();
-        fresh.push(format!(".{}", std::process::id()));
-        let fresh = PathBuf::from(fresh);
-        let listener = UnixListener::bind(&fresh).map_err(fail)?;
-        let placed = std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))
-            .and_then(|()| std::fs::rename(&fresh, path));
-        if let Err(error) = placed {
-            // The first error is the one that matters.
-            let _ = std::fs::remove_file(&fresh);
-            return Err(fail(error));
-        }
+        let listener = place(path, 0o600).map_err(fail)?;
         Ok(Self { listener, path: path.to_owned() })
     }
 
@@ -167,6 +164,24 @@ impl ControlSocket {
             }
         }
     }
+}
+
+/// A socket at `path` with this `mode`, in the place of what is there.
+pub(super) fn place(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    // Made beside its place and moved there once its mode is right, so nobody else can ever
+    // connect and nobody ever finds it half made.
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(format!(".{}", std::process::id()));
+    let fresh = PathBuf::from(fresh);
+    let listener = UnixListener::bind(&fresh)?;
+    let placed = std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(mode))
+        .and_then(|()| std::fs::rename(&fresh, path));
+    if let Err(error) = placed {
+        // The first error is the one that matters.
+        let _ = std::fs::remove_file(&fresh);
+        return Err(error);
+    }
+    Ok(listener)
 }
 
 impl Drop for ControlSocket {

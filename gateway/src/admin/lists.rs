@@ -66,8 +66,18 @@ impl ListsReport {
             Some(now.duration_since(changed).unwrap_or_default().as_secs())
         };
         let lists = policy.lists.into_iter().enumerate().map(|(position, status)| {
-            let ListStatus { tier, list, prefixes, packets, source, changed, held_back, remote, error } =
-                status;
+            let ListStatus {
+                tier,
+                list,
+                prefixes,
+                packets,
+                dropped: _,
+                source,
+                changed,
+                held_back,
+                remote,
+                error,
+            } = status;
             let overlaps = overlaps.get(position).copied().unwrap_or(0);
             let age_s = changed.and_then(age);
             let entries = prefixes;

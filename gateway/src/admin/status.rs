@@ -9,6 +9,9 @@ use super::introspection::IntrospectionStatus;
 /// The mode of an interface on which the program does not run.
 pub const NOT_ATTACHED: &str = "none";
 
+/// The source of a list of which there never was any content.
+pub const NOTHING: &str = "nothing";
+
 /// The source of a list whose file cannot be used.
 pub const LAST_GOOD_COPY: &str = "last good copy";
 
@@ -41,6 +44,9 @@ pub struct Status {
     pub upstreams: Vec<UpstreamStatus>,
     /// Audit entries lost and not yet reported in the trail.
     pub audit_lost: u64,
+    /// Audit entries lost since the start.
+    #[serde(default)]
+    pub audit_lost_total: u64,
 }
 
 /// Where clients connect.
@@ -61,6 +67,12 @@ pub struct ListenerStatus {
 pub struct PolicyStatus {
     /// Its number; each one compiled counts one up.
     pub generation: u64,
+    /// When it was compiled, in seconds since 1970.
+    #[serde(default)]
+    pub compiled: Option<u64>,
+    /// How many seconds that took.
+    #[serde(default)]
+    pub compile_s: Option<f64>,
     /// Prefixes in all lists.
     pub prefixes: usize,
     /// Bytes of its tables.
@@ -91,6 +103,9 @@ pub struct ListStatus {
     pub prefixes: usize,
     /// Packets that it decided at the card.
     pub packets: u64,
+    /// How many of them were dropped.
+    #[serde(default)]
+    pub dropped: u64,
     /// Where the content in force comes from: `file`, `last good copy`, `built in` for what the configuration or the
     /// host protects, or `nothing` when there never was any.
     pub source: String,
@@ -136,9 +151,16 @@ pub struct InterfaceStatus {
     pub mode: String,
     /// Why it is not native, where native was asked for, or why it is none.
     pub reason: Option<String>,
+    /// Packets that came in by it and were passed.
+    #[serde(default)]
+    pub passed: u64,
+    /// Packets that came in by it and were dropped.
+    #[serde(default)]
+    pub dropped: u64,
 }
 
-/// Counters of the XDP program; where it is pinned, those of former daemons are in them.
+/// Counters of the XDP program. Those of former daemons are in them, where it is pinned or there is a
+/// folder for state.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Packets {
     /// Passed to the host.
@@ -147,6 +169,9 @@ pub struct Packets {
     pub dropped: u64,
     /// Too damaged to have a source address; passed, and thrown away by the host itself.
     pub malformed: u64,
+    /// Whether the card could not be read just now: the numbers are those from before.
+    #[serde(default)]
+    pub stale: bool,
 }
 
 /// One issuer.
@@ -187,6 +212,12 @@ pub struct FetchStatus {
     pub going: usize,
     /// Why the last attempt failed.
     pub error: Option<String>,
+    /// Attempts of this daemon that went well.
+    #[serde(default)]
+    pub successes: u64,
+    /// Attempts of this daemon that failed.
+    #[serde(default)]
+    pub failures: u64,
 }
 
 /// One upstream.

@@ -19,14 +19,30 @@ pub trait AuditSink: Send + Sync {
 #[derive(Clone, Debug)]
 pub struct Trail {
     queue: SyncSender<Entry>,
-    lost: Arc<AtomicU64>,
+    lost: Arc<Losses>,
+}
+
+/// Entries that were lost.
+#[derive(Debug, Default)]
+struct Losses {
+    /// And not yet reported in the trail itself.
+    unreported: AtomicU64,
+    /// Since the start.
+    total: AtomicU64,
+}
+
+impl Losses {
+    fn add(&self, entries: u64) {
+        self.unreported.fetch_add(entries, Ordering::Relaxed);
+        self.total.fetch_add(entries, Ordering::Relaxed);
+    }
 }
 
 impl Trail {
     /// A trail with room for `queue` waiting entries, and the thread that writes them to `sink`.
     pub fn start(mut sink: Box<dyn Sink>, queue: usize) -> std::io::Result<(Self, Writer)> {
         let (sender, receiver) = sync_channel(queue);
-        let lost = Arc::new(AtomicU64::new(0));
+        let lost = Arc::new(Losses::default());
         let trail = Self { queue: sender, lost: Arc::clone(&lost) };
         let (running, done) = sync_channel(0);
         std::thread::Builder::new().name("audit".to_owned()).spawn(move || {
@@ -38,7 +54,12 @@ impl Trail {
 
     /// Entries lost since the start and not yet reported in the trail itself.
     pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.lost.unreported.load(Ordering::Relaxed)
+    }
+
+    /// Entries lost since the start.
+    pub fn lost_total(&self) -> u64 {
+        self.lost.total.load(Ordering::Relaxed)
     }
 }
 
@@ -46,7 +67,7 @@ impl AuditSink for Trail {
     /// Records `entry`, or counts it as lost when the queue is full.
     fn record(&self, entry: Entry) {
         if self.queue.try_send(entry).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            self.lost.add(1);
         }
     }
 }
@@ -71,19 +92,17 @@ impl Writer {
 /// call and a switch less (`cargo xtask bench handshake`). It is less than anybody notices.
 const REST: Duration = Duration::from_millis(2);
 
-fn write_all(queue: &Receiver<Entry>, sink: &mut dyn Sink, lost: &AtomicU64) {
+fn write_all(queue: &Receiver<Entry>, sink: &mut dyn Sink, lost: &Losses) {
     while let Ok(first) = queue.recv() {
         let mut unwritten = 0;
         for entry in std::iter::once(first).chain(queue.try_iter()) {
             match sink.write(&Record::from(&entry)) {
                 Ok(()) => unwritten += 1,
-                Err(_) => {
-                    lost.fetch_add(1, Ordering::Relaxed);
-                }
+                Err(_) => lost.add(1),
             }
         }
         if sink.flush().is_err() {
-            lost.fetch_add(unwritten, Ordering::Relaxed);
+            lost.add(unwritten);
         } else {
             report_losses(sink, lost);
         }
@@ -92,10 +111,10 @@ fn write_all(queue: &Receiver<Entry>, sink: &mut dyn Sink, lost: &AtomicU64) {
     report_losses(sink, lost);
 }
 
-fn report_losses(sink: &mut dyn Sink, lost: &AtomicU64) {
-    let missing = lost.swap(0, Ordering::Relaxed);
+fn report_losses(sink: &mut dyn Sink, lost: &Losses) {
+    let missing = lost.unreported.swap(0, Ordering::Relaxed);
     if missing > 0 && sink.write(&Record::losses(missing)).and_then(|()| sink.flush()).is_err() {
-        lost.fetch_add(missing, Ordering::Relaxed);
+        lost.unreported.fetch_add(missing, Ordering::Relaxed);
     }
 }
 

@@ -19,6 +19,7 @@ impl Config {
             ("[limits]", self.limits != fresh.limits),
             ("[echo]", self.echo != fresh.echo),
             ("[control]", self.control != fresh.control),
+            ("[admin]", self.admin != fresh.admin),
             ("[state]", self.state != fresh.state),
         ] {
             restart.extend(differs.then_some(what));

@@ -27,6 +27,7 @@ pub(super) struct Form {
     pub(super) revocation: Option<Revocation>,
     pub(super) echo: Option<Echo>,
     pub(super) control: Option<Control>,
+    pub(super) admin: Option<Admin>,
     pub(super) state: Option<State>,
 }
 
@@ -264,6 +265,14 @@ pub(super) struct Gateway {
 #[serde(deny_unknown_fields)]
 pub(super) struct Echo {
     pub(super) listen: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Admin {
+    pub(super) listen: Spanned<String>,
+    pub(super) token_file: Option<Spanned<String>>,
+    pub(super) users: Option<Spanned<Vec<u32>>>,
 }
 
 #[derive(Deserialize)]

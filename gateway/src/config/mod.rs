@@ -1,6 +1,7 @@
 //! Configuration: the file's form, the valid model made from it, and diagnostics with file, line
 //! and column.
 
+mod admin;
 mod bounds;
 mod change;
 mod claims;
@@ -20,6 +21,7 @@ mod validate;
 use std::io::Read;
 use std::path::Path;
 
+pub use admin::{Admin, AdminListen};
 pub use diagnostic::{Diagnostic, Severity};
 pub use fetched::{FetchedKeys, KeysPlace};
 pub use introspection::{Asked, ClientAuth, Introspection};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 
+use super::admin::Admin;
 use super::fetched::FetchedKeys;
 use super::introspection::Introspection;
 use super::remote::RemoteList;
@@ -37,6 +38,8 @@ pub struct Config {
     pub echo: Option<SocketAddr>,
     /// Unix socket of the running daemon for `explain`, `status` and their like.
     pub control: Option<PathBuf>,
+    /// Where the page, the metrics and the health of the daemon are; `None`: nowhere.
+    pub admin: Option<Admin>,
     /// Folder for what has to outlive the daemon; `None`: nothing is kept.
     pub state: Option<PathBuf>,
 }

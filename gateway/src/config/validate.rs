@@ -18,7 +18,7 @@ use super::model::{
     TrafficLimits,
 };
 use super::remote::SecretUrl;
-use super::{bounds, issuer, list, listen, route};
+use super::{admin, bounds, issuer, list, listen, route};
 use crate::policy::Verdict;
 
 /// The file being checked, and what was found so far.
@@ -62,6 +62,7 @@ impl<'a> Checker<'a> {
         let routes = route::check(&mut self, form.route, &issuers);
         let echo = form.echo.and_then(|echo| self.address(&echo.listen));
         let control = form.control.map(|control| self.path(control.socket.get_ref()));
+        let admin = form.admin.and_then(|admin| admin::check(&mut self, admin));
         if nowhere && !routes.is_empty() {
             self.found.push(Diagnostic::of_file(
                 self.file,
@@ -80,6 +81,7 @@ impl<'a> Checker<'a> {
                 limits,
                 echo,
                 control,
+                admin,
                 state: self.state,
             };
             let mut warnings = inert(&config);

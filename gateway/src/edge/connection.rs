@@ -22,6 +22,7 @@ use super::visitor::Visitor;
 use crate::audit::{Entry, HandshakeId};
 use crate::auth::Identity;
 use crate::auth::sources::{self, Presented, Source};
+use crate::metrics::Outcome;
 use crate::rejection::http::RETRY;
 use crate::rejection::{Layer, Reason, Rejection};
 use crate::session::limits::{Place, SessionPlace};
@@ -99,6 +100,7 @@ async fn admit(
     cut: CancellationToken,
 ) -> Option<Box<Client>> {
     let telling = Telling::default();
+    let began = Instant::now();
     let judged = tokio::select! {
         judged = judge(&mut stream, &mut visitor, id, &mut place, &gate, &telling) => judged,
         () = cut.cancelled() => {
@@ -113,6 +115,7 @@ async fn admit(
     let turned = match judged {
         Ok(Some(admitted)) => {
             place.decided();
+            gate.times().decided(Outcome::Admitted, began.elapsed());
             return Some(Box::new(Client { stream, visitor, place, admitted }));
         }
         Ok(None) => return None,
@@ -121,10 +124,13 @@ async fn admit(
     place.decided();
     match turned {
         Turned::Served(answer) => answer::deliver(&mut stream, &answer).await,
-        Turned::Away(rejected) => tokio::select! {
-            () = reject(&mut stream, visitor.client, id, rejected, &gate, &telling) => {}
-            () = cut.cancelled() => {}
-        },
+        Turned::Away(rejected) => {
+            gate.times().decided(Outcome::Rejected, began.elapsed());
+            tokio::select! {
+                () = reject(&mut stream, visitor.client, id, rejected, &gate, &telling) => {}
+                () = cut.cancelled() => {}
+            }
+        }
     }
     None
 }
@@ -224,7 +230,7 @@ async fn judge(
         return Ok(None);
     };
     let Authorized { mut opening, route, identity, source, session, greetings } = authorized;
-    let deadline = gate.limits().upstream_timeout;
+    let (deadline, asked) = (gate.limits().upstream_timeout, Instant::now());
     let opened = timeout(
         deadline,
         upstream::open(&route.upstreams, deadline, &opening, &identity, visitor.client, id),
@@ -239,6 +245,7 @@ async fn judge(
             }
             Rejected::on(&route, sources::of(source, rejection))
         })?;
+    gate.times().dialled(asked.elapsed());
     let greetings = greetings.unwrap_or_else(|| Greetings {
         to_client: upstream.answer.accept(id),
         to_upstream: opening.take_early(),

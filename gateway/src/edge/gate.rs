@@ -12,6 +12,7 @@ use super::open::Sessions;
 use super::snapshot::Snapshot;
 use crate::audit::{AuditSink, Entry, HandshakeId};
 use crate::config::Limits;
+use crate::metrics::Times;
 use crate::session::life::Terms;
 use crate::session::limits::Counts;
 use crate::session::traffic::Traffic;
@@ -44,6 +45,7 @@ pub struct Gate {
     open: Sessions,
     traffic: Traffic,
     audit: Arc<dyn AuditSink>,
+    times: Times,
     sources: Sources,
 }
 
@@ -69,8 +71,14 @@ impl Gate {
             open: Sessions::default(),
             traffic: Traffic::default(),
             audit,
+            times: Times::default(),
             sources,
         }
+    }
+
+    /// How long handshakes took.
+    pub fn times(&self) -> &Times {
+        &self.times
     }
 
     /// Judges all handshakes from now on by `snapshot`, and every open session once more.

@@ -129,6 +129,11 @@ impl Snapshot {
         }
     }
 
+    /// The routes.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.values()
+    }
+
     /// The upstreams of all routes; one that several routes lead to comes several times.
     fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.routes.values().flat_map(|route| &route.upstreams)

@@ -278,6 +278,21 @@ impl Card {
         counters::read(&self.ebpf).map_err(|error| NicError::from_error("read the counters", &error))
     }
 
+    /// The number that the kernel gave to the table of counters: another one counts from 0 on.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to be asked.
+    pub fn counters_table(&self) -> Result<u32, NicError> {
+        let missing = || MapError::InvalidName { name: names::SOURCES.to_owned() };
+        let table = match self.ebpf.map(names::SOURCES) {
+            Some(Map::PerCpuArray(table)) => table.info(),
+            _ => Err(missing()),
+        };
+        let failed = |error| NicError::from_error("ask about the counters", &error);
+        table.map(|info| info.id()).map_err(failed)
+    }
+
     /// Waits until there are dropped clients to report; never returns nothing. Nothing is lost
     /// when the future is dropped. Must be called inside a tokio runtime.
     ///

@@ -62,6 +62,11 @@ impl Tier {
         }
     }
 
+    /// The tier with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().chain([Self::Observe]).find(|tier| tier.name() == name)
+    }
+
     /// What happens to an address that this tier decides about, in a policy whose default is
     /// `default`.
     pub const fn verdict(self, default: Verdict) -> Verdict {

@@ -1,5 +1,5 @@
-//! The task that owns the network card: publishes generations, answers for the counters, and
-//! brings what the card dropped into the audit trail.
+//! The task that owns the network card: publishes generations, adds up the counters, and brings what
+//! the card dropped into the audit trail.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,20 +10,24 @@ use tokio_util::sync::CancellationToken;
 
 use super::generations::Generations;
 use super::recent::Recent;
-use crate::audit::{AuditSink, Dropped, Entry, Trail};
+use super::totals::{Epoch, Totals, TotalsFile};
+use crate::audit::{AuditSink, Dropped, Entry};
 use crate::config::Mode;
-use crate::nic::{Attachment, Card, ClientDrop, Counters, NicError, Reports};
+use crate::nic::{Attachment, Card, ClientDrop, NicError, Reports};
 use crate::policy::Generation;
 
 /// Orders to the card that wait; each waits for its answer, so few suffice.
 const ORDERS: usize = 8;
 
-/// How often to look whether the interfaces are still guarded.
+/// How often to look whether the interfaces are still guarded, and to read the counters.
 const ROUND: Duration = Duration::from_secs(1);
+
+/// After how many rounds the totals are kept for the next daemon: what a daemon that is killed loses.
+const KEPT_EVERY: u32 = 10;
 
 enum Order {
     Publish(Arc<Generation>, oneshot::Sender<Result<(), NicError>>),
-    Counters(oneshot::Sender<Result<Counters, NicError>>),
+    Totals(oneshot::Sender<Totals>),
 }
 
 /// Gives orders to the card. Cheap to clone.
@@ -57,10 +61,10 @@ impl CardHandle {
         answer.await.ok()
     }
 
-    /// What the card counted; `None` when the daemon is stopping.
-    pub(super) async fn counters(&self) -> Option<Result<Counters, NicError>> {
+    /// What the card has counted since anybody remembers; `None` when the daemon is stopping.
+    pub(super) async fn totals(&self) -> Option<Totals> {
         let (reply, answer) = oneshot::channel();
-        self.orders.send(Order::Counters(reply)).await.ok()?;
+        self.orders.send(Order::Totals(reply)).await.ok()?;
         answer.await.ok()
     }
 }
@@ -73,23 +77,39 @@ pub(super) struct CardTask {
     guards: Arc<ArcSwap<Vec<Guard>>>,
     generations: Arc<Generations>,
     recent: Recent,
-    trail: Trail,
+    trail: Arc<dyn AuditSink>,
+    counts: Counts,
+}
+
+/// What is counted, and where it is kept.
+struct Counts {
+    totals: Totals,
+    epoch: Option<Epoch>,
+    file: Option<TotalsFile>,
+    rounds: u32,
+    /// As they were kept.
+    kept: Totals,
 }
 
 impl CardTask {
-    /// A task for `card`, which is attached as `guards` and `mode` say, and the handle to it.
+    /// A task for `card`, which is attached as `guards` and `mode` say, and the handle to it. Totals go
+    /// on from those in `file`.
     pub(super) fn new(
         card: Card,
         guards: Vec<Guard>,
         mode: Mode,
         generations: Arc<Generations>,
         recent: Recent,
-        trail: Trail,
+        trail: Arc<dyn AuditSink>,
+        file: Option<TotalsFile>,
     ) -> (Self, CardHandle) {
         let (sender, orders) = mpsc::channel(ORDERS);
         let guards = Arc::new(ArcSwap::from_pointee(guards));
         let handle = CardHandle { orders: sender, guards: Arc::clone(&guards) };
-        (Self { card, orders, mode, guards, generations, recent, trail }, handle)
+        let counts = Counts::go_on(&card, file);
+        let mut task = Self { card, orders, mode, guards, generations, recent, trail, counts };
+        task.count();
+        (task, handle)
     }
 
     /// Runs until `stop`, then detaches the card, or leaves it in force where it is pinned.
@@ -98,12 +118,16 @@ impl CardTask {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                _ = rounds.tick() => self.make_round(),
+                _ = rounds.tick() => {
+                    self.make_round();
+                    self.count();
+                    self.counts.keep_now_and_then();
+                }
                 Some(order) = self.orders.recv() => self.obey(order),
                 reports = self.card.next_reports() => match reports {
                     Ok(reports) => {
                         reports.clients.iter().for_each(|client| self.recent.note(client.client));
-                        report(reports, &self.guards.load(), &self.generations, &self.trail);
+                        report(reports, &self.guards.load(), &self.generations, &*self.trail);
                     }
                     Err(error) => {
                         log::error!("drops at the card cannot be read, they go on unreported: {error}");
@@ -113,6 +137,8 @@ impl CardTask {
                 },
             }
         }
+        self.count();
+        self.counts.keep();
         let Self { card, guards, generations, trail, .. } = self;
         if let Some(pins) = card.pins() {
             log::info!(
@@ -122,7 +148,7 @@ impl CardTask {
             );
         }
         match card.finish() {
-            Ok(reports) => report(reports, &guards.load(), &generations, &trail),
+            Ok(reports) => report(reports, &guards.load(), &generations, &*trail),
             Err(error) => log::error!("the last drops at the card cannot be read: {error}"),
         }
     }
@@ -168,6 +194,8 @@ impl CardTask {
         // Whoever asked may have given up; the order is carried out all the same.
         match order {
             Order::Publish(generation, reply) => {
+                // What was counted until now is of the lists that are in force until now.
+                self.count();
                 // The kernel waits until no packet uses the last generation any more.
                 let card = &mut self.card;
                 let published = tokio::task::block_in_place(|| {
@@ -180,14 +208,72 @@ impl CardTask {
                 }
                 let _ = reply.send(published);
             }
-            Order::Counters(reply) => {
-                let _ = reply.send(self.card.counters());
+            Order::Totals(reply) => {
+                self.count();
+                let _ = reply.send(self.counts.totals.clone());
             }
         }
     }
+
+    /// Adds up what the card has counted.
+    fn count(&mut self) {
+        let totals = &mut self.counts.totals;
+        let counters = match (&self.counts.epoch, self.card.counters()) {
+            (Some(_), Ok(counters)) => counters,
+            (None, Ok(_)) => return totals.fail(),
+            (_, Err(error)) => {
+                // Said once.
+                if !totals.stale {
+                    log::error!("the counters of the card cannot be read, the last ones stay: {error}");
+                }
+                return totals.fail();
+            }
+        };
+        let Some(epoch) = &self.counts.epoch else { return };
+        let (current, guards) = (self.generations.current(), self.guards.load());
+        let attached = guards.iter().filter_map(|guard| guard.attachment.as_ref());
+        let interfaces = attached.map(|attachment| (attachment.index, attachment.interface.as_str()));
+        totals.observe(epoch, &counters, current.sources(), interfaces);
+    }
 }
 
-fn report(reports: Reports, guards: &[Guard], generations: &Generations, trail: &Trail) {
+impl Counts {
+    fn go_on(card: &Card, file: Option<TotalsFile>) -> Self {
+        let totals = file.as_ref().map(TotalsFile::read).transpose().unwrap_or_else(|error| {
+            let path = file.as_ref().map_or_else(String::new, |file| file.path().display().to_string());
+            log::warn!("{path} cannot be read ({error}): packets are counted from what the card says now");
+            None
+        });
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let table = card.counters_table();
+        let epoch = table.map(|table| Epoch { boot: boot.trim().to_owned(), table });
+        let epoch = epoch.inspect_err(|error| log::error!("{error}")).ok();
+        let totals = totals.unwrap_or_default();
+        Self { kept: totals.clone(), totals, epoch, file, rounds: 0 }
+    }
+
+    fn keep_now_and_then(&mut self) {
+        self.rounds += 1;
+        if self.rounds >= KEPT_EVERY {
+            self.rounds = 0;
+            self.keep();
+        }
+    }
+
+    fn keep(&mut self) {
+        let Some(file) = self.file.as_ref().filter(|_| self.kept != self.totals) else { return };
+        let written = tokio::task::block_in_place(|| file.write(&self.totals));
+        if let Err(error) = written {
+            log::error!(
+                "{} cannot be written, counters start anew after a restart: {error}",
+                file.path().display()
+            );
+        }
+        self.kept.clone_from(&self.totals);
+    }
+}
+
+fn report(reports: Reports, guards: &[Guard], generations: &Generations, trail: &dyn AuditSink) {
     for client in &reports.clients {
         trail.record(entry(client, guards, generations));
     }

@@ -1,7 +1,7 @@
 //! The daemon: everything built in order, run until the order to stop, taken down in reverse.
 
 use std::io::{self, IsTerminal as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,33 +11,29 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::accept::AcceptHandle;
 use super::apply::ApplyHandle;
-use super::card::{CardHandle, CardTask, Guard};
+use super::card::CardTask;
 use super::generations::Generations;
 use super::given::Given;
-use super::introspection::Introspectors;
 use super::issuers::Issuers;
 use super::keys::Missing;
+use super::live::{Live, answer};
 use super::recent::Recent;
 use super::reconfigure::Following;
 use super::reload::{Publication, Reloader};
 use super::remote::{Remotes, StoreError};
-use super::revocations::Book;
 use super::state::{State, StateError};
+use super::totals::TotalsFile;
 use super::{files, firewall, health, state_folder};
 use crate::admin::apply::Outcome;
-use crate::admin::control::{ControlError, ControlSocket, Request};
-use crate::admin::explain::{self, Hits};
-use crate::admin::lists::ListsReport;
-use crate::admin::revocations;
-use crate::admin::status::{InterfaceStatus, NOT_ATTACHED, Packets, Status, UpstreamStatus};
-use crate::audit::{Destination, Trail};
+use crate::admin::control::{ControlError, ControlSocket};
+use crate::admin::web::{AdminError, AdminListener};
+use crate::audit::{AuditSink, Destination, Trail};
 use crate::config::{Config, Diagnostic, Limits, Mode};
 use crate::edge::{self, Gate, Sources};
-use crate::nic::{Counters, NicError, Pins};
+use crate::metrics::{Counted, Tally};
+use crate::nic::{NicError, Pins};
 use crate::session::echo::echo;
-use crate::session::pool::Node;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -71,6 +67,9 @@ pub enum StartError {
     /// The control socket cannot be made.
     #[error("the control socket cannot start")]
     Control(#[from] ControlError),
+    /// The admin listener cannot be made.
+    #[error("the admin listener cannot start")]
+    Admin(#[from] AdminError),
     /// Copies of remote lists cannot be kept.
     #[error("remote lists cannot be kept")]
     Remote(#[from] StoreError),
@@ -150,6 +149,7 @@ async fn serve(
     given.complain();
     let echo_listener = config.echo.map(bind).transpose()?;
     let control = config.control.as_deref().map(ControlSocket::bind).transpose()?;
+    let admin = config.admin.as_ref().map(|admin| AdminListener::bind(admin, listen)).transpose()?;
 
     let generations = Arc::new(Generations::new(state.generation()));
     let card = match &config.firewall {
@@ -160,10 +160,12 @@ async fn serve(
     };
 
     let limits = bounded(&config.limits);
+    let tally = Arc::new(Tally::default());
+    let audit = Arc::new(Counted::new(trail.clone(), Arc::clone(&tally)));
     let gate = Arc::new(Gate::new(
         state.snapshot(&config, state.generation()),
         limits,
-        Arc::new(trail.clone()),
+        Arc::clone(&audit) as Arc<dyn AuditSink>,
         SOURCES,
     ));
     let drained = Arc::clone(&gate);
@@ -175,8 +177,9 @@ async fn serve(
     let recent = Recent::default();
     let card = card.map(|(card, guards)| {
         let mode = config.firewall.as_ref().map_or(Mode::Off, |firewall| firewall.mode);
+        let totals = config.state.as_deref().map(TotalsFile::within);
         let (task, handle) =
-            CardTask::new(card, guards, mode, Arc::clone(&generations), recent.clone(), trail.clone());
+            CardTask::new(card, guards, mode, Arc::clone(&generations), recent.clone(), audit, totals);
         tasks.spawn(task.run(stop.child_token()));
         handle
     });
@@ -208,22 +211,29 @@ async fn serve(
     let orders = apply.clone();
     let health = reloader.health();
     tasks.spawn(reloader.run(stop.child_token()));
+    let live = Arc::new(Live {
+        config: config.clone(),
+        gate,
+        card,
+        apply,
+        accept,
+        health,
+        remotes,
+        revocations,
+        issuers,
+        introspectors,
+        trail,
+        tally,
+        stopping: stop.clone(),
+        started: Instant::now(),
+        started_at: SystemTime::now(),
+    });
     if let Some(control) = control {
-        let live = Arc::new(Live {
-            config: config.clone(),
-            gate,
-            card,
-            apply,
-            accept,
-            health,
-            remotes,
-            revocations,
-            issuers,
-            introspectors,
-            trail,
-            started: Instant::now(),
-        });
+        let live = Arc::clone(&live);
         tasks.spawn(control.serve(move |request| answer(Arc::clone(&live), request), stop.child_token()));
+    }
+    if let Some(admin) = admin {
+        tasks.spawn(admin.serve(move |request| answer(Arc::clone(&live), request), stop.child_token()));
     }
 
     announce(&config);
@@ -264,13 +274,14 @@ fn announce(config: &Config) {
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let listen = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    listen().map_err(|source| StartError::Bind { address, source })
+    listen(address).map_err(|source| StartError::Bind { address, source })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// What a signal means.
@@ -324,139 +335,5 @@ impl Signals {
             _ = self.interrupt.recv() => Signal::Stop,
             _ = self.hangup.recv() => if self.on_terminal { Signal::Stop } else { Signal::Hangup },
         }
-    }
-}
-
-/// What questions over the control socket are answered from.
-struct Live {
-    config: Config,
-    gate: Arc<Gate>,
-    card: Option<CardHandle>,
-    apply: ApplyHandle,
-    health: super::reload::Health,
-    accept: AcceptHandle,
-    remotes: Remotes,
-    revocations: Arc<Book>,
-    issuers: Issuers,
-    introspectors: Arc<ArcSwap<Introspectors>>,
-    trail: Trail,
-    started: Instant,
-}
-
-async fn answer(live: Arc<Live>, request: Request) -> Result<serde_json::Value, String> {
-    let value = match request {
-        Request::Status => serde_json::to_value(status(&live).await),
-        Request::Lists => serde_json::to_value(lists(&live).await?),
-        Request::AcceptList { list } => serde_json::to_value(live.accept.accept(list).await?),
-        Request::Explain(query) => {
-            let snapshot = live.gate.snapshot();
-            let mut report = explain::live(&snapshot, &query, SystemTime::now).await;
-            if let (Some(address), Some(policy)) = (query.address, snapshot.policy()) {
-                let source = usize::from(policy.decide(address).source());
-                let counters = counters(&live).await;
-                let hits = counters.and_then(|counters| counters.sources.get(source).copied());
-                report.packets =
-                    hits.map(|hits| Hits { dropped: hits.dropped.packets, passed: hits.passed.packets });
-            }
-            serde_json::to_value(report)
-        }
-        Request::Apply(order) => {
-            let mut outcome = live.apply.apply(order).await?;
-            add_packets(&live, &mut outcome).await;
-            serde_json::to_value(outcome)
-        }
-        Request::Reload => serde_json::to_value(live.apply.reload().await?),
-        Request::Trial { verdict } => serde_json::to_value(live.apply.end_trial(verdict).await?),
-        Request::Revoke(order) => {
-            let report = tokio::task::block_in_place(|| live.revocations.obey(&order))?;
-            if !matches!(order, revocations::Order::List) {
-                live.gate.judge_again();
-                log::warn!("revocations were changed by the operator");
-            }
-            serde_json::to_value(report)
-        }
-        Request::Drops { addresses } => {
-            let snapshot = live.gate.snapshot();
-            let drops =
-                |address: &IpAddr| snapshot.policy().is_some_and(|policy| policy.decide(*address).is_drop());
-            serde_json::to_value(addresses.iter().map(drops).collect::<Vec<_>>())
-        }
-    };
-    value.map_err(|error| error.to_string())
-}
-
-async fn lists(live: &Live) -> Result<ListsReport, String> {
-    let (counters, health) = (counters(live).await, live.health.read());
-    let policy = health.policy(counters.as_ref());
-    let policy = policy.ok_or("there is no address policy: the configuration has no [firewall]")?;
-    // A million entries take their time; the other tasks of this thread move on.
-    let overlaps = tokio::task::block_in_place(|| health.overlaps());
-    Ok(ListsReport::new(true, policy, &overlaps, SystemTime::now()))
-}
-
-/// Adds to each list what it has decided so far, where the card counts.
-async fn add_packets(live: &Live, outcome: &mut Outcome) {
-    let counters = counters(live).await;
-    let (Outcome::Done(report), Some(counters)) = (outcome, counters) else { return };
-    let Some(policy) = live.health.read().policy(Some(&counters)) else { return };
-    for list in &mut report.lists {
-        let known = policy.lists.iter().find(|known| known.tier == list.tier && known.list == list.list);
-        list.packets = known.map(|known| known.packets);
-    }
-}
-
-async fn counters(live: &Live) -> Option<Counters> {
-    live.card.as_ref()?.counters().await?.ok()
-}
-
-async fn status(live: &Live) -> Status {
-    let counters = counters(live).await;
-    let health = live.health.read();
-    let mut policy = health.policy(counters.as_ref());
-    for list in policy.iter_mut().flat_map(|policy| &mut policy.lists) {
-        list.remote = live.remotes.status(&list.list);
-    }
-    let mut issuers = health.issuers();
-    live.issuers.add_to(&mut issuers, SystemTime::now());
-    live.introspectors.load().add_to(&mut issuers, SystemTime::now());
-    Status {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
-        uptime_s: live.started.elapsed().as_secs(),
-        listen: live.config.listen.iter().map(|listen| listen.address.to_string()).collect(),
-        listeners: health.listeners(),
-        sessions: live.gate.sessions(),
-        policy,
-        interfaces: live
-            .card
-            .iter()
-            .flat_map(|card| card.guards().iter().map(interface).collect::<Vec<_>>())
-            .collect(),
-        packets: counters.map(|counters| Packets {
-            passed: counters.passed,
-            dropped: counters.dropped,
-            malformed: counters.malformed,
-        }),
-        issuers,
-        upstreams: live.gate.snapshot().upstreams().iter().map(|node| upstream(node)).collect(),
-        audit_lost: live.trail.lost(),
-    }
-}
-
-fn upstream(node: &Node) -> UpstreamStatus {
-    UpstreamStatus {
-        upstream: node.upstream.to_string(),
-        sessions: node.sessions(),
-        reachable: !node.is_down(),
-    }
-}
-
-fn interface(guard: &Guard) -> InterfaceStatus {
-    let Guard { interface, attachment, lost } = guard;
-    let attached = attachment.as_ref().filter(|_| lost.is_none());
-    InterfaceStatus {
-        interface: interface.clone(),
-        mode: attached.map_or_else(|| NOT_ATTACHED.to_owned(), |attachment| attachment.mode.to_string()),
-        reason: lost.clone().or_else(|| attached.and_then(|attachment| attachment.reason.clone())),
     }
 }

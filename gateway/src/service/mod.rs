@@ -15,6 +15,7 @@ mod introspection;
 mod issuers;
 mod keys;
 mod lists;
+mod live;
 mod memory;
 mod offline;
 mod outgoing;
@@ -27,6 +28,7 @@ mod revocations;
 mod stamp;
 mod state;
 mod state_folder;
+mod totals;
 mod trial;
 mod watch;
 

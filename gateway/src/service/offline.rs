@@ -58,7 +58,7 @@ impl fmt::Display for Summary {
 pub fn check(config: &Config) -> Result<Summary, Vec<Diagnostic>> {
     let start = Instant::now();
     let (state, warnings) = load(config)?;
-    let policy = state.policy_status(config, &state.generation()).map(|(policy, _)| policy);
+    let policy = state.policy_status(config, &state.generation());
     // Those of files; what the configuration and the host protect is no list.
     let files =
         policy.iter().flat_map(|policy| &policy.lists).filter(|list| list.tier != Tier::NeverBlock.name());
@@ -86,7 +86,7 @@ pub fn lists(config: &Config) -> Result<Option<ListsReport>, Vec<Diagnostic>> {
     let (state, _) = load(config)?;
     let generation = state.generation();
     let policy = state.policy_status(config, &generation);
-    Ok(policy.map(|(policy, _)| ListsReport::new(false, policy, &generation.overlaps(), SystemTime::now())))
+    Ok(policy.map(|policy| ListsReport::new(false, policy, &generation.overlaps(), SystemTime::now())))
 }
 
 /// Answers `query` from the files of `config` alone.

@@ -45,6 +45,12 @@ impl<P: Publisher> Reloader<P> {
     /// Reads the configuration and all its files anew, and puts them in force as a whole; when anything
     /// is wrong with them, nothing changes.
     pub(super) async fn reconfigure(&mut self) -> Outcome {
+        let outcome = self.try_to_reconfigure().await;
+        self.health().configured(matches!(outcome, Outcome::Done(_)));
+        outcome
+    }
+
+    async fn try_to_reconfigure(&mut self) -> Outcome {
         if self.trial.is_some() {
             return refused(
                 "a policy is on trial: confirm it with `gatehouse apply --confirmed`, \

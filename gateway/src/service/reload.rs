@@ -1,6 +1,7 @@
 //! Puts edited lists and keys in force while the daemon runs.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -14,14 +15,15 @@ use super::lists::Keeper;
 use super::recent::Recent;
 use super::reconfigure::Following;
 use super::state::{Refreshed, State};
+use super::totals::Totals;
 use super::trial::{self, Trial, Waiting, out_of_time};
 use super::watch::FolderWatch;
 use crate::admin::lists::Accepted;
 use crate::admin::status::{IssuerStatus, ListenerStatus, PolicyStatus};
 use crate::config::Config;
 use crate::edge::Gate;
-use crate::nic::Counters;
-use crate::policy::Generation;
+use crate::nic::Verdicts;
+use crate::policy::{Generation, Source, Tier};
 
 /// The task that waits for changes and puts them in force.
 #[derive(Debug)]
@@ -276,21 +278,51 @@ impl<P: Publisher> Reloader<P> {
 
 /// What is in force. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Health(Arc<Mutex<Snapshot>>);
+pub(super) struct Health(Arc<Mutex<Snapshot>>, Arc<Mutex<Reads>>);
 
 /// One look at what is in force.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Snapshot {
     policy: Option<PolicyStatus>,
     generation: Option<Arc<Generation>>,
-    sources: Vec<u16>,
     issuers: Vec<IssuerStatus>,
     listeners: Vec<ListenerStatus>,
     /// When a trial ends.
     trial: Option<Instant>,
 }
 
+/// What is in force of the configuration.
+#[derive(Clone, Copy, Debug)]
+struct Reads {
+    /// When it was read.
+    read: SystemTime,
+    /// How often a newer one was refused.
+    refused: u64,
+}
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self { read: SystemTime::now(), refused: 0 }
+    }
+}
+
 impl Health {
+    /// When the configuration in force was read, and how often a newer one was refused since the start.
+    pub(super) fn configuration(&self) -> (SystemTime, u64) {
+        let Reads { read, refused } = *self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        (read, refused)
+    }
+
+    /// The configuration was read anew, and is in force or not.
+    pub(super) fn configured(&self, in_force: bool) {
+        let mut reads = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        if in_force {
+            reads.read = SystemTime::now();
+        } else {
+            reads.refused += 1;
+        }
+    }
+
     /// What is in force now.
     pub(super) fn read(&self) -> Snapshot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -304,7 +336,7 @@ impl Health {
         failure: Option<String>,
         (waiting, trial): (&Waiting, Option<&Trial>),
     ) {
-        let (mut policy, sources) = state.policy_status(config, in_force).unzip();
+        let mut policy = state.policy_status(config, in_force);
         if let Some(policy) = &mut policy {
             policy.error = failure.or(policy.error.take());
             policy.edits_wait = waiting.edits;
@@ -313,26 +345,21 @@ impl Health {
         let issuers = state.keys().status(config);
         let listeners = state.certificates().status(config);
         let trial = trial.map(|trial| trial.until);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Snapshot {
-            policy,
-            generation: Some(Arc::clone(in_force)),
-            sources: sources.unwrap_or_default(),
-            issuers,
-            listeners,
-            trial,
-        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            Snapshot { policy, generation: Some(Arc::clone(in_force)), issuers, listeners, trial };
     }
 }
 
 impl Snapshot {
-    /// The policy, with the packets that each list decided according to `counters`.
-    pub(super) fn policy(&self, counters: Option<&Counters>) -> Option<PolicyStatus> {
+    /// The policy, with the packets that each list has decided according to `totals`.
+    pub(super) fn policy(&self, totals: Option<&Totals>) -> Option<PolicyStatus> {
         let mut policy = self.policy.clone()?;
         policy.trial_s = self.trial.map(trial::seconds_until);
-        if let Some(counters) = counters {
-            for (list, source) in policy.lists.iter_mut().zip(&self.sources) {
-                list.packets = counters.source(*source).packets;
-            }
+        for list in &mut policy.lists {
+            let Some(totals) = totals else { break };
+            let tier = Tier::named(&list.tier).unwrap_or(Tier::Deny);
+            let Verdicts { passed, dropped } = totals.source(&Source::list(tier, list.list.as_str().into()));
+            (list.packets, list.dropped) = (passed.packets + dropped.packets, dropped.packets);
         }
         Some(policy)
     }
@@ -356,7 +383,6 @@ impl Snapshot {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::time::SystemTime;
 
     use super::super::keys::Missing;
     use super::super::lists::Copies;

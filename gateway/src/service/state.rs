@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use gateway_ebpf::generation::BLOCK_SIZE;
 
@@ -16,7 +17,7 @@ use crate::admin::lists::Accepted;
 use crate::admin::status::PolicyStatus;
 use crate::config::{Config, Diagnostic, Severity};
 use crate::edge::Snapshot;
-use crate::policy::{self, CompileLimits, Generation, ListSummary, Source, SourceTable};
+use crate::policy::{self, CompileLimits, Generation, Source, SourceTable};
 use crate::session::tls::{self, TlsError};
 
 /// Everything that is wrong with the files of a configuration.
@@ -30,11 +31,21 @@ pub(super) struct State {
     protected: Protected,
     sources: SourceTable,
     generation: Arc<Generation>,
+    /// The making of the newest generation.
+    compiled: Compilation,
     /// Why the newest lists make no policy.
     fault: Option<String>,
     keys: Keys,
     certificates: Certificates,
     revocations: Arc<Book>,
+}
+
+/// When a generation was made, and how long that took.
+#[derive(Clone, Copy, Debug)]
+struct Compilation {
+    number: u64,
+    at: SystemTime,
+    took: Duration,
 }
 
 /// What a configuration makes of the files of its gateway, ready to be put in force.
@@ -59,6 +70,12 @@ pub(super) struct Refreshed {
     pub unfinished: bool,
     /// What is wrong with files that have changed.
     pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Compilation {
+    fn of(generation: &Generation, began: Instant) -> Self {
+        Self { number: generation.number(), at: SystemTime::now(), took: began.elapsed() }
+    }
 }
 
 impl State {
@@ -104,8 +121,10 @@ impl State {
         if let Some(firewall) = &config.firewall {
             protected.refresh(firewall);
         }
+        let began = Instant::now();
         let generation = compile(config, &lists, &protected, &mut sources, None)
             .map_err(|fault| StateError(vec![fault]))?;
+        let compiled = Compilation::of(&generation, began);
         diagnostics.extend(protected.trimmed(&generation));
         Ok((
             Self {
@@ -113,6 +132,7 @@ impl State {
                 protected,
                 sources,
                 generation: Arc::new(generation),
+                compiled,
                 fault: None,
                 keys,
                 certificates,
@@ -171,8 +191,9 @@ impl State {
     }
 
     fn compile(&mut self, config: &Config) -> Result<Vec<Diagnostic>, Diagnostic> {
-        let before = Some(&*self.generation);
+        let (before, began) = (Some(&*self.generation), Instant::now());
         let generation = compile(config, &self.lists, &self.protected, &mut self.sources, before)?;
+        self.compiled = Compilation::of(&generation, began);
         let diagnostics = self.protected.trimmed(&generation);
         self.generation = Arc::new(generation);
         self.fault = None;
@@ -273,15 +294,14 @@ impl State {
     }
 
     /// The policy of `generation`, which is in force, and the counter of each of its lists.
-    pub(super) fn policy_status(
-        &self,
-        config: &Config,
-        generation: &Generation,
-    ) -> Option<(PolicyStatus, Vec<u16>)> {
+    pub(super) fn policy_status(&self, config: &Config, generation: &Generation) -> Option<PolicyStatus> {
         config.firewall.as_ref()?;
         let lists = generation.lists().iter().map(|summary| self.lists.status(summary));
-        let status = PolicyStatus {
+        let compiled = Some(self.compiled).filter(|compiled| compiled.number == generation.number());
+        Some(PolicyStatus {
             generation: generation.number(),
+            compiled: compiled.map(|compiled| crate::auth::revocation::seconds(compiled.at)),
+            compile_s: compiled.map(|compiled| compiled.took.as_secs_f64()),
             prefixes: generation.entries(),
             memory: generation.blocks().len() * BLOCK_SIZE,
             lists: lists.collect(),
@@ -289,8 +309,7 @@ impl State {
             edits_wait: false,
             trial_s: None,
             reverted: None,
-        };
-        Some((status, generation.lists().iter().map(ListSummary::source).collect()))
+        })
     }
 
     /// The folders of the files that `config` depends on.

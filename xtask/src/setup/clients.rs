@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::Gap;
+use super::{Gap, debian};
 use crate::tree::{Tree, ask, run, tool, version};
 
 /// Without `venv` and `ensurepip`, or before 3.9, there is no environment to be had.
@@ -174,5 +174,28 @@ fn same(one: &Path, other: &Path) -> bool {
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).with_context(|| format!("{} cannot be copied to {}", from.display(), to.display()))?;
+    Ok(())
+}
+
+/// Whether `promtool` is there, with which the metrics and the alert rules are checked.
+pub(super) fn promtool_ready(tree: &Tree) -> bool {
+    ask(tool(tree.promtool()).arg("--version")).is_some()
+}
+
+/// Unpacks `promtool` from Debian's package, which would start a server if it were installed.
+pub(super) fn install_promtool(tree: &Tree) -> Result<()> {
+    let folder = tree.target.join("tools/prometheus");
+    fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    let fetch = || run(tool("apt-get").args(["download", "--quiet", "prometheus"]).current_dir(&folder));
+    // The lists of packages may be old, or not there yet.
+    fetch().or_else(|_| debian::update().and_then(|()| fetch())).context(
+        "Debian's package prometheus could not be fetched: check the network, and `apt-get update`",
+    )?;
+    let package = fs::read_dir(&folder)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|kind| kind == "deb"))
+        .context("apt-get fetched no package")?;
+    run(tool("dpkg-deb").arg("--extract").arg(&package).arg(&folder))?;
+    fs::remove_file(&package)?;
     Ok(())
 }

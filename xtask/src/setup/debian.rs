@@ -14,12 +14,17 @@ pub(super) fn present() -> bool {
 
 /// Installs `packages` unless that would remove another package.
 pub(super) fn install(packages: &[&str]) -> Result<()> {
-    run(apt().arg("update")).context(
-        "the package lists could not be fetched: see above which source failed, and check the network",
-    )?;
+    update()?;
     refuse_removals(packages)?;
     run(apt().args(["install", "--yes", "--no-remove"]).args(packages))
         .context("the packages were not installed")
+}
+
+/// Fetches the lists of packages.
+pub(super) fn update() -> Result<()> {
+    run(apt().arg("update")).context(
+        "the package lists could not be fetched: see above which source failed, and check the network",
+    )
 }
 
 fn refuse_removals(packages: &[&str]) -> Result<()> {

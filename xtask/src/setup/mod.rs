@@ -44,6 +44,7 @@ enum Work {
     Envoy,
     Venv,
     Node,
+    Promtool,
     Components,
     CargoDeny,
 }
@@ -95,6 +96,9 @@ fn plan(tree: &Tree, purpose: Purpose) -> Vec<Work> {
         if !clients::node_ready(tree) {
             works.push(Work::Node);
         }
+        if !clients::promtool_ready(tree) {
+            works.push(Work::Promtool);
+        }
     }
     if purpose == Purpose::Ci {
         if !checks::components() {
@@ -123,6 +127,7 @@ impl Work {
             Self::Envoy => "Envoy, to compare with, in target/tools/peers".to_owned(),
             Self::Venv => "Python environment of the test clients, in target/tools/venv".to_owned(),
             Self::Node => "npm packages of the test clients, in target/tools/node".to_owned(),
+            Self::Promtool => "promtool, to check metrics with, in target/tools/prometheus".to_owned(),
             Self::Components => "rustfmt and clippy".to_owned(),
             Self::CargoDeny => {
                 format!("cargo-deny {}, compiled from source (about three minutes)", checks::DENY_VERSION)
@@ -147,6 +152,7 @@ impl Work {
             Self::Envoy => peers::install_envoy(tree),
             Self::Venv => clients::install_venv(tree),
             Self::Node => clients::install_node(tree),
+            Self::Promtool => clients::install_promtool(tree),
             Self::Components => checks::install_components(),
             Self::CargoDeny => checks::install_cargo_deny(tree),
         }

@@ -90,7 +90,7 @@ fn encode(source: &Source) -> Option<Record> {
 fn decode(record: &Record) -> Option<Source> {
     let text = record.split(|&byte| byte == 0).next()?;
     let (tier, name) = std::str::from_utf8(text).ok()?.split_once(' ')?;
-    match Tier::ALL.into_iter().find(|known| known.name() == tier)? {
+    match Tier::named(tier)? {
         Tier::Default => Some(Source::default_verdict()),
         tier => Some(Source::list(tier, name.into())),
     }
@@ -103,7 +103,11 @@ mod tests {
     #[test]
     fn a_source_is_read_as_it_was_written() {
         let name = "/etc/gatehouse/deny.d/a list with spaces.list";
-        let sources = [Source::list(Tier::Deny, name.into()), Source::default_verdict()];
+        let sources = [
+            Source::list(Tier::Deny, name.into()),
+            Source::list(Tier::Observe, name.into()),
+            Source::default_verdict(),
+        ];
         for source in sources {
             assert_eq!(encode(&source).as_ref().and_then(decode), Some(source));
         }

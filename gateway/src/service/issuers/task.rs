@@ -94,6 +94,10 @@ impl Task {
             self.health.change(|health| health.last_attempt = Some(seconds(SystemTime::now())));
             let attempted = self.attempt().await;
             let answered = attempted.is_ok();
+            self.health.change(|health| {
+                let attempts = if answered { &mut health.successes } else { &mut health.failures };
+                *attempts += 1;
+            });
             let wait = match attempted {
                 Ok(fresh) => self.succeeded(fresh),
                 Err(failure) => self.failed(failure),

@@ -21,6 +21,7 @@ impl Lists {
             list: summary.name.to_string(),
             prefixes: summary.entries,
             packets: 0,
+            dropped: 0,
             source: source.to_owned(),
             changed: changed.map(seconds),
             held_back: file.and_then(|file| file.held.as_ref()).map(HeldBack::from),
