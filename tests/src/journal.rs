@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::process::{Mark, PATIENCE, Process};
@@ -61,6 +62,23 @@ impl Journal {
         let mut command = Command::new("nsenter");
         command.args(["--target", &id, "--mount", "--net", "--", program]);
         command
+    }
+
+    /// Stops journald, until [`Self::go_on`]: it takes nothing, and its socket fills.
+    pub fn stop(&self) -> Result<()> {
+        self.journald.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets journald go on.
+    pub fn go_on(&self) -> Result<()> {
+        self.journald.signal(Signal::SIGCONT)
+    }
+
+    /// How many entries there are with this field.
+    pub fn count(&self, field: &str) -> Result<u64> {
+        let mut command = self.inside("journalctl");
+        let output = command.args(["-D", "/run/log/journal", "--output=json", "--quiet", field]).output()?;
+        Ok(u64::try_from(String::from_utf8(output.stdout)?.lines().count())?)
     }
 
     /// The first entry that is `wanted`.

@@ -27,7 +27,8 @@ impl Entry {
                 continue;
             }
             let (value, after) = value_of(value);
-            fields.insert(name.to_owned(), value);
+            // Of several values, that of the last one that the entry stands for comes first.
+            fields.entry(name.to_owned()).or_insert(value);
             rest = after;
         }
         Self { line: line.to_owned(), fields }

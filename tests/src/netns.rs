@@ -1,6 +1,7 @@
 //! One network namespace.
 
 use std::fs::File;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -55,15 +56,20 @@ impl Namespace {
 
     /// Runs `work` on a thread inside the namespace. The sockets that it opens stay there.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let inside = || {
-            let namespace = File::open(format!("/run/netns/{}", self.name))?;
-            setns(namespace, CloneFlags::CLONE_NEWNET)
-                .with_context(|| format!("cannot enter the network namespace {}", self.name))?;
-            work()
-        };
-        std::thread::scope(|scope| scope.spawn(inside).join())
-            .map_err(|_| anyhow!("a thread in the network namespace {} panicked", self.name))?
+        inside(Path::new(&format!("/run/netns/{}", self.name)), work)
     }
+}
+
+/// Runs `work` on a thread inside the network `namespace`. The sockets that it opens stay there.
+pub(crate) fn inside<T: Send>(namespace: &Path, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let inside = || {
+        let file = File::open(namespace)?;
+        setns(file, CloneFlags::CLONE_NEWNET)
+            .with_context(|| format!("cannot enter the network namespace {}", namespace.display()))?;
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(inside).join())
+        .map_err(|_| anyhow!("a thread in the network namespace {} panicked", namespace.display()))?
 }
 
 impl Drop for Namespace {

@@ -110,6 +110,18 @@ impl Process {
         }
     }
 
+    /// Sends the signal to the program.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)
+            .with_context(|| format!("{} cannot be sent {signal}", self.name))
+    }
+
+    /// Runs `work` on a thread in the network namespace of the program.
+    pub fn inside_network<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let namespace = format!("/proc/{}/ns/net", self.child.id());
+        crate::netns::inside(std::path::Path::new(&namespace), work)
+    }
+
     /// Asks the program to end, and waits until it has.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
         let pid = Pid::from_raw(i32::try_from(self.child.id())?);

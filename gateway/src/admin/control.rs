@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::apply::{Order, Verdict};
 use super::explain::Query;
 use super::revocations;
+use super::sessions::SessionFilter;
 
 /// Bytes of a request; a token of the largest accepted size fits.
 const MAX_REQUEST: u64 = 64 * 1024;
@@ -45,6 +46,13 @@ pub enum Request {
     Explain(Query),
     /// The lists of the address policy.
     Lists,
+    /// The open sessions.
+    Sessions(SessionFilter),
+    /// Close an open session.
+    CloseSession {
+        /// Its identifier.
+        id: String,
+    },
     /// Put content of this list in force that was held back.
     AcceptList {
         /// Its name, or the end of its path.
@@ -81,6 +89,8 @@ impl Request {
             Self::Status
             | Self::Overview
             | Self::Ready
+            | Self::Sessions(_)
+            | Self::CloseSession { .. }
             | Self::Lists
             | Self::Revoke(_)
             | Self::Drops { .. } => DEADLINE,

@@ -10,5 +10,6 @@ pub mod lists;
 pub mod overview;
 pub mod readiness;
 pub mod revocations;
+pub mod sessions;
 pub mod status;
 pub mod web;

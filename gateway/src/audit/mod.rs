@@ -2,11 +2,15 @@
 //! own from a bounded queue. Losses are counted, never waited for.
 
 mod entry;
+mod fold;
+mod past;
+pub mod query;
 mod record;
 mod sink;
 mod trail;
 
 pub use entry::{Dropped, Entry, HandshakeId, Point};
+pub use past::{Past, Remembered};
 pub use record::Record;
 pub use sink::{Destination, Sink};
-pub use trail::{AuditSink, Trail, Writer};
+pub use trail::{AuditSink, Settings, Trail, Writer};

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use log::Level;
 
 use super::entry::{Dropped, Entry, Point};
+use super::fold::Repeats;
 use crate::auth::sources::Source;
 use crate::policy::MatchedRule;
 use crate::rejection::{Layer, Reason, Rejection, message_id};
@@ -74,6 +75,20 @@ impl Record {
             Some(rule) => record.rule(rule),
             None => record,
         }
+    }
+}
+
+impl Record {
+    /// The same for `repeats`, of which this is the last one.
+    pub(super) fn standing_for(mut self, repeats: &Repeats) -> Self {
+        let over = repeats.over.as_secs();
+        self.message.push_str(&format!(" ({} times in {over} s)", repeats.count));
+        let named = repeats.ids.len() as u64 + 1;
+        let record = self.with("GATEHOUSE_REPEATS", repeats.count);
+        let record =
+            record.maybe("GATEHOUSE_IDS_LEFT_OUT", repeats.count.checked_sub(named).filter(|left| *left > 0));
+        // The journal takes a field several times, and finds the entry by each of its values.
+        repeats.ids.iter().fold(record, |record, id| record.with("GATEHOUSE_ID", id))
     }
 }
 

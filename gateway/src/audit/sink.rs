@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use log::kv::{Source, Value};
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 
+use super::query::printable;
 use super::record::Record;
 
 /// Takes records, one at a time.
@@ -147,19 +148,6 @@ fn line(record: &Record) -> String {
     }
     line.push('\n');
     line
-}
-
-/// `text` with control characters escaped: what a client sends must not steer a terminal or forge
-/// a line.
-fn printable(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut out, character| {
-        if character.is_control() {
-            out.extend(character.escape_default())
-        } else {
-            out.push(character)
-        }
-        out
-    })
 }
 
 #[cfg(test)]

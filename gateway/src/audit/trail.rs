@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::entry::Entry;
+use super::fold::{Due, Fold};
+use super::past::Remembered;
 use super::record::Record;
 use super::sink::Sink;
 
@@ -15,11 +17,25 @@ pub trait AuditSink: Send + Sync {
     fn record(&self, entry: Entry);
 }
 
+/// How much is kept before it is written, and after.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Entries that wait to be written.
+    pub queue: usize,
+    /// The longest time for which repeats of a rejection are held, to be written as one; zero: none are.
+    pub fold: Duration,
+    /// Clients and reasons of which repeats are held.
+    pub folded: usize,
+    /// Handshakes that are remembered.
+    pub remembered: usize,
+}
+
 /// Records entries without ever waiting. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Trail {
     queue: SyncSender<Entry>,
     lost: Arc<Losses>,
+    remembered: Remembered,
 }
 
 /// Entries that were lost.
@@ -39,15 +55,22 @@ impl Losses {
 }
 
 impl Trail {
-    /// A trail with room for `queue` waiting entries, and the thread that writes them to `sink`.
-    pub fn start(mut sink: Box<dyn Sink>, queue: usize) -> std::io::Result<(Self, Writer)> {
-        let (sender, receiver) = sync_channel(queue);
+    /// A trail, and the thread that writes it to `sink`.
+    pub fn start(mut sink: Box<dyn Sink>, settings: Settings) -> std::io::Result<(Self, Writer)> {
+        let (sender, receiver) = sync_channel(settings.queue);
+        let remembered = Remembered::new(settings.remembered);
         let lost = Arc::new(Losses::default());
-        let trail = Self { queue: sender, lost: Arc::clone(&lost) };
+        let trail = Self { queue: sender, lost: Arc::clone(&lost), remembered: remembered.clone() };
         let (running, done) = sync_channel(0);
         std::thread::Builder::new().name("audit".to_owned()).spawn(move || {
             let _running: SyncSender<()> = running;
-            write_all(&receiver, sink.as_mut(), &lost);
+            let fold = Fold::new(settings.fold, settings.folded);
+            write_all(
+                &receiver,
+                fold,
+                &remembered,
+                &mut Out { sink: sink.as_mut(), lost: &lost, unwritten: 0 },
+            );
         })?;
         Ok((trail, Writer { done }))
     }
@@ -55,6 +78,11 @@ impl Trail {
     /// Entries lost since the start and not yet reported in the trail itself.
     pub fn lost(&self) -> u64 {
         self.lost.unreported.load(Ordering::Relaxed)
+    }
+
+    /// The handshakes of the last while.
+    pub fn remembered(&self) -> &Remembered {
+        &self.remembered
     }
 
     /// Entries lost since the start.
@@ -92,29 +120,67 @@ impl Writer {
 /// call and a switch less (`cargo xtask bench handshake`). It is less than anybody notices.
 const REST: Duration = Duration::from_millis(2);
 
-fn write_all(queue: &Receiver<Entry>, sink: &mut dyn Sink, lost: &Losses) {
-    while let Ok(first) = queue.recv() {
-        let mut unwritten = 0;
-        for entry in std::iter::once(first).chain(queue.try_iter()) {
-            match sink.write(&Record::from(&entry)) {
-                Ok(()) => unwritten += 1,
-                Err(_) => lost.add(1),
+fn write_all(queue: &Receiver<Entry>, mut fold: Fold, remembered: &Remembered, out: &mut Out<'_>) {
+    loop {
+        let first = match fold.next() {
+            None => queue.recv().map_err(RecvTimeoutError::from),
+            Some(end) => queue.recv_timeout(end.saturating_duration_since(Instant::now())),
+        };
+        match first {
+            Ok(first) => {
+                let now = Instant::now();
+                for entry in std::iter::once(first).chain(queue.try_iter()) {
+                    remembered.note(&entry, SystemTime::now());
+                    fold.take(entry, now).into_iter().for_each(|due| out.write(due));
+                }
             }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
         }
-        if sink.flush().is_err() {
-            lost.add(unwritten);
-        } else {
-            report_losses(sink, lost);
-        }
+        fold.due(Instant::now()).into_iter().for_each(|due| out.write(due));
+        out.flush();
         std::thread::sleep(REST);
     }
-    report_losses(sink, lost);
+    fold.finish().into_iter().for_each(|due| out.write(due));
+    out.flush();
+    out.report_losses();
 }
 
-fn report_losses(sink: &mut dyn Sink, lost: &Losses) {
-    let missing = lost.unreported.swap(0, Ordering::Relaxed);
-    if missing > 0 && sink.write(&Record::losses(missing)).and_then(|()| sink.flush()).is_err() {
-        lost.unreported.fetch_add(missing, Ordering::Relaxed);
+/// Where entries are written to.
+struct Out<'a> {
+    sink: &'a mut dyn Sink,
+    lost: &'a Losses,
+    /// What the entries that the sink keeps stand for.
+    unwritten: u64,
+}
+
+impl Out<'_> {
+    fn write(&mut self, (entry, repeats): Due) {
+        let (record, count) = match repeats {
+            None => (Record::from(&entry), 1),
+            Some(repeats) => (Record::from(&entry).standing_for(&repeats), repeats.count),
+        };
+        match self.sink.write(&record) {
+            Ok(()) => self.unwritten += count,
+            Err(_) => self.lost.add(count),
+        }
+    }
+
+    fn flush(&mut self) {
+        let unwritten = std::mem::take(&mut self.unwritten);
+        if self.sink.flush().is_err() {
+            self.lost.add(unwritten);
+        } else if unwritten > 0 {
+            self.report_losses();
+        }
+    }
+
+    fn report_losses(&mut self) {
+        let missing = self.lost.unreported.swap(0, Ordering::Relaxed);
+        let written = || self.sink.write(&Record::losses(missing)).and_then(|()| self.sink.flush());
+        if missing > 0 && { written }().is_err() {
+            self.lost.unreported.fetch_add(missing, Ordering::Relaxed);
+        }
     }
 }
 
@@ -131,10 +197,14 @@ mod tests {
         }
     }
 
+    fn settings(queue: usize) -> Settings {
+        Settings { queue, fold: Duration::from_secs(60), folded: 16, remembered: 16 }
+    }
+
     #[test]
     fn a_sink_that_blocks_for_ever_does_not_keep_the_daemon_from_ending() {
         let (sender, records) = sync_channel(0);
-        let (trail, writer) = Trail::start(Box::new(Slow(sender)), 4).expect("a thread");
+        let (trail, writer) = Trail::start(Box::new(Slow(sender)), settings(4)).expect("a thread");
         trail.record(Entry::DroppedUnreported { reports: 1, packets: 1 });
         drop(trail);
         assert!(!writer.finish(Duration::from_millis(10)));
@@ -144,7 +214,7 @@ mod tests {
     #[test]
     fn a_full_queue_loses_entries_counts_them_and_says_so() {
         let (sender, records) = sync_channel(0);
-        let (trail, writer) = Trail::start(Box::new(Slow(sender)), 4).expect("a thread");
+        let (trail, writer) = Trail::start(Box::new(Slow(sender)), settings(4)).expect("a thread");
         // The writer holds at most one entry besides the queue's four, and nobody takes it.
         for packets in 0..10 {
             trail.record(Entry::DroppedUnreported { reports: 1, packets });

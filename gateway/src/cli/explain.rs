@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConfigFile, FAILED, UNAVAILABLE, failed};
+use super::{ConfigFile, FAILED, NO_INPUT, UNAVAILABLE, failed};
 use crate::admin::control::{self, Request};
 use crate::admin::explain::{Query, Report};
+use crate::audit::query::printable;
 use crate::config::Config;
 use crate::service;
 
@@ -18,8 +19,8 @@ const MAX_TOKEN: u64 = 64 * 1024;
 /// Say which layer would reject a client, why, and what would fix it
 ///
 /// Asks the running daemon where there is one, and else the configuration and its files alone. Exit code 0:
-/// admitted as far as was asked; 1: rejected; 69: the
-/// daemon cannot be asked.
+/// admitted as far as was asked; 1: rejected; 66: nobody knows the identifier; 69: the
+/// daemon or the journal cannot be asked.
 #[derive(Args, Debug)]
 pub(super) struct Explain {
     #[command(flatten)]
@@ -36,6 +37,10 @@ pub(super) struct Explain {
     /// The origin of the page that connects
     #[arg(long, value_name = "ORIGIN")]
     origin: Option<String>,
+    /// The identifier that a client was told, of its handshake or of its open session: what is recorded
+    /// of it, and how its client would fare now
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -79,8 +84,8 @@ impl Explain {
             Ok(token) => token,
             Err(error) => return failed(&error),
         };
-        let query = Query { address: self.address, token, path: self.path, origin: self.origin };
-        let report = match ask(&config, &query) {
+        let query = Query { address: self.address, token, path: self.path, origin: self.origin, id: self.id };
+        let report = match ask(&config, &query).and_then(|report| recorded(&config, query, report)) {
             Ok(report) => report,
             Err(code) => return code,
         };
@@ -94,6 +99,24 @@ impl Explain {
         }
         if report.rejection.is_some() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
     }
+}
+
+/// The same, from the journal where the daemon does not know the handshake any more.
+fn recorded(config: &Config, mut query: Query, report: Report) -> Result<Report, ExitCode> {
+    let Some(id) = query.id.take() else { return Ok(report) };
+    if report.past.is_some() || report.session.is_some() {
+        return Ok(report);
+    }
+    let past = super::audit::past(&id)?;
+    let Some(past) = past else {
+        complain!(
+            "gatehouse: neither a running daemon nor the journal knows the handshake {}",
+            printable(&id)
+        );
+        return Err(ExitCode::from(NO_INPUT));
+    };
+    query.know(&past);
+    Ok(Report { past: Some(past), ..ask(config, &query)? })
 }
 
 fn ask(config: &Config, query: &Query) -> Result<Report, ExitCode> {

@@ -11,7 +11,9 @@ macro_rules! complain {
 }
 
 mod apply;
+mod audit;
 mod check;
+mod colour;
 mod connect;
 mod detach;
 mod explain;
@@ -22,7 +24,9 @@ mod rehearse;
 mod reload;
 mod revoke;
 mod run;
+mod sessions;
 mod status;
+mod table;
 mod token;
 
 use std::fmt;
@@ -38,6 +42,8 @@ use crate::config::{self, Config, Diagnostic};
 const OK: u8 = 0;
 /// The verb did its work and the answer is no, or it could not do its work.
 const FAILED: u8 = 1;
+/// `EX_NOINPUT` of sysexits(3): what was named is not there.
+const NO_INPUT: u8 = 66;
 /// `EX_UNAVAILABLE` of sysexits(3): there is no answer.
 const UNAVAILABLE: u8 = 69;
 /// `EX_USAGE` of sysexits(3).
@@ -59,6 +65,9 @@ enum Verb {
     Run(run::Run),
     Check(check::Check),
     Explain(explain::Explain),
+    Audit(audit::Audit),
+    Sessions(sessions::Sessions),
+    Close(sessions::Close),
     Status(status::Status),
     Apply(apply::Apply),
     Reload(reload::Reload),
@@ -105,6 +114,9 @@ pub fn main() -> ExitCode {
         Verb::Run(run) => run.run(),
         Verb::Check(check) => check.run(),
         Verb::Explain(explain) => explain.run(),
+        Verb::Audit(audit) => audit.run(),
+        Verb::Sessions(sessions) => sessions.run(),
+        Verb::Close(close) => close.run(),
         Verb::Status(status) => status.run(),
         Verb::Apply(apply) => apply.run(),
         Verb::Reload(reload) => reload.run(),

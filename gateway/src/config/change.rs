@@ -62,7 +62,7 @@ impl Config {
         config.limits = self.limits.changed_to(&fresh.limits);
         if config.limits != fresh.limits {
             restart.push(
-                "[limits] audit_queue, health_interval, introspection_*, issuer_*, remote_* or revocations",
+                "[limits] audit_*, health_interval, introspection_*, issuer_*, remote_* or revocations",
             );
         }
         let addresses = |config: &Self| -> BTreeSet<SocketAddr> {
@@ -86,6 +86,9 @@ impl Limits {
     fn changed_to(&self, fresh: &Self) -> Self {
         Self {
             audit_queue: self.audit_queue,
+            audit_fold: self.audit_fold,
+            audit_folded: self.audit_folded,
+            audit_remembered: self.audit_remembered,
             health_interval: self.health_interval,
             introspection_timeout: self.introspection_timeout,
             introspection_cache: self.introspection_cache,
@@ -140,7 +143,7 @@ mod tests {
         let (merged, restart) = running.reloaded_as(&fresh);
         assert_eq!((merged.limits.sessions, merged.limits.audit_queue), (7, running.limits.audit_queue));
         assert_eq!((merged.listen, merged.public_url), (fresh.listen, fresh.public_url));
-        assert!(restart.len() == 1 && restart[0].starts_with("[limits] audit_queue"), "{restart:?}");
+        assert!(restart.len() == 1 && restart[0].starts_with("[limits] audit_*"), "{restart:?}");
         let elsewhere = config("[[listen]]\naddress = \"127.0.0.1:2\"\n");
         let (merged, restart) = running.reloaded_as(&elsewhere);
         assert_eq!((merged.listen, restart), (running.listen, vec!["[[listen]] address"]));

@@ -590,6 +590,12 @@ pub struct Limits {
     pub issuer_waiters: usize,
     /// Audit entries waiting for the journal; more are counted as lost.
     pub audit_queue: usize,
+    /// The longest time for which repeats of a rejection are held, to be written as one entry.
+    pub audit_fold: Duration,
+    /// Clients and reasons of which repeats are held at once.
+    pub audit_folded: usize,
+    /// Rejections and ends of sessions that `gatehouse explain --id` is answered from.
+    pub audit_remembered: usize,
     /// Tokens of one issuer that are remembered once their signature is verified; 0: none.
     pub verified_tokens: usize,
     /// The longest time without a byte either way in a session; `None`: any.
@@ -644,6 +650,9 @@ impl Default for Limits {
             issuer_answer: 1024 * 1024,
             issuer_waiters: 1_024,
             audit_queue: 16_384,
+            audit_fold: Duration::from_secs(60),
+            audit_folded: 16_384,
+            audit_remembered: 4_096,
             verified_tokens: 10_000,
             idle_timeout: None,
             session_lifetime: None,

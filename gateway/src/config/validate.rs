@@ -441,6 +441,8 @@ impl<'a> Checker<'a> {
             (&form.prefixes, &mut limits.prefixes, 1..=1 << 28),
             (&form.policy_memory, &mut limits.policy_memory, 2 << 20..=256 << 30),
             (&form.audit_queue, &mut limits.audit_queue, 16..=1 << 20),
+            (&form.audit_folded, &mut limits.audit_folded, 16..=1 << 24),
+            (&form.audit_remembered, &mut limits.audit_remembered, 0..=1 << 24),
             (&form.verified_tokens, &mut limits.verified_tokens, 0..=1 << 20),
             (&form.certificate_file, &mut limits.certificate_file, 1024..=1 << 30),
             (&form.http2_streams, &mut limits.http2_streams, 1..=1 << 16),
@@ -494,6 +496,7 @@ impl<'a> Checker<'a> {
             (&form.issuer_timeout, &mut limits.issuer_timeout, Duration::from_millis(1)),
             (&form.close_timeout, &mut limits.close_timeout, Duration::from_millis(1)),
             (&form.drain_timeout, &mut limits.drain_timeout, Duration::ZERO),
+            (&form.audit_fold, &mut limits.audit_fold, Duration::ZERO),
         ] {
             let Some(text) = given else { continue };
             if let Some(duration) = self.duration(text) {

@@ -15,6 +15,7 @@ use super::first_message::{self, Heard};
 use super::gate::Gate;
 use super::head::{Head, HeadError};
 use super::hold::{Admitted, Client, hold};
+use super::open::Open;
 use super::opening::Opening;
 use super::snapshot::Route;
 use super::telling::{How, Telling};
@@ -251,7 +252,10 @@ async fn judge(
         to_upstream: opening.take_early(),
     });
     let origin = opening.origin().map(str::to_owned);
-    Ok(Some(Admitted { route, identity, source, session, upstream, origin, greetings }))
+    let certificate = visitor.certificate.clone().unwrap_or_default();
+    let path = route.path.clone();
+    let open = Open::new(id, visitor.client, path, origin, certificate, identity, gate.now());
+    Ok(Some(Admitted { route, open: Arc::new(open), source, session, upstream, greetings }))
 }
 
 async fn authorize(

@@ -9,12 +9,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::endpoints::Tickets;
 use super::open::Sessions;
-use super::snapshot::Snapshot;
+use super::snapshot::{Route, Snapshot};
+use crate::admin::sessions::{SessionFilter, SessionList};
 use crate::audit::{AuditSink, Entry, HandshakeId};
 use crate::config::Limits;
 use crate::metrics::Times;
 use crate::session::life::Terms;
-use crate::session::limits::Counts;
+use crate::session::limits::{Counts, Taken};
 use crate::session::traffic::Traffic;
 
 /// Connections at once that are told that there is no place for them. Beyond that they are closed
@@ -126,6 +127,26 @@ impl Gate {
     /// Admitted sessions that are open.
     pub fn sessions(&self) -> usize {
         self.counts.sessions()
+    }
+
+    /// How much is taken of the limits that a client meets, see [`Counts::look`].
+    pub fn taken(
+        &self,
+        address: Option<IpAddr>,
+        subject: Option<(&str, &str)>,
+        route: Option<&Route>,
+    ) -> Vec<Taken> {
+        self.counts.look(address, subject, route.map(|route| (route.path.as_str(), &route.limits)))
+    }
+
+    /// The open sessions that `filter` keeps.
+    pub fn list_sessions(&self, filter: &SessionFilter) -> SessionList {
+        self.open.look(filter)
+    }
+
+    /// Closes the session `id`; whether there is one.
+    pub fn close_session(&self, id: HandshakeId) -> bool {
+        self.open.close(id)
     }
 
     /// The addresses with open sessions, of IPv6 the first of each /64.

@@ -11,7 +11,6 @@ use super::snapshot::Route;
 use super::tenure::Tenure;
 use super::visitor::Visitor;
 use crate::audit::{Entry, HandshakeId};
-use crate::auth::Identity;
 use crate::auth::sources::Source;
 use crate::session::control;
 use crate::session::limits::{Place, SessionPlace};
@@ -22,12 +21,10 @@ use crate::session::upstream::Upstream;
 /// A client that has its session.
 pub(super) struct Admitted {
     pub(super) route: Arc<Route>,
-    pub(super) identity: Identity,
+    pub(super) open: Arc<Open>,
     pub(super) source: Source,
     pub(super) session: SessionPlace,
     pub(super) upstream: Upstream,
-    /// The `Origin` of its page.
-    pub(super) origin: Option<String>,
     pub(super) greetings: Greetings,
 }
 
@@ -48,11 +45,10 @@ pub(super) async fn hold(
     Ends { stopping, cut }: Ends,
 ) {
     let start = Instant::now();
-    let moved = Moved::default();
-    let (mut tenure, mut session, seats) = settle(client, id, &gate, &moved);
-    let open = Arc::clone(&tenure.open);
+    let open = Arc::clone(&client.admitted.open);
+    let (mut tenure, mut session, seats) = settle(client, id, &gate, &open.moved);
     let listed = gate.sessions_open().list(&open);
-    let ending = session.run(pin!(tenure.over(&moved, &stopping)), &cut).await;
+    let ending = session.run(pin!(tenure.over(&open.moved, &stopping)), &cut).await;
     drop(listed);
     let duration = start.elapsed();
     drop((session, seats));
@@ -64,6 +60,7 @@ pub(super) async fn hold(
             Some(rejection) => {
                 (format!("{}: {}", rejection.reason, rejection.reason.title()), Some(rejection))
             }
+            None if open.is_closed() => ("an operator closed it".to_owned(), None),
             None => ("the gate stopped".to_owned(), None),
         },
     };
@@ -93,7 +90,8 @@ fn settle<'a>(
     let Client { stream, visitor, place, admitted } = *client;
     let client = visitor.client;
     // A session must not keep the snapshot of its admission alive: the route ends here.
-    let Admitted { route, identity, source, session: seat, upstream, origin, greetings } = admitted;
+    let Admitted { route, open, source, session: seat, upstream, greetings } = admitted;
+    let identity = open.identity();
     let (controls, desk) = match route.control {
         Some(warning) => {
             let (controls, desk) = control::controls(gate.limits().first_message_size);
@@ -111,8 +109,6 @@ fn settle<'a>(
         issuer: identity.issuer.clone(),
         source,
     });
-    let certificate = visitor.certificate.unwrap_or_default();
-    let open = Arc::new(Open::new(id, client, route.path.clone(), origin, certificate, identity));
     let tenure = Tenure { gate: Arc::clone(gate), open, desk };
     let patience = gate.limits().close_timeout;
     let session = Session { client: stream, upstream, greetings, patience, controls, meter };

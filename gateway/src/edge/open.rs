@@ -2,13 +2,18 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use crate::admin::sessions::{SessionFilter, SessionList, SessionStatus};
 use crate::audit::HandshakeId;
+use crate::auth::revocation::seconds;
 use crate::auth::{Certificate, Identity};
+use crate::session::relay::Moved;
 
 /// One open session.
 #[derive(Debug)]
@@ -21,8 +26,14 @@ pub(super) struct Open {
     pub(super) origin: Option<String>,
     /// What its client showed in the handshake of TLS.
     pub(super) certificate: Option<Arc<Certificate>>,
+    /// When it was let in.
+    pub(super) since: SystemTime,
+    /// What it has moved.
+    pub(super) moved: Moved,
     identity: ArcSwap<Identity>,
-    renewed: Notify,
+    /// Something is to be looked at: it was renewed, or an operator closes it.
+    changed: Notify,
+    closed: AtomicBool,
 }
 
 impl Open {
@@ -34,9 +45,20 @@ impl Open {
         origin: Option<String>,
         certificate: Option<Arc<Certificate>>,
         identity: Identity,
+        since: SystemTime,
     ) -> Self {
-        let identity = ArcSwap::from_pointee(identity);
-        Self { id, client, path, origin, certificate, identity, renewed: Notify::new() }
+        Self {
+            id,
+            client,
+            path,
+            origin,
+            certificate,
+            since,
+            moved: Moved::default(),
+            identity: ArcSwap::from_pointee(identity),
+            changed: Notify::new(),
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// Who is let in, by the newest token.
@@ -47,12 +69,40 @@ impl Open {
     /// From now on it is let in as `identity`, who is the same.
     pub(super) fn renew(&self, identity: Identity) {
         self.identity.store(Arc::new(identity));
-        self.renewed.notify_one();
+        self.changed.notify_one();
     }
 
-    /// Waits until it is renewed.
-    pub(super) async fn renewed(&self) {
-        self.renewed.notified().await;
+    /// Waits until it is renewed, or closed by an operator.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// An operator closes it.
+    fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    /// Whether an operator has closed it.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    fn status(&self) -> SessionStatus {
+        let identity = self.identity();
+        let [bytes_up, bytes_down] = self.moved.bytes();
+        SessionStatus {
+            id: self.id.to_string(),
+            client: self.client,
+            route: self.path.clone(),
+            origin: self.origin.clone(),
+            subject: identity.subject.clone(),
+            issuer: identity.issuer.clone(),
+            since: seconds(self.since),
+            expires: identity.expires,
+            bytes_up,
+            bytes_down,
+        }
     }
 }
 
@@ -72,6 +122,24 @@ impl Sessions {
     pub(super) fn list(&self, open: &Arc<Open>) -> Listed<'_> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(open.id, Arc::clone(open));
         Listed { sessions: self, id: open.id }
+    }
+
+    /// Those that `filter` keeps, the newest first, and how many there are of them.
+    pub(super) fn look(&self, filter: &SessionFilter) -> SessionList {
+        // Shared, and looked at after the lock is free: nobody's handshake waits for it.
+        let all: Vec<Arc<Open>> =
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
+        let mut sessions: Vec<SessionStatus> =
+            all.iter().map(|open| open.status()).filter(|session| filter.keeps(session)).collect();
+        sessions.sort_by(|one, other| other.since.cmp(&one.since).then_with(|| one.id.cmp(&other.id)));
+        let count = sessions.len();
+        sessions.truncate(filter.limit.unwrap_or(SessionFilter::MOST).min(SessionFilter::MOST));
+        SessionList { open: all.len(), found: count, sessions }
+    }
+
+    /// Lets an operator close the session with this name; whether there is one.
+    pub(super) fn close(&self, id: HandshakeId) -> bool {
+        self.find(id).inspect(|open| open.close()).is_some()
     }
 
     /// The open session with this name.

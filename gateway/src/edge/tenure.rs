@@ -65,7 +65,11 @@ impl Tenure {
                         return self.rejected(rejection);
                     }
                 }
-                () = self.open.renewed() => {}
+                () = self.open.changed() => {
+                    if self.open.is_closed() {
+                        return self.closed();
+                    }
+                }
                 reason = moved.excess() => {
                     return self.rejected(Box::new(Rejection::new(reason).retry_after(RETRY)));
                 }
@@ -128,6 +132,11 @@ impl Tenure {
         rejection.subject.get_or_insert_with(|| identity.subject.clone());
         let (code, reason) = close(&rejection, self.open.id);
         Farewell { code, reason, rejection: Some(rejection), mask: self.mask() }
+    }
+
+    fn closed(&self) -> Farewell {
+        let reason = "an operator closed the session: connect again".to_owned();
+        Farewell { code: GOING_AWAY, reason, rejection: None, mask: self.mask() }
     }
 
     /// Sessions do not all end at once, or all clients would come back at once: each has its moment

@@ -28,7 +28,7 @@ use super::{files, firewall, health, state_folder};
 use crate::admin::apply::Outcome;
 use crate::admin::control::{ControlError, ControlSocket};
 use crate::admin::web::{AdminError, AdminListener};
-use crate::audit::{AuditSink, Destination, Trail};
+use crate::audit::{AuditSink, Destination, Settings, Trail};
 use crate::config::{Config, Diagnostic, Limits, Mode};
 use crate::edge::{self, Gate, Sources};
 use crate::metrics::{Counted, Tally};
@@ -91,7 +91,7 @@ pub fn run(mut config: Config, log: Destination, ready: impl FnOnce(&Config)) ->
     super::memory::keep_private();
     config.state = config.state.or_else(state_folder::given);
     let sink = log.open().map_err(StartError::Log)?;
-    let (trail, writer) = Trail::start(sink, config.limits.audit_queue).map_err(StartError::Log)?;
+    let (trail, writer) = Trail::start(sink, audit(&config.limits)).map_err(StartError::Log)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::Runtime)?;
     let result = runtime.block_on(serve(config, given, trail, ready));
@@ -101,6 +101,15 @@ pub fn run(mut config: Config, log: Destination, ready: impl FnOnce(&Config)) ->
         log::error!("the last entries of the audit trail were not taken in time");
     }
     result
+}
+
+fn audit(limits: &Limits) -> Settings {
+    Settings {
+        queue: limits.audit_queue,
+        fold: limits.audit_fold,
+        folded: limits.audit_folded,
+        remembered: limits.audit_remembered,
+    }
 }
 
 /// Time and randomness of the host.

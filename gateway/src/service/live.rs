@@ -18,13 +18,15 @@ use super::revocations::Book;
 use super::totals::Totals;
 use crate::admin::apply::Outcome;
 use crate::admin::control::Request;
-use crate::admin::explain::{self, Hits};
+use crate::admin::explain::{self, Hits, Query, Report};
 use crate::admin::lists::ListsReport;
 use crate::admin::overview::{Configuration, Ended, Handshakes, Overview, Sessions};
 use crate::admin::readiness::{Readiness, RouteHealth};
 use crate::admin::revocations;
+use crate::admin::sessions::SessionFilter;
 use crate::admin::status::{InterfaceStatus, NOT_ATTACHED, Packets, Status, UpstreamStatus};
-use crate::audit::{Point, Trail};
+use crate::audit::query::printable;
+use crate::audit::{HandshakeId, Point, Trail};
 use crate::config::Config;
 use crate::edge::Gate;
 use crate::metrics::{self, RejectionCount, Tally};
@@ -57,19 +59,18 @@ pub(super) async fn answer(live: Arc<Live>, request: Request) -> Result<serde_js
         Request::Status => serde_json::to_value(status(&live).await),
         Request::Overview => serde_json::to_value(overview(&live).await),
         Request::Ready => serde_json::to_value(readiness(&live).await),
+        Request::Sessions(filter) => serde_json::to_value(live.gate.list_sessions(&filter)),
+        Request::CloseSession { id } => {
+            let closed = HandshakeId::parse(&id).is_some_and(|id| live.gate.close_session(id));
+            if !closed {
+                return Err(format!("there is no open session {}", printable(&id)));
+            }
+            log::warn!("the session {id} was closed by the operator");
+            serde_json::to_value(closed)
+        }
         Request::Lists => serde_json::to_value(lists(&live).await?),
         Request::AcceptList { list } => serde_json::to_value(live.accept.accept(list).await?),
-        Request::Explain(query) => {
-            let snapshot = live.gate.snapshot();
-            let mut report = explain::live(&snapshot, &query, SystemTime::now).await;
-            if let (Some(address), Some(policy)) = (query.address, snapshot.policy()) {
-                let source = policy.source(policy.decide(address).source());
-                let hits = totals(&live).await.zip(source).map(|(totals, source)| totals.source(source));
-                report.packets =
-                    hits.map(|hits| Hits { dropped: hits.dropped.packets, passed: hits.passed.packets });
-            }
-            serde_json::to_value(report)
-        }
+        Request::Explain(query) => serde_json::to_value(explain(&live, query).await),
         Request::Apply(order) => {
             let mut outcome = live.apply.apply(order).await?;
             add_packets(&live, &mut outcome).await;
@@ -93,6 +94,39 @@ pub(super) async fn answer(live: Arc<Live>, request: Request) -> Result<serde_js
         }
     };
     value.map_err(|error| error.to_string())
+}
+
+/// What became of a handshake, if one is named, and how its client would fare now.
+async fn explain(live: &Live, mut query: Query) -> Report {
+    let id = query.id.as_deref().and_then(HandshakeId::parse);
+    let session = id.and_then(|id| {
+        let filter = SessionFilter { id: Some(id.to_string()), ..SessionFilter::default() };
+        live.gate.list_sessions(&filter).sessions.into_iter().next()
+    });
+    let past = id.filter(|_| session.is_none()).and_then(|id| live.trail.remembered().find(id));
+    if let Some(session) = &session {
+        query.address.get_or_insert(session.client.ip());
+        query.path.get_or_insert_with(|| session.route.clone());
+        query.origin = query.origin.or_else(|| session.origin.clone());
+    }
+    if let Some(past) = &past {
+        query.know(past);
+    }
+    let snapshot = live.gate.snapshot();
+    let mut report = explain::live(&snapshot, &query, SystemTime::now).await;
+    let path = query.path.as_deref().and_then(|path| path.split('?').next());
+    let route = path.and_then(|path| snapshot.route(path, query.origin.as_deref()).ok());
+    let subject = session.as_ref().map(|session| (session.issuer.clone(), session.subject.clone()));
+    let subject = subject.or_else(|| report.identity.clone());
+    let subject = subject.as_ref().map(|(issuer, subject)| (issuer.as_str(), subject.as_str()));
+    let taken = live.gate.taken(query.address, subject, route.as_deref());
+    explain::behind(&mut report, &taken, route.as_deref());
+    if let (Some(address), Some(policy)) = (query.address, snapshot.policy()) {
+        let source = policy.source(policy.decide(address).source());
+        let hits = totals(live).await.zip(source).map(|(totals, source)| totals.source(source));
+        report.packets = hits.map(|hits| Hits { dropped: hits.dropped.packets, passed: hits.passed.packets });
+    }
+    Report { past, session, ..report }
 }
 
 async fn lists(live: &Live) -> Result<ListsReport, String> {

@@ -92,7 +92,9 @@ pub fn lists(config: &Config) -> Result<Option<ListsReport>, Vec<Diagnostic>> {
 /// Answers `query` from the files of `config` alone.
 pub fn explain(config: &Config, query: &Query) -> Result<Report, Vec<Diagnostic>> {
     let (state, _) = load(config)?;
-    Ok(explain::report(&state.snapshot(config, state.generation()), query, SystemTime::now()))
+    let mut report = explain::report(&state.snapshot(config, state.generation()), query, SystemTime::now());
+    explain::unknown(&mut report);
+    Ok(report)
 }
 
 /// The policy that the files of `config` make, and which traffic it applies to; `None` when there

@@ -145,6 +145,56 @@ impl Counts {
     }
 }
 
+/// How much of a limit is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Of what.
+    pub what: &'static str,
+    /// So many.
+    pub taken: usize,
+    /// Of so many.
+    pub most: usize,
+    /// For which reason a client is turned away when all are taken.
+    pub reason: Reason,
+}
+
+impl Counts {
+    /// How much is taken of the limits on connections and sessions that a client meets. What is `None` is
+    /// not looked at.
+    pub fn look(
+        &self,
+        address: Option<IpAddr>,
+        subject: Option<(&str, &str)>,
+        route: Option<(&str, &RouteLimits)>,
+    ) -> Vec<Taken> {
+        let load = |most: &AtomicUsize| most.load(Ordering::Relaxed);
+        let places = (load(&self.places), load(&self.most_places));
+        let mut all = vec![Taken {
+            what: "connections in all",
+            taken: places.0,
+            most: places.1,
+            reason: Reason::LimitCapacity,
+        }];
+        if let Some(address) = address.map(network) {
+            let (taken, most) = (self.addresses.count(&address), load(&self.addresses.most));
+            let reason = Reason::LimitAddressSessions;
+            all.push(Taken { what: "sessions of the address", taken, most, reason });
+        }
+        if let Some((issuer, subject)) = subject {
+            let key = (issuer.to_owned(), subject.to_owned());
+            let (taken, most) = (self.subjects.count(&key), load(&self.subjects.most));
+            let reason = Reason::LimitSubjectSessions;
+            all.push(Taken { what: "sessions of the subject", taken, most, reason });
+        }
+        if let Some((path, RouteLimits { sessions: Some(most), .. })) = route {
+            let (taken, most) = (self.routes.count(&path.to_owned()), *most);
+            let reason = Reason::LimitRouteSessions;
+            all.push(Taken { what: "sessions of the route", taken, most, reason });
+        }
+        all
+    }
+}
+
 /// The place of one connection. Free again when dropped.
 #[derive(Debug)]
 pub struct Place {
@@ -309,6 +359,10 @@ impl<K: Clone + Eq + Hash> Tally<K> {
 
     fn keys(&self) -> Vec<K> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    fn count(&self, key: &K) -> usize {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied().unwrap_or(0)
     }
 
     fn take(&self, key: &K) -> bool {

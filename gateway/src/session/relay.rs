@@ -69,6 +69,11 @@ impl Moved {
         self.up.load(Ordering::Relaxed).wrapping_add(self.down.load(Ordering::Relaxed))
     }
 
+    /// Bytes from the client and to it.
+    pub fn bytes(&self) -> [u64; 2] {
+        [self.up.load(Ordering::Relaxed), self.down.load(Ordering::Relaxed)]
+    }
+
     fn exceed(&self, reason: Reason) {
         if self.excess.set(reason).is_ok() {
             self.exceeded.notify_one();

@@ -2,22 +2,28 @@
 //!
 //! The very code and tables of the daemon answer here; nothing is judged a second way.
 
+mod behind;
 mod live;
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::sessions::SessionStatus;
+use crate::audit::Past;
+use crate::audit::query::printable;
 use crate::auth::sources::places;
 use crate::auth::{Contents, Explanation, Requirement, Step as Check, bearer};
 use crate::edge::{Route, Snapshot};
 use crate::policy::{MatchedRule, Tier};
-use crate::rejection::{Layer, Rejection};
+use crate::rejection::{Layer, Reason, Rejection};
 
+pub use behind::{behind, unknown};
 pub use live::live;
 
 /// What is known about the client. What is left out is not judged.
@@ -31,6 +37,9 @@ pub struct Query {
     pub path: Option<String>,
     /// The `Origin` header.
     pub origin: Option<String>,
+    /// The identifier of a handshake or of a session: what is known of it stands for what is left out.
+    #[serde(default)]
+    pub id: Option<String>,
 }
 
 impl fmt::Debug for Query {
@@ -40,7 +49,18 @@ impl fmt::Debug for Query {
             .field("token", &self.token.as_ref().map(|_| "…"))
             .field("path", &self.path)
             .field("origin", &self.origin)
+            .field("id", &self.id)
             .finish()
+    }
+}
+
+impl Query {
+    /// Takes from `past` what is not given.
+    pub fn know(&mut self, past: &Past) {
+        self.address = self.address.or_else(|| past.field("CLIENT")?.parse().ok());
+        if self.path.is_none() {
+            self.path = past.field("ROUTE").map(str::to_owned);
+        }
     }
 }
 
@@ -49,11 +69,20 @@ impl fmt::Debug for Query {
 pub struct Report {
     /// Whether the state of the running daemon was asked, rather than the files.
     pub live: bool,
+    /// What is recorded of the handshake that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub past: Option<Past>,
+    /// The open session that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionStatus>,
     /// Every check that was made, in order.
     pub steps: Vec<Step>,
     /// What the token says, when it can be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenContents>,
+    /// The issuer and the subject of a token that is good, for the limits.
+    #[serde(skip)]
+    pub identity: Option<(String, String)>,
     /// The first layer that rejects, if any.
     pub rejection: Option<Verdict>,
     /// The rule that would drop the address, were its list not only observed.
@@ -146,6 +175,16 @@ impl Report {
         self.steps.push(Step { layer: layer.name().to_owned(), check: None, text: text.into(), passed });
     }
 
+    /// The layers that would reject as well, after the first one.
+    pub fn later(&self) -> impl Iterator<Item = &str> {
+        let first = self.rejection.as_ref().map(|verdict| verdict.layer.as_str());
+        let mut seen = BTreeSet::new();
+        let rejecting = self.steps.iter().filter(|step| step.passed == Some(false));
+        rejecting
+            .map(|step| step.layer.as_str())
+            .filter(move |layer| Some(*layer) != first && seen.insert(layer.to_owned()))
+    }
+
     /// Says which check of the token the last step is.
     fn name(&mut self, check: Check) {
         if let Some(step) = self.steps.last_mut() {
@@ -218,6 +257,12 @@ pub fn words(rule: &MatchedRule) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(past) = &self.past {
+            write_past(f, past)?;
+        }
+        if let Some(session) = &self.session {
+            write_session(f, session)?;
+        }
         let source = if self.live {
             "the running daemon"
         } else {
@@ -252,10 +297,61 @@ impl fmt::Display for Report {
             Some(verdict) => {
                 writeln!(f, "\nrejected by {}: {} (HTTP {})", verdict.layer, verdict.reason, verdict.status)?;
                 writeln!(f, "  client:   {}", verdict.client_fix)?;
-                write!(f, "  operator: {}", verdict.operator_fix)
+                write!(f, "  operator: {}", verdict.operator_fix)?;
+                let later: Vec<&str> = self.later().collect();
+                if !later.is_empty() {
+                    write!(f, "\nlater it would be rejected by: {}", later.join(", "))?;
+                }
+                Ok(())
             }
         }
     }
+}
+
+fn time(seconds: u64) -> humantime::Rfc3339Timestamp {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// What is recorded, and the remedies of its reason.
+fn write_past(f: &mut fmt::Formatter<'_>, past: &Past) -> fmt::Result {
+    writeln!(f, "recorded at {}: {}", time(past.time), printable(&past.message))?;
+    for (name, value) in past.fields.iter().filter(|(name, _)| name != "MESSAGE_ID") {
+        writeln!(
+            f,
+            "  {:12} {}",
+            printable(name.trim_start_matches("GATEHOUSE_").to_lowercase().as_str()),
+            printable(value)
+        )?;
+    }
+    if let Some(reason) = reason(past) {
+        writeln!(f, "  client:   {}\n  operator: {}", reason.fix(), reason.operator_fix())?;
+    }
+    writeln!(
+        f,
+        "\nHow such a client would fare now; its token is not recorded, so it is not judged unless it is given:"
+    )
+}
+
+/// The reason that is recorded.
+fn reason(past: &Past) -> Option<Reason> {
+    let (layer, name) = (past.field("LAYER")?, past.field("REASON")?);
+    Reason::ALL.iter().copied().find(|reason| reason.layer().name() == layer && reason.name() == name)
+}
+
+fn write_session(f: &mut fmt::Formatter<'_>, session: &SessionStatus) -> fmt::Result {
+    writeln!(
+        f,
+        "open since {}: {} of the issuer {} from {} on {}; its token expires at {}; {} bytes from the client, {} to it",
+        time(session.since),
+        printable(&session.subject),
+        session.issuer,
+        session.client,
+        session.route,
+        time(session.expires),
+        session.bytes_up,
+        session.bytes_down,
+    )?;
+    writeln!(f, "`gatehouse close {}` ends it.\n\nHow its client would fare now:", session.id)
 }
 
 /// What a stranger wrote, so that it moves no cursor and hides nothing: whatever is no letter, digit or
@@ -364,7 +460,10 @@ fn judge(report: &mut Report, requirement: &Requirement, token: &str, now: Syste
                 report.name(step);
             }
         }
-        Ok(identity) => live::confirmation(report, requirement, &identity),
+        Ok(identity) => {
+            report.identity = Some((identity.issuer.clone(), identity.subject.clone()));
+            live::confirmation(report, requirement, &identity);
+        }
     }
 }
 

@@ -1,0 +1,258 @@
+//! Repeats are folded: of a client that is turned away again and again for the same reason, the first
+//! rejection is written at once, and those after it as one entry when their window ends. Windows double
+//! while the client goes on, so an attack cannot fill the disk, and a client that tries again now and
+//! then has each of its rejections in the trail within a second. Pure: the clock is passed in.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::entry::{Entry, HandshakeId};
+use crate::rejection::Reason;
+
+/// The first window.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// Identifiers that an entry for several rejections names: of a client that waits a little before it
+/// tries again, all.
+const IDS: usize = 32;
+
+/// Several rejections, in the place of which one entry is written.
+#[derive(Clone, Debug)]
+pub(super) struct Repeats {
+    /// How many.
+    pub count: u64,
+    /// Since when they were held.
+    pub over: Duration,
+    /// The newest of their identifiers but that of the last one, oldest first.
+    pub ids: Vec<HandshakeId>,
+}
+
+/// What is to be written: an entry, and for how many it stands when it is not for itself alone.
+pub(super) type Due = (Entry, Option<Repeats>);
+
+/// Holds repeats back.
+#[derive(Debug)]
+pub(super) struct Fold {
+    longest: Duration,
+    most: usize,
+    held: HashMap<Key, Held>,
+    /// When the window of which key ends. Each key stands here exactly once.
+    ends: BinaryHeap<Reverse<(Instant, Key)>>,
+}
+
+/// What makes rejections the same.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Key {
+    client: IpAddr,
+    reason: Reason,
+    route: Option<String>,
+    subject: Option<String>,
+}
+
+#[derive(Debug)]
+struct Held {
+    /// The newest repeat.
+    last: Option<Entry>,
+    count: u64,
+    ids: VecDeque<HandshakeId>,
+    window: Duration,
+}
+
+impl Fold {
+    /// Windows grow up to `longest`; with zero, nothing is held. At most `most` clients and reasons are
+    /// known; who comes when all are known makes room by ending the window that would end first.
+    pub(super) fn new(longest: Duration, most: usize) -> Self {
+        Self { longest, most, held: HashMap::new(), ends: BinaryHeap::new() }
+    }
+
+    /// Takes `entry`, and gives back what is to be written now.
+    pub(super) fn take(&mut self, entry: Entry, now: Instant) -> Vec<Due> {
+        let Some((key, id)) = Key::of(&entry).filter(|_| !self.longest.is_zero()) else {
+            return vec![(entry, None)];
+        };
+        if let Some(held) = self.held.get_mut(&key) {
+            held.count += 1;
+            if held.ids.len() > IDS {
+                held.ids.pop_front();
+            }
+            held.ids.push_back(id);
+            held.last = Some(entry);
+            return Vec::new();
+        }
+        let mut due = Vec::new();
+        while self.held.len() >= self.most
+            && let Some(Reverse((_, key))) = self.ends.pop()
+        {
+            due.extend(self.held.remove(&key).and_then(|mut held| held.end()));
+        }
+        let window = FIRST.min(self.longest);
+        self.held.insert(key.clone(), Held { last: None, count: 0, ids: VecDeque::new(), window });
+        self.ends.push(Reverse((now + window, key)));
+        due.push((entry, None));
+        due
+    }
+
+    /// When to ask again for what is [`Self::due`]; `None`: when something was taken.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.ends.peek().map(|Reverse((end, _))| *end)
+    }
+
+    /// What is to be written because its window has ended.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Due> {
+        let mut all = Vec::new();
+        while let Some(Reverse((end, _))) = self.ends.peek()
+            && *end <= now
+            && let Some(Reverse((_, key))) = self.ends.pop()
+        {
+            let Some(held) = self.held.get_mut(&key) else { continue };
+            let Some(due) = held.end() else {
+                // It was quiet for a whole window.
+                self.held.remove(&key);
+                continue;
+            };
+            all.push(due);
+            held.window = (held.window * 2).min(self.longest);
+            self.ends.push(Reverse((now + held.window, key)));
+        }
+        all
+    }
+
+    /// Everything that is held.
+    pub(super) fn finish(&mut self) -> Vec<Due> {
+        self.ends.clear();
+        self.held.drain().filter_map(|(_, mut held)| held.end()).collect()
+    }
+}
+
+impl Key {
+    fn of(entry: &Entry) -> Option<(Self, HandshakeId)> {
+        let Entry::Rejected { id, client, route, rejection } = entry else { return None };
+        let (reason, subject) = (rejection.reason, rejection.subject.clone());
+        Some((Self { client: client.ip(), reason, route: route.clone(), subject }, *id))
+    }
+}
+
+impl Held {
+    /// What was held in this window, which ends.
+    fn end(&mut self) -> Option<Due> {
+        let last = self.last.take()?;
+        let count = std::mem::take(&mut self.count);
+        // The last one's identifier is in its own entry.
+        self.ids.pop_back();
+        let ids = self.ids.drain(..).collect();
+        Some((last, (count > 1).then_some(Repeats { count, over: self.window, ids })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rejection::Rejection;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn rejected(client: u8, number: u16) -> Entry {
+        let [high, low] = number.to_be_bytes();
+        Entry::Rejected {
+            id: HandshakeId::new([0, 0, 0, 0, 0, 0, 0, client, high, low]),
+            client: ([192, 0, 2, client], 4000).into(),
+            route: None,
+            rejection: Box::new(Rejection::new(Reason::ExpiryExpired)),
+        }
+    }
+
+    fn counts(due: &[Due]) -> Vec<u64> {
+        due.iter().map(|(_, repeats)| repeats.as_ref().map_or(1, |repeats| repeats.count)).collect()
+    }
+
+    #[test]
+    fn the_first_is_written_at_once_and_repeats_at_the_end_of_windows_that_double() {
+        let start = Instant::now();
+        let mut fold = Fold::new(Duration::from_secs(4), 10);
+        let mut written = Vec::new();
+        // Ten in a second, for twenty seconds.
+        for tenth in 0..200u16 {
+            let now = start + Duration::from_millis(100 * u64::from(tenth));
+            let due = fold.due(now);
+            written.extend(counts(&due).into_iter().map(|count| (tenth, count)));
+            let taken = fold.take(rejected(1, tenth), now);
+            written.extend(counts(&taken).into_iter().map(|count| (tenth, count)));
+        }
+        assert_eq!(written, [(0, 1), (10, 9), (30, 20), (70, 40), (110, 40), (150, 40), (190, 40)]);
+        assert_eq!(counts(&fold.finish()), [10]);
+    }
+
+    #[test]
+    fn a_rare_repeat_is_written_within_a_second_as_itself() {
+        let start = Instant::now();
+        let mut fold = Fold::new(MINUTE, 10);
+        fold.take(rejected(1, 0), start);
+        assert!(fold.take(rejected(1, 1), start + Duration::from_millis(300)).is_empty());
+        assert_eq!(fold.next(), Some(start + FIRST));
+        let due = fold.due(start + FIRST);
+        let [(Entry::Rejected { id, .. }, None)] = due.as_slice() else { panic!("{due:?}") };
+        assert!(id.to_string().ends_with("0001"));
+        // And after a whole quiet window, the next is the first again.
+        assert!(fold.due(start + MINUTE).is_empty() && fold.next().is_none());
+        assert_eq!(counts(&fold.take(rejected(1, 2), start + MINUTE)), [1]);
+    }
+
+    #[test]
+    fn an_entry_for_several_names_the_newest_of_their_identifiers() {
+        let start = Instant::now();
+        let mut fold = Fold::new(MINUTE, 10);
+        for number in 0..100 {
+            fold.take(rejected(1, number), start);
+        }
+        let due = fold.due(start + FIRST);
+        let [(Entry::Rejected { id, .. }, Some(Repeats { count: 99, ids, .. }))] = due.as_slice() else {
+            panic!("{due:?}")
+        };
+        assert_eq!(*id, HandshakeId::new([0, 0, 0, 0, 0, 0, 0, 1, 0, 99]));
+        let expected: Vec<_> =
+            (67..99).map(|number| HandshakeId::new([0, 0, 0, 0, 0, 0, 0, 1, 0, number])).collect();
+        assert_eq!(*ids, expected);
+    }
+
+    #[test]
+    fn too_many_clients_make_room_by_ending_windows_early() {
+        let start = Instant::now();
+        let mut fold = Fold::new(MINUTE, 2);
+        for client in 1..=2 {
+            fold.take(rejected(client, 0), start + Duration::from_millis(client.into()));
+            fold.take(rejected(client, 1), start + Duration::from_millis(client.into()));
+        }
+        let due = fold.take(rejected(3, 0), start + Duration::from_millis(5));
+        assert_eq!(counts(&due), [1, 1], "the repeat of the first client, and the new one");
+        assert_eq!(fold.held.len(), 2);
+    }
+
+    proptest! {
+        /// Whatever comes when, what is written stands for exactly what was taken.
+        #[test]
+        fn written_entries_stand_for_all_rejections(
+            most in 1usize..5,
+            longest in 0u64..8,
+            steps in prop::collection::vec((0u8..6, 0u64..900, any::<bool>()), 0..200),
+        ) {
+            let mut now = Instant::now();
+            let mut fold = Fold::new(Duration::from_secs(longest), most);
+            let (mut taken, mut written) = (0, 0);
+            for (number, (client, pause, look)) in (0..).zip(steps) {
+                now += Duration::from_millis(pause);
+                if look {
+                    written += counts(&fold.due(now)).iter().sum::<u64>();
+                }
+                taken += 1;
+                written += counts(&fold.take(rejected(client, number), now)).iter().sum::<u64>();
+                prop_assert!(fold.held.len() <= most && fold.ends.len() == fold.held.len());
+            }
+            written += counts(&fold.finish()).iter().sum::<u64>();
+            prop_assert_eq!(written, taken);
+        }
+    }
+}
