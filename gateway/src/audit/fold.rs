@@ -1,7 +1,7 @@
 //! Repeats are folded: of a client that is turned away again and again for the same reason, the first
-//! rejection is written at once, and those after it as one entry when their window ends. Windows double
-//! while the client goes on, so an attack cannot fill the disk, and a client that tries again now and
-//! then has each of its rejections in the trail within a second. Pure: the clock is passed in.
+//! rejections are written at once, and those after them as one entry when their window ends. Windows
+//! double while the client goes on, so an attack cannot fill the disk, and a client that tries again now
+//! and then has each of its rejections in the trail at once. Pure: the clock is passed in.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -35,6 +35,7 @@ pub(super) type Due = (Entry, Option<Repeats>);
 /// Holds repeats back.
 #[derive(Debug)]
 pub(super) struct Fold {
+    at_once: u32,
     longest: Duration,
     most: usize,
     held: HashMap<Key, Held>,
@@ -58,13 +59,17 @@ struct Held {
     count: u64,
     ids: VecDeque<HandshakeId>,
     window: Duration,
+    /// So many more are written at once.
+    at_once: u32,
+    /// Whether there was any in this window.
+    seen: bool,
 }
 
 impl Fold {
-    /// Windows grow up to `longest`; with zero, nothing is held. At most `most` clients and reasons are
+    /// The first `at_once` are written at once, at least one. Windows grow up to `longest`; with zero, nothing is held. At most `most` clients and reasons are
     /// known; who comes when all are known makes room by ending the window that would end first.
-    pub(super) fn new(longest: Duration, most: usize) -> Self {
-        Self { longest, most, held: HashMap::new(), ends: BinaryHeap::new() }
+    pub(super) fn new(at_once: u32, longest: Duration, most: usize) -> Self {
+        Self { at_once, longest, most, held: HashMap::new(), ends: BinaryHeap::new() }
     }
 
     /// Takes `entry`, and gives back what is to be written now.
@@ -73,6 +78,11 @@ impl Fold {
             return vec![(entry, None)];
         };
         if let Some(held) = self.held.get_mut(&key) {
+            held.seen = true;
+            if held.at_once > 0 {
+                held.at_once -= 1;
+                return vec![(entry, None)];
+            }
             held.count += 1;
             if held.ids.len() > IDS {
                 held.ids.pop_front();
@@ -88,7 +98,9 @@ impl Fold {
             due.extend(self.held.remove(&key).and_then(|mut held| held.end()));
         }
         let window = FIRST.min(self.longest);
-        self.held.insert(key.clone(), Held { last: None, count: 0, ids: VecDeque::new(), window });
+        let at_once = self.at_once.saturating_sub(1);
+        let held = Held { last: None, count: 0, ids: VecDeque::new(), window, at_once, seen: false };
+        self.held.insert(key.clone(), held);
         self.ends.push(Reverse((now + window, key)));
         due.push((entry, None));
         due
@@ -107,12 +119,12 @@ impl Fold {
             && let Some(Reverse((_, key))) = self.ends.pop()
         {
             let Some(held) = self.held.get_mut(&key) else { continue };
-            let Some(due) = held.end() else {
+            if !std::mem::take(&mut held.seen) {
                 // It was quiet for a whole window.
                 self.held.remove(&key);
                 continue;
-            };
-            all.push(due);
+            }
+            all.extend(held.end());
             held.window = (held.window * 2).min(self.longest);
             self.ends.push(Reverse((now + held.window, key)));
         }
@@ -172,7 +184,7 @@ mod tests {
     #[test]
     fn the_first_is_written_at_once_and_repeats_at_the_end_of_windows_that_double() {
         let start = Instant::now();
-        let mut fold = Fold::new(Duration::from_secs(4), 10);
+        let mut fold = Fold::new(1, Duration::from_secs(4), 10);
         let mut written = Vec::new();
         // Ten in a second, for twenty seconds.
         for tenth in 0..200u16 {
@@ -189,7 +201,7 @@ mod tests {
     #[test]
     fn a_rare_repeat_is_written_within_a_second_as_itself() {
         let start = Instant::now();
-        let mut fold = Fold::new(MINUTE, 10);
+        let mut fold = Fold::new(1, MINUTE, 10);
         fold.take(rejected(1, 0), start);
         assert!(fold.take(rejected(1, 1), start + Duration::from_millis(300)).is_empty());
         assert_eq!(fold.next(), Some(start + FIRST));
@@ -202,9 +214,18 @@ mod tests {
     }
 
     #[test]
+    fn as_many_as_are_asked_for_are_written_at_once() {
+        let start = Instant::now();
+        let mut fold = Fold::new(5, MINUTE, 10);
+        let written: Vec<usize> = (0..8).map(|number| fold.take(rejected(1, number), start).len()).collect();
+        assert_eq!(written, [1, 1, 1, 1, 1, 0, 0, 0]);
+        assert_eq!(counts(&fold.due(start + FIRST)), [3]);
+    }
+
+    #[test]
     fn an_entry_for_several_names_the_newest_of_their_identifiers() {
         let start = Instant::now();
-        let mut fold = Fold::new(MINUTE, 10);
+        let mut fold = Fold::new(1, MINUTE, 10);
         for number in 0..100 {
             fold.take(rejected(1, number), start);
         }
@@ -221,7 +242,7 @@ mod tests {
     #[test]
     fn too_many_clients_make_room_by_ending_windows_early() {
         let start = Instant::now();
-        let mut fold = Fold::new(MINUTE, 2);
+        let mut fold = Fold::new(1, MINUTE, 2);
         for client in 1..=2 {
             fold.take(rejected(client, 0), start + Duration::from_millis(client.into()));
             fold.take(rejected(client, 1), start + Duration::from_millis(client.into()));
@@ -235,12 +256,13 @@ mod tests {
         /// Whatever comes when, what is written stands for exactly what was taken.
         #[test]
         fn written_entries_stand_for_all_rejections(
+            at_once in 0u32..4,
             most in 1usize..5,
             longest in 0u64..8,
             steps in prop::collection::vec((0u8..6, 0u64..900, any::<bool>()), 0..200),
         ) {
             let mut now = Instant::now();
-            let mut fold = Fold::new(Duration::from_secs(longest), most);
+            let mut fold = Fold::new(at_once, Duration::from_secs(longest), most);
             let (mut taken, mut written) = (0, 0);
             for (number, (client, pause, look)) in (0..).zip(steps) {
                 now += Duration::from_millis(pause);

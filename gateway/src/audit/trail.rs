@@ -22,6 +22,8 @@ pub trait AuditSink: Send + Sync {
 pub struct Settings {
     /// Entries that wait to be written.
     pub queue: usize,
+    /// Rejections of a client for one reason that are written at once, before repeats are held.
+    pub at_once: u32,
     /// The longest time for which repeats of a rejection are held, to be written as one; zero: none are.
     pub fold: Duration,
     /// Clients and reasons of which repeats are held.
@@ -64,7 +66,7 @@ impl Trail {
         let (running, done) = sync_channel(0);
         std::thread::Builder::new().name("audit".to_owned()).spawn(move || {
             let _running: SyncSender<()> = running;
-            let fold = Fold::new(settings.fold, settings.folded);
+            let fold = Fold::new(settings.at_once, settings.fold, settings.folded);
             write_all(
                 &receiver,
                 fold,
@@ -198,7 +200,7 @@ mod tests {
     }
 
     fn settings(queue: usize) -> Settings {
-        Settings { queue, fold: Duration::from_secs(60), folded: 16, remembered: 16 }
+        Settings { queue, at_once: 1, fold: Duration::from_secs(60), folded: 16, remembered: 16 }
     }
 
     #[test]

@@ -86,6 +86,7 @@ impl Limits {
     fn changed_to(&self, fresh: &Self) -> Self {
         Self {
             audit_queue: self.audit_queue,
+            audit_at_once: self.audit_at_once,
             audit_fold: self.audit_fold,
             audit_folded: self.audit_folded,
             audit_remembered: self.audit_remembered,

@@ -225,6 +225,7 @@ pub(super) struct Limits {
     pub(super) issuer_answer: Option<Spanned<u64>>,
     pub(super) issuer_waiters: Option<Spanned<u64>>,
     pub(super) audit_queue: Option<Spanned<u64>>,
+    pub(super) audit_at_once: Option<Spanned<u64>>,
     pub(super) audit_fold: Option<Spanned<String>>,
     pub(super) audit_folded: Option<Spanned<u64>>,
     pub(super) audit_remembered: Option<Spanned<u64>>,

@@ -590,6 +590,8 @@ pub struct Limits {
     pub issuer_waiters: usize,
     /// Audit entries waiting for the journal; more are counted as lost.
     pub audit_queue: usize,
+    /// Rejections of a client for one reason that are written at once, before repeats are held.
+    pub audit_at_once: usize,
     /// The longest time for which repeats of a rejection are held, to be written as one entry.
     pub audit_fold: Duration,
     /// Clients and reasons of which repeats are held at once.
@@ -650,6 +652,7 @@ impl Default for Limits {
             issuer_answer: 1024 * 1024,
             issuer_waiters: 1_024,
             audit_queue: 16_384,
+            audit_at_once: 5,
             audit_fold: Duration::from_secs(60),
             audit_folded: 16_384,
             audit_remembered: 4_096,

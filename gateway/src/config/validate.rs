@@ -441,6 +441,7 @@ impl<'a> Checker<'a> {
             (&form.prefixes, &mut limits.prefixes, 1..=1 << 28),
             (&form.policy_memory, &mut limits.policy_memory, 2 << 20..=256 << 30),
             (&form.audit_queue, &mut limits.audit_queue, 16..=1 << 20),
+            (&form.audit_at_once, &mut limits.audit_at_once, 1..=1 << 20),
             (&form.audit_folded, &mut limits.audit_folded, 16..=1 << 24),
             (&form.audit_remembered, &mut limits.audit_remembered, 0..=1 << 24),
             (&form.verified_tokens, &mut limits.verified_tokens, 0..=1 << 20),

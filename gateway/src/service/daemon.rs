@@ -106,6 +106,7 @@ pub fn run(mut config: Config, log: Destination, ready: impl FnOnce(&Config)) ->
 fn audit(limits: &Limits) -> Settings {
     Settings {
         queue: limits.audit_queue,
+        at_once: u32::try_from(limits.audit_at_once).unwrap_or(u32::MAX),
         fold: limits.audit_fold,
         folded: limits.audit_folded,
         remembered: limits.audit_remembered,
