@@ -248,7 +248,10 @@ pub fn words(rule: &MatchedRule) -> String {
         crate::policy::Verdict::Drop => "is dropped",
     };
     let place = match (&rule.prefix, &rule.list) {
-        (Some(prefix), Some(list)) => format!("tier {}, {prefix} at {list}:{}", rule.tier.name(), rule.line),
+        (Some(prefix), Some(list)) if rule.line > 0 => {
+            format!("tier {}, {prefix} at {list}:{}", rule.tier.name(), rule.line)
+        }
+        (Some(prefix), Some(list)) => format!("tier {}, {prefix} in {list}", rule.tier.name()),
         (Some(prefix), None) => format!("tier {}, {prefix}", rule.tier.name()),
         (None, _) => "in no list, so the default decides".to_owned(),
     };
@@ -409,7 +412,9 @@ fn firewall(report: &mut Report, snapshot: &Snapshot, address: Option<IpAddr>) {
             report.observed = snapshot.observed(address).as_ref().map(Rule::from);
         }
         Err(mut rejection) => {
-            rejection.note = rejection.rule.as_ref().map(words);
+            let rule = rejection.rule.as_ref().map(words);
+            rejection.note =
+                Some([rule, rejection.note.take()].into_iter().flatten().collect::<Vec<_>>().join("; "));
             report.reject(&rejection);
         }
     }
