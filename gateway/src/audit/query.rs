@@ -51,6 +51,9 @@ impl Found {
             }
         }
         let time = UNIX_EPOCH.checked_add(Duration::from_micros(microseconds))?;
+        if microseconds / 1_000_000 > LAST {
+            return None;
+        }
         Some(Self {
             time: humantime::format_rfc3339_millis(time).to_string(),
             event: event.to_owned(),
@@ -110,6 +113,14 @@ fn event(id: &str, point: Option<&str>) -> Option<&'static str> {
     let rejected = Reason::ALL.iter().any(|reason| message_id(&reason.to_string()) == id);
     rejected.then_some(if point == Some("nic") { "dropped" } else { "rejected" })
 }
+
+/// This many seconds since 1970, as RFC 3339 has it; what lies behind the year 9999 is its end.
+pub fn rfc3339(seconds: u64) -> humantime::Rfc3339Timestamp {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds.min(LAST)))
+}
+
+/// The last second of the year 9999, behind which no time can be written.
+const LAST: u64 = 253_402_300_799;
 
 /// Which entries are wanted; what is `None` does not matter.
 #[derive(Clone, Debug, Default)]
@@ -218,6 +229,7 @@ mod tests {
             "not json",
             r#"{"__REALTIME_TIMESTAMP":"x","MESSAGE_ID":"y"}"#,
             r#"{"__REALTIME_TIMESTAMP":"1","MESSAGE_ID":"00000000000000000000000000000000"}"#,
+            &line("").replace("1795434368123456", "18446744073709551615"),
         ] {
             assert_eq!(Found::parse(line.as_bytes()), None, "{line}");
         }

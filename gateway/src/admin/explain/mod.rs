@@ -9,14 +9,14 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::sessions::SessionStatus;
 use crate::audit::Past;
-use crate::audit::query::printable;
+use crate::audit::query::{printable, rfc3339};
 use crate::auth::sources::places;
 use crate::auth::{Contents, Explanation, Requirement, Step as Check, bearer};
 use crate::edge::{Route, Snapshot};
@@ -311,13 +311,9 @@ impl fmt::Display for Report {
     }
 }
 
-fn time(seconds: u64) -> humantime::Rfc3339Timestamp {
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds))
-}
-
 /// What is recorded, and the remedies of its reason.
 fn write_past(f: &mut fmt::Formatter<'_>, past: &Past) -> fmt::Result {
-    writeln!(f, "recorded at {}: {}", time(past.time), printable(&past.message))?;
+    writeln!(f, "recorded at {}: {}", rfc3339(past.time), printable(&past.message))?;
     for (name, value) in past.fields.iter().filter(|(name, _)| name != "MESSAGE_ID") {
         writeln!(
             f,
@@ -345,12 +341,12 @@ fn write_session(f: &mut fmt::Formatter<'_>, session: &SessionStatus) -> fmt::Re
     writeln!(
         f,
         "open since {}: {} of the issuer {} from {} on {}; its token expires at {}; {} bytes from the client, {} to it",
-        time(session.since),
+        rfc3339(session.since),
         printable(&session.subject),
         session.issuer,
         session.client,
         session.route,
-        time(session.expires),
+        rfc3339(session.expires),
         session.bytes_up,
         session.bytes_down,
     )?;
