@@ -34,6 +34,7 @@ pub mod scene;
 pub mod token;
 pub mod tools;
 pub mod upstream;
+pub mod wire;
 
 use std::process::ExitCode;
 

@@ -165,6 +165,15 @@ impl Token {
         self
     }
 
+    /// `token` without this claim.
+    #[must_use]
+    pub fn without(mut token: Self, name: &str) -> Self {
+        if let Some(claims) = token.claims.as_object_mut() {
+            claims.remove(name);
+        }
+        token
+    }
+
     /// The same with a claim that holds the time `seconds` from now.
     pub fn time(self, name: &str, seconds: i64) -> Result<Self> {
         Ok(self.claim(name, now()? + seconds))
