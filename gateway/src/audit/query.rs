@@ -1,9 +1,10 @@
 //! Entries of the trail read back: what `journalctl --output=json` prints, and which of them are
 //! wanted. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::LazyLock;
 use std::time::{Duration, UNIX_EPOCH};
 
 use ipnet::IpNet;
@@ -50,7 +51,9 @@ impl Found {
                 None => {}
             }
         }
-        let time = UNIX_EPOCH.checked_add(Duration::from_micros(microseconds))?;
+        // What comes after the year 9999 cannot be written (RFC 3339 §1), nor have been recorded.
+        const LAST: u64 = 253_402_300_799_999_999;
+        let time = UNIX_EPOCH + Duration::from_micros(Some(microseconds).filter(|time| *time <= LAST)?);
         Some(Self {
             time: humantime::format_rfc3339_millis(time).to_string(),
             event: event.to_owned(),
@@ -104,11 +107,16 @@ fn texts(value: &Value) -> Vec<String> {
 fn event(id: &str, point: Option<&str>) -> Option<&'static str> {
     const OTHERS: [&str; 6] =
         ["admitted", "renewed", "ended", "observed", "dropped_unreported", "audit_lost"];
-    if let Some(kind) = OTHERS.into_iter().find(|kind| message_id(kind) == id) {
-        return Some(kind);
+    // Made once: a journal has millions of entries.
+    static KINDS: LazyLock<HashMap<String, &str>> = LazyLock::new(|| {
+        let others = OTHERS.into_iter().map(|kind| (message_id(kind), kind));
+        let rejected = Reason::ALL.iter().map(|reason| (message_id(&reason.to_string()), "rejected"));
+        others.chain(rejected).collect()
+    });
+    match *KINDS.get(id)? {
+        "rejected" if point == Some("nic") => Some("dropped"),
+        kind => Some(kind),
     }
-    let rejected = Reason::ALL.iter().any(|reason| message_id(&reason.to_string()) == id);
-    rejected.then_some(if point == Some("nic") { "dropped" } else { "rejected" })
 }
 
 /// Which entries are wanted; what is `None` does not matter.
@@ -128,6 +136,8 @@ pub struct Wanted {
     pub route: Option<String>,
     /// Of this handshake.
     pub id: Option<String>,
+    /// Written by this unit of systemd, which the journal itself knows.
+    pub unit: Option<String>,
 }
 
 impl Wanted {
@@ -150,7 +160,8 @@ impl Wanted {
             ("ID", self.id.as_deref()),
         ];
         let known = fields.into_iter().filter_map(|(name, value)| Some(format!("{PREFIX}{name}={}", value?)));
-        std::iter::once("SYSLOG_IDENTIFIER=gatehouse".to_owned()).chain(known).collect()
+        let unit = self.unit.as_ref().map(|unit| format!("_SYSTEMD_UNIT={unit}"));
+        std::iter::once("SYSLOG_IDENTIFIER=gatehouse".to_owned()).chain(unit).chain(known).collect()
     }
 
     /// Whether `found` is wanted, as far as `journalctl` cannot look for it.
@@ -211,6 +222,7 @@ mod tests {
 
     #[test]
     fn what_is_no_entry_of_the_trail_is_left_out() {
+        let late = line("").replace("1795434368123456", "18446744073709551615");
         for line in [
             "",
             "{}",
@@ -218,6 +230,7 @@ mod tests {
             "not json",
             r#"{"__REALTIME_TIMESTAMP":"x","MESSAGE_ID":"y"}"#,
             r#"{"__REALTIME_TIMESTAMP":"1","MESSAGE_ID":"00000000000000000000000000000000"}"#,
+            &late,
         ] {
             assert_eq!(Found::parse(line.as_bytes()), None, "{line}");
         }
@@ -248,5 +261,7 @@ mod tests {
             ]
         );
         assert!(!wanted("192.0.2.0/24").matches().iter().any(|one| one.contains("CLIENT")));
+        let ours = Wanted { unit: Some("gatehouse.service".to_owned()), ..Wanted::default() };
+        assert_eq!(ours.matches(), ["SYSLOG_IDENTIFIER=gatehouse", "_SYSTEMD_UNIT=gatehouse.service"]);
     }
 }
