@@ -22,7 +22,10 @@ pub fn words(rule: &MatchedRule) -> String {
         crate::policy::Verdict::Drop => "is dropped",
     };
     let place = match (&rule.prefix, &rule.list) {
-        (Some(prefix), Some(list)) => format!("tier {}, {prefix} at {list}:{}", rule.tier.name(), rule.line),
+        (Some(prefix), Some(list)) if rule.line > 0 => {
+            format!("tier {}, {prefix} at {list}:{}", rule.tier.name(), rule.line)
+        }
+        (Some(prefix), Some(list)) => format!("tier {}, {prefix} in {list}", rule.tier.name()),
         (Some(prefix), None) => format!("tier {}, {prefix}", rule.tier.name()),
         (None, _) => "in no list, so the default decides".to_owned(),
     };
