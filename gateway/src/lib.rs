@@ -10,6 +10,8 @@ pub mod audit;
 #[forbid(unsafe_code)]
 pub mod auth;
 #[forbid(unsafe_code)]
+pub mod bans;
+#[forbid(unsafe_code)]
 pub mod capture;
 #[forbid(unsafe_code)]
 pub mod cli;

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{Order, Verdict};
+use super::bans;
 use super::explain::Query;
 use super::revocations;
 use super::sessions::SessionFilter;
@@ -67,6 +68,8 @@ pub enum Request {
         /// How.
         verdict: Verdict,
     },
+    /// Ban, show who is banned, or lift a ban.
+    Bans(bans::Order),
     /// Revoke, show what is revoked, or take a revocation back.
     Revoke(revocations::Order),
     /// Whom of these the policy in force drops.
@@ -85,6 +88,7 @@ impl Request {
             | Self::Reload
             | Self::Trial { .. }
             | Self::AcceptList { .. }
+            | Self::Bans(_)
             | Self::Explain(_) => LONG_DEADLINE,
             Self::Status
             | Self::Overview

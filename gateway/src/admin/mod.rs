@@ -2,6 +2,7 @@
 //! to `status`, `explain`, `apply` and their like.
 
 pub mod apply;
+pub mod bans;
 pub mod control;
 pub mod explain;
 pub mod exposition;

@@ -51,9 +51,10 @@ impl Found {
                 None => {}
             }
         }
-        // What comes after the year 9999 cannot be written (RFC 3339 §1), nor have been recorded.
-        const LAST: u64 = 253_402_300_799_999_999;
-        let time = UNIX_EPOCH + Duration::from_micros(Some(microseconds).filter(|time| *time <= LAST)?);
+        let time = UNIX_EPOCH.checked_add(Duration::from_micros(microseconds))?;
+        if microseconds / 1_000_000 > LAST {
+            return None;
+        }
         Some(Self {
             time: humantime::format_rfc3339_millis(time).to_string(),
             event: event.to_owned(),
@@ -118,6 +119,14 @@ fn event(id: &str, point: Option<&str>) -> Option<&'static str> {
         kind => Some(kind),
     }
 }
+
+/// This many seconds since 1970, as RFC 3339 has it; what lies behind the year 9999 is its end.
+pub fn rfc3339(seconds: u64) -> humantime::Rfc3339Timestamp {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds.min(LAST)))
+}
+
+/// The last second of the year 9999, behind which no time can be written.
+const LAST: u64 = 253_402_300_799;
 
 /// Which entries are wanted; what is `None` does not matter.
 #[derive(Clone, Debug, Default)]
@@ -231,7 +240,6 @@ mod tests {
 
     #[test]
     fn what_is_no_entry_of_the_trail_is_left_out() {
-        let late = line("").replace("1795434368123456", "18446744073709551615");
         for line in [
             "",
             "{}",
@@ -239,7 +247,7 @@ mod tests {
             "not json",
             r#"{"__REALTIME_TIMESTAMP":"x","MESSAGE_ID":"y"}"#,
             r#"{"__REALTIME_TIMESTAMP":"1","MESSAGE_ID":"00000000000000000000000000000000"}"#,
-            &late,
+            &line("").replace("1795434368123456", "18446744073709551615"),
         ] {
             assert_eq!(Found::parse(line.as_bytes()), None, "{line}");
         }

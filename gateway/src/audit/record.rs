@@ -221,7 +221,8 @@ fn observed(rule: &MatchedRule, client: IpAddr, point: Point, what: &str) -> Rec
 
 fn place(rule: &MatchedRule) -> String {
     match (&rule.prefix, &rule.list) {
-        (Some(prefix), Some(list)) => format!("{prefix} in {list} line {}", rule.line),
+        (Some(prefix), Some(list)) if rule.line > 0 => format!("{prefix} in {list} line {}", rule.line),
+        (Some(prefix), Some(list)) => format!("{prefix} in {list}"),
         (Some(prefix), None) => prefix.to_string(),
         (None, _) => "the default".to_owned(),
     }

@@ -12,6 +12,7 @@ macro_rules! complain {
 
 mod apply;
 mod audit;
+mod bans;
 mod check;
 mod colour;
 mod connect;
@@ -68,6 +69,9 @@ enum Verb {
     Audit(audit::Audit),
     Sessions(sessions::Sessions),
     Close(sessions::Close),
+    Ban(bans::Ban),
+    Unban(bans::Unban),
+    Bans(bans::Bans),
     Status(status::Status),
     Apply(apply::Apply),
     Reload(reload::Reload),
@@ -117,6 +121,9 @@ pub fn main() -> ExitCode {
         Verb::Audit(audit) => audit.run(),
         Verb::Sessions(sessions) => sessions.run(),
         Verb::Close(close) => close.run(),
+        Verb::Ban(ban) => ban.run(),
+        Verb::Unban(unban) => unban.run(),
+        Verb::Bans(bans) => bans.run(),
         Verb::Status(status) => status.run(),
         Verb::Apply(apply) => apply.run(),
         Verb::Reload(reload) => reload.run(),

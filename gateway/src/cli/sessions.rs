@@ -91,7 +91,7 @@ fn row(session: &SessionStatus, now: u64) -> Vec<String> {
 }
 
 /// Seconds, in the two largest units.
-fn span(seconds: u64) -> String {
+pub(super) fn span(seconds: u64) -> String {
     let text = humantime::format_duration(Duration::from_secs(seconds)).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
@@ -118,7 +118,7 @@ impl Close {
 }
 
 /// What the running daemon answers to `request`.
-fn ask<T: DeserializeOwned>(config: &ConfigFile, request: &Request) -> Result<T, ExitCode> {
+pub(super) fn ask<T: DeserializeOwned>(config: &ConfigFile, request: &Request) -> Result<T, ExitCode> {
     let config = config.load()?;
     let Some(socket) = &config.control else {
         complain!(

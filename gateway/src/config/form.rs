@@ -207,6 +207,8 @@ pub(super) struct Limits {
     pub(super) introspection_cache: Option<Spanned<u64>>,
     pub(super) introspection_requests: Option<Spanned<u64>>,
     pub(super) revocations: Option<Spanned<u64>>,
+    pub(super) bans: Option<Spanned<u64>>,
+    pub(super) ban_duration: Option<Spanned<String>>,
     pub(super) tickets: Option<Spanned<u64>>,
     pub(super) tickets_per_address: Option<Spanned<u64>>,
     pub(super) ticket_ttl: Option<Spanned<String>>,

@@ -553,6 +553,10 @@ pub struct Limits {
     pub introspection_requests: usize,
     /// Revocations of each kind of list.
     pub revocations: usize,
+    /// Prefixes that are banned at once.
+    pub bans: usize,
+    /// The longest time for which somebody is banned.
+    pub ban_duration: Duration,
     /// Tickets that are not used yet.
     pub tickets: usize,
     /// The same, of one address.
@@ -634,6 +638,8 @@ impl Default for Limits {
             introspection_cache: 10_000,
             introspection_requests: 64,
             revocations: 100_000,
+            bans: 10_000,
+            ban_duration: Duration::from_secs(30 * 24 * 3600),
             tickets: 10_000,
             tickets_per_address: 100,
             ticket_ttl: Duration::from_secs(30),

@@ -434,6 +434,7 @@ impl<'a> Checker<'a> {
             (&form.request_body, &mut limits.request_body, 64..=1 << 20),
             (&form.introspection_cache, &mut limits.introspection_cache, 1..=1 << 24),
             (&form.introspection_requests, &mut limits.introspection_requests, 1..=4096),
+            (&form.bans, &mut limits.bans, 1..=1 << 20),
             (&form.revocations, &mut limits.revocations, 1..=1 << 24),
             (&form.tickets, &mut limits.tickets, 1..=1 << 24),
             (&form.tickets_per_address, &mut limits.tickets_per_address, 1..=1 << 24),
@@ -497,6 +498,7 @@ impl<'a> Checker<'a> {
             (&form.issuer_timeout, &mut limits.issuer_timeout, Duration::from_millis(1)),
             (&form.close_timeout, &mut limits.close_timeout, Duration::from_millis(1)),
             (&form.drain_timeout, &mut limits.drain_timeout, Duration::ZERO),
+            (&form.ban_duration, &mut limits.ban_duration, Duration::from_secs(1)),
             (&form.audit_fold, &mut limits.audit_fold, Duration::ZERO),
         ] {
             let Some(text) = given else { continue };

@@ -1,5 +1,6 @@
 //! Answers a client that is rejected, so that it can read the answer.
 
+use std::borrow::Cow;
 use std::io;
 use std::time::{Duration, SystemTime};
 
@@ -9,6 +10,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::telling::Upgrade;
 use crate::audit::HandshakeId;
+use crate::auth::revocation::seconds;
 use crate::rejection::close::close;
 use crate::rejection::{Rejection, http};
 use crate::session::headers::push;
@@ -30,7 +32,12 @@ pub(super) async fn send(
     head_only: bool,
     now: SystemTime,
 ) {
-    let answer = http::response(rejection, id, now);
+    let mut rejection = Cow::Borrowed(rejection);
+    if let Some(until) = rejection.until {
+        let left = until.saturating_sub(seconds(now)).max(1);
+        rejection.to_mut().retry_after = Some(Duration::from_secs(left));
+    }
+    let answer = http::response(&rejection, id, now);
     deliver(stream, if head_only { answer.head() } else { answer.bytes() }).await;
 }
 

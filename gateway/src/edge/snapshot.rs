@@ -10,8 +10,9 @@ use super::listener::Listener;
 use super::opening::Opening;
 use crate::auth::revocation::InForce;
 use crate::auth::{Authenticator, Issuer, Requirement};
+use crate::bans::Bans;
 use crate::config;
-use crate::policy::{Generation, MatchedRule};
+use crate::policy::{Generation, MatchedRule, Tier};
 use crate::rejection::{Reason, Rejection};
 use crate::session::pool::Node;
 
@@ -24,6 +25,8 @@ pub struct Snapshot {
     endpoints: Endpoints,
     revocations: InForce,
     listeners: HashMap<SocketAddr, Arc<Listener>>,
+    /// Who has banned whom until when; the policy says whether.
+    bans: Arc<Bans>,
 }
 
 /// One route, ready to judge.
@@ -99,13 +102,27 @@ impl Snapshot {
         let endpoints = Endpoints::new(routes, &issuers, public_url);
         let revocations = authenticator.revocations().clone();
         let routes = routes.iter().map(route).collect();
-        Self { routes, issuers, policy, endpoints, revocations, listeners: HashMap::new() }
+        Self {
+            routes,
+            issuers,
+            policy,
+            endpoints,
+            revocations,
+            listeners: HashMap::new(),
+            bans: Arc::default(),
+        }
     }
 
     /// The same, for clients that connect to these addresses.
     #[must_use]
     pub fn listening(self, listeners: HashMap<SocketAddr, Arc<Listener>>) -> Self {
         Self { listeners, ..self }
+    }
+
+    /// The same, with what is known of the bans in its policy.
+    #[must_use]
+    pub fn banning(self, bans: Arc<Bans>) -> Self {
+        Self { bans, ..self }
     }
 
     /// How clients that connect to `address` are spoken to: in plain HTTP, unless more is said.
@@ -198,6 +215,10 @@ impl Snapshot {
         }
         let rule = policy.explain(address);
         let mut rejection = Rejection::new(rule.reason().unwrap_or(Reason::FirewallDeniedRange));
+        if let Some(ban) = self.bans.find(address).filter(|_| rule.tier == Tier::Ban) {
+            rejection.note = Some(ban.to_string());
+            rejection.until = Some(ban.until);
+        }
         rejection.rule = Some(rule);
         Err(Box::new(rejection))
     }

@@ -29,6 +29,8 @@ pub struct Rejection {
     pub note: Option<String>,
     /// After how long a retry makes sense; becomes `Retry-After` in whole seconds.
     pub retry_after: Option<Duration>,
+    /// Until when it holds, in seconds since 1970, where that is known: then a retry makes sense.
+    pub until: Option<u64>,
     /// The scopes that the route needs, space-delimited, for the challenge (RFC 6750 §3).
     pub scope: Option<String>,
     /// Where to read who gives tokens for the route (RFC 9728 §5.1).
@@ -57,6 +59,7 @@ impl Rejection {
             detail: None,
             note: None,
             retry_after: None,
+            until: None,
             scope: None,
             max_age: None,
             resource_metadata: None,

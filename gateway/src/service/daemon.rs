@@ -217,7 +217,7 @@ async fn serve(
         .knowing(recent)
         .followed_by(following)
         .keeping(copies.and_then(state_folder::keeper));
-    let (apply, accept) = (reloader.handle(), reloader.accept_handle());
+    let (apply, accept, bans) = (reloader.handle(), reloader.accept_handle(), reloader.bans_handle());
     let orders = apply.clone();
     let health = reloader.health();
     tasks.spawn(reloader.run(stop.child_token()));
@@ -227,6 +227,7 @@ async fn serve(
         card,
         apply,
         accept,
+        bans,
         health,
         remotes,
         revocations,

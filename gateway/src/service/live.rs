@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::accept::AcceptHandle;
 use super::apply::ApplyHandle;
+use super::bans::BansHandle;
 use super::card::{CardHandle, Guard};
 use super::introspection::Introspectors;
 use super::issuers::Issuers;
@@ -42,6 +43,7 @@ pub(super) struct Live {
     pub(super) apply: ApplyHandle,
     pub(super) health: Health,
     pub(super) accept: AcceptHandle,
+    pub(super) bans: BansHandle,
     pub(super) remotes: Remotes,
     pub(super) revocations: Arc<Book>,
     pub(super) issuers: Issuers,
@@ -78,6 +80,11 @@ pub(super) async fn answer(live: Arc<Live>, request: Request) -> Result<serde_js
         }
         Request::Reload => serde_json::to_value(live.apply.reload().await?),
         Request::Trial { verdict } => serde_json::to_value(live.apply.end_trial(verdict).await?),
+        Request::Bans(order) => {
+            let mut report = live.bans.obey(order).await?;
+            report.dropped = totals(&live).await.map(|totals| totals.dropped_by(Tier::Ban));
+            serde_json::to_value(report)
+        }
         Request::Revoke(order) => {
             let report = tokio::task::block_in_place(|| live.revocations.obey(&order))?;
             if !matches!(order, revocations::Order::List) {

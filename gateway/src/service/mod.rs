@@ -3,6 +3,7 @@
 
 mod accept;
 mod apply;
+mod bans;
 mod card;
 mod certificates;
 mod daemon;

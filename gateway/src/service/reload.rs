@@ -1,5 +1,6 @@
 //! Puts edited lists and keys in force while the daemon runs.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::accept::{self, Accept, AcceptHandle};
 use super::apply::{self, ApplyHandle, Asked};
+use super::bans::{self, BansHandle};
 use super::card::CardHandle;
 use super::generations::Generations;
 use super::lists::Keeper;
@@ -48,6 +50,8 @@ pub(super) struct Reloader<P> {
     keeper: Option<Keeper>,
     accept: AcceptHandle,
     accepts: mpsc::Receiver<Accept>,
+    pub(super) bans: BansHandle,
+    ban_orders: mpsc::Receiver<bans::Asked>,
     pub(super) following: Following,
 }
 
@@ -97,6 +101,7 @@ impl<P: Publisher> Reloader<P> {
         health.set(&config, &state, &generations.current(), None, (&Waiting::default(), None));
         let (handle, orders) = apply::orders();
         let (accept, accepts) = accept::orders();
+        let (bans, ban_orders) = bans::orders();
         Ok(Self {
             config,
             state,
@@ -114,6 +119,8 @@ impl<P: Publisher> Reloader<P> {
             keeper: None,
             accept,
             accepts,
+            bans,
+            ban_orders,
             following: Following::default(),
         })
     }
@@ -149,11 +156,16 @@ impl<P: Publisher> Reloader<P> {
         loop {
             // Looked at once at the start: a file may have changed while the daemon was starting.
             self.refresh().await;
+            let mut ban_over = pin!(self.ban_over());
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.watch.changed() => {}
                 () = out_of_time(self.trial.as_ref()) => self.revert("it was not confirmed in time").await,
                 Some(asked) = self.orders.recv() => self.obey(asked).await,
+                () = &mut ban_over => self.end_bans().await,
+                Some((order, reply)) = self.ban_orders.recv() => {
+                    let _ = reply.send(self.obey_about_bans(order).await);
+                }
                 Some(Accept { list, reply }) = self.accepts.recv() => {
                     // Whoever asked may have given up; the order is carried out all the same.
                     let _ = reply.send(self.accept(&list).await);

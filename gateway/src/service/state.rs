@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use gateway_ebpf::generation::BLOCK_SIZE;
 
+use super::bans;
 use super::certificates::{self, Certificates};
 use super::keys::{self, Keys, Missing};
 use super::lists::{self, Copies, Keep, Lists};
@@ -15,6 +16,7 @@ use super::protected::Protected;
 use super::revocations::Book;
 use crate::admin::lists::Accepted;
 use crate::admin::status::PolicyStatus;
+use crate::bans::Bans;
 use crate::config::{Config, Diagnostic, Severity};
 use crate::edge::Snapshot;
 use crate::policy::{self, CompileLimits, Generation, Source, SourceTable};
@@ -38,6 +40,7 @@ pub(super) struct State {
     keys: Keys,
     certificates: Certificates,
     revocations: Arc<Book>,
+    bans: Arc<Bans>,
 }
 
 /// When a generation was made, and how long that took.
@@ -121,8 +124,10 @@ impl State {
         if let Some(firewall) = &config.firewall {
             protected.refresh(firewall);
         }
+        let (bans, damaged) = bans::load(config, matches!(missing, Missing::Create));
+        diagnostics.extend(damaged);
         let began = Instant::now();
-        let generation = compile(config, &lists, &protected, &mut sources, None)
+        let generation = compile(config, &lists, &protected, &bans, &mut sources, None)
             .map_err(|fault| StateError(vec![fault]))?;
         let compiled = Compilation::of(&generation, began);
         diagnostics.extend(protected.trimmed(&generation));
@@ -137,6 +142,7 @@ impl State {
                 keys,
                 certificates,
                 revocations: Arc::new(revocations),
+                bans: Arc::new(bans),
             },
             diagnostics,
         ))
@@ -192,12 +198,31 @@ impl State {
 
     fn compile(&mut self, config: &Config) -> Result<Vec<Diagnostic>, Diagnostic> {
         let (before, began) = (Some(&*self.generation), Instant::now());
-        let generation = compile(config, &self.lists, &self.protected, &mut self.sources, before)?;
+        let generation =
+            compile(config, &self.lists, &self.protected, &self.bans, &mut self.sources, before)?;
         self.compiled = Compilation::of(&generation, began);
         let diagnostics = self.protected.trimmed(&generation);
         self.generation = Arc::new(generation);
         self.fault = None;
         Ok(diagnostics)
+    }
+
+    /// The bans.
+    pub(super) fn bans(&self) -> &Arc<Bans> {
+        &self.bans
+    }
+
+    /// Makes a generation with these bans in the place of the present ones; when they make no policy,
+    /// nothing is changed.
+    pub(super) fn ban(&mut self, config: &Config, bans: Arc<Bans>) -> Result<(), Diagnostic> {
+        let before = std::mem::replace(&mut self.bans, bans);
+        match self.compile(config) {
+            Ok(_) => Ok(()),
+            Err(fault) => {
+                self.bans = before;
+                Err(fault)
+            }
+        }
     }
 
     /// The lists.
@@ -215,7 +240,8 @@ impl State {
         if let Some(firewall) = &config.firewall {
             protected.refresh(firewall);
         }
-        let generation = compile(config, lists, &protected, &mut sources, Some(&self.generation))?;
+        let generation =
+            compile(config, lists, &protected, &self.bans, &mut sources, Some(&self.generation))?;
         let diagnostics = protected.trimmed(&generation);
         Ok((generation, diagnostics))
     }
@@ -343,6 +369,7 @@ impl State {
         let authenticator = self.keys.authenticator(config).revoking(self.revocations.in_force().clone());
         Snapshot::new(&config.routes, &authenticator, policy, config.public_url.as_deref())
             .listening(self.certificates.listeners(config))
+            .banning(Arc::clone(&self.bans))
     }
 }
 
@@ -361,6 +388,7 @@ fn compile(
     config: &Config,
     lists: &Lists,
     protected: &Protected,
+    bans: &Bans,
     sources: &mut SourceTable,
     previous: Option<&Generation>,
 ) -> Result<Generation, Diagnostic> {
@@ -368,7 +396,7 @@ fn compile(
         prefixes: config.limits.prefixes,
         blocks: u32::try_from(config.limits.policy_memory / BLOCK_SIZE).unwrap_or(u32::MAX),
     };
-    let input = lists.policy(config, protected.lists());
+    let input = lists.policy(config, protected.lists().chain(bans.lists()));
     match previous {
         None => policy::compile(1, &input, &limits, sources),
         Some(previous) => {

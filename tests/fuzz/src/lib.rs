@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod audit;
+mod bans;
 mod captures;
 mod config;
 mod endpoint;
@@ -40,7 +42,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 21] = [
+pub const TARGETS: [Target; 23] = [
     Target { name: "lists", corpus: "lists", run: lists::run },
     Target { name: "policy", corpus: "lists", run: policy::run },
     Target { name: "unpack", corpus: "archives", run: unpack::run },
@@ -59,6 +61,8 @@ pub const TARGETS: [Target; 21] = [
     Target { name: "frames", corpus: "frames", run: frames::run },
     Target { name: "revocations", corpus: "revocations", run: revocations::run },
     Target { name: "endpoint", corpus: "endpoint", run: endpoint::run },
+    Target { name: "bans", corpus: "bans", run: bans::run },
+    Target { name: "audit", corpus: "audit", run: audit::run },
     Target { name: "ticket", corpus: "ticket", run: ticket::run },
     Target { name: "signing", corpus: "signing", run: signing::run },
     Target { name: "introspection", corpus: "introspection", run: introspection::run },

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::words::time;
 use crate::admin::sessions::SessionStatus;
+use crate::audit::query::rfc3339;
 use crate::config::Limits;
 use crate::rejection::Reason;
 
@@ -24,7 +24,7 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.by)?;
         if let Some(at) = self.at {
-            write!(f, " at {}", time(at))?;
+            write!(f, " at {}", rfc3339(at))?;
         }
         if let Some(quiet) = self.quiet_s {
             write!(f, " after {quiet} s without a byte")?;

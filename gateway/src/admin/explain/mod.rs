@@ -280,7 +280,9 @@ fn firewall(report: &mut Report, snapshot: &Snapshot, address: Option<IpAddr>) {
             report.observed = snapshot.observed(address).as_ref().map(Rule::from);
         }
         Err(mut rejection) => {
-            rejection.note = rejection.rule.as_ref().map(words);
+            let rule = rejection.rule.as_ref().map(words);
+            rejection.note =
+                Some([rule, rejection.note.take()].into_iter().flatten().collect::<Vec<_>>().join("; "));
             report.reject(&rejection);
         }
     }

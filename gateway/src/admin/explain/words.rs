@@ -1,14 +1,13 @@
 //! The report in words.
 
 use std::fmt::{self, Write as _};
-use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
 use super::{End, Hits, Report};
 use crate::admin::sessions::SessionStatus;
 use crate::audit::Past;
-use crate::audit::query::printable;
+use crate::audit::query::{printable, rfc3339};
 use crate::policy::{MatchedRule, Tier};
 use crate::rejection::Reason;
 
@@ -85,15 +84,9 @@ impl fmt::Display for Report {
     }
 }
 
-/// A second since 1970 as RFC 3339 has it, which ends with the year 9999.
-pub(super) fn time(seconds: u64) -> impl fmt::Display {
-    const LAST: u64 = 253_402_300_799;
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds.min(LAST)))
-}
-
 /// What is recorded, and the remedies of its reason.
 fn write_past(f: &mut fmt::Formatter<'_>, past: &Past) -> fmt::Result {
-    writeln!(f, "recorded at {}: {}", time(past.time), printable(&past.message))?;
+    writeln!(f, "recorded at {}: {}", rfc3339(past.time), printable(&past.message))?;
     for (name, value) in past.fields.iter().filter(|(name, _)| name != "MESSAGE_ID") {
         writeln!(
             f,
@@ -121,12 +114,12 @@ fn write_session(f: &mut fmt::Formatter<'_>, session: &SessionStatus, ends: &[En
     writeln!(
         f,
         "open since {}: {} of the issuer {} from {} on {}; its token expires at {}; {} bytes from the client, {} to it",
-        time(session.since),
+        rfc3339(session.since),
         printable(&session.subject),
         session.issuer,
         session.client,
         session.route,
-        time(session.expires),
+        rfc3339(session.expires),
         session.bytes_up,
         session.bytes_down,
     )?;

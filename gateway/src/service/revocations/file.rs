@@ -116,7 +116,7 @@ fn give(file: &File, path: &Path) {
 }
 
 /// Replaces the file in one step; it is on disk when this returns.
-pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
+pub(in crate::service) fn write(path: &Path, text: &str) -> io::Result<()> {
     let fresh = path.with_extension("new");
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
     give(&file, path);

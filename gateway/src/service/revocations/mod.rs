@@ -1,7 +1,7 @@
 //! Keeps the revocations: those of the operator's file, and those of `gatehouse revoke`, which outlive
 //! the daemon.
 
-mod file;
+pub(super) mod file;
 
 use std::fs;
 use std::io;

@@ -117,6 +117,16 @@ fn a_request_to_an_endpoint_is_read_as_anybody_would_read_it() -> Outcome {
 }
 
 #[test]
+fn bans_that_were_kept_mean_the_same_when_they_are_kept_again() -> Outcome {
+    smoke("bans", 16 * BATCH)
+}
+
+#[test]
+fn a_line_of_the_journal_is_an_entry_of_the_trail_or_none() -> Outcome {
+    smoke("audit", 16 * BATCH)
+}
+
+#[test]
 fn a_request_for_a_ticket_is_an_object_with_a_route_and_nothing_else() -> Outcome {
     smoke("ticket", 16 * BATCH)
 }
