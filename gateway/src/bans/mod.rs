@@ -11,6 +11,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::audit::query::rfc3339;
 use crate::policy::{List, ListEntry, Tier};
 
 /// The shortest prefixes that can be banned: more is done by a list, which somebody has written and read.
@@ -154,18 +155,22 @@ impl Bans {
     }
 }
 
-/// Without bits behind the prefix, and of an IPv4 address in IPv6, the IPv4 address.
+/// Without bits behind the prefix; of IPv4 addresses in IPv6 (RFC 4291 §2.5.5.2), the IPv4 prefix, which
+/// is what decides about them.
 fn canonical(prefix: IpNet) -> IpNet {
-    match (prefix.addr().to_canonical(), prefix.prefix_len()) {
-        (address @ IpAddr::V4(_), 128) => IpNet::from(address),
-        _ => prefix.trunc(),
-    }
+    let prefix = prefix.trunc();
+    let mapped = match (prefix.addr().to_canonical(), prefix.prefix_len().checked_sub(96)) {
+        (IpAddr::V4(address), Some(length)) if matches!(prefix, IpNet::V6(_)) => {
+            IpNet::new(address.into(), length).ok()
+        }
+        _ => None,
+    };
+    mapped.unwrap_or(prefix)
 }
 
 impl fmt::Display for Ban {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let until = std::time::UNIX_EPOCH + std::time::Duration::from_secs(self.until);
-        let until = humantime::format_rfc3339_seconds(until);
+        let until = rfc3339(self.until);
         write!(f, "{} is banned by the {} until {until}", self.prefix, self.origin)?;
         if self.reason.is_empty() { Ok(()) } else { write!(f, ": {}", self.reason) }
     }
@@ -184,7 +189,7 @@ mod tests {
     fn a_ban_lasts_until_its_end_and_the_longest_prefix_decides() {
         let mut bans = Bans::default();
         bans.ban(ban("192.0.2.7/24", 500), 10, 1000).expect("banned");
-        bans.ban(ban("192.0.2.7/32", 300), 10, 1000).expect("banned");
+        bans.ban(ban("::ffff:192.0.2.7/128", 300), 10, 1000).expect("banned");
         let until =
             |bans: &Bans, address: &str| bans.find(address.parse().expect("an address")).map(|ban| ban.until);
         assert_eq!((until(&bans, "192.0.2.7"), until(&bans, "::ffff:192.0.2.8")), (Some(300), Some(500)));

@@ -658,7 +658,7 @@ impl Default for Limits {
             issuer_answer: 1024 * 1024,
             issuer_waiters: 1_024,
             audit_queue: 16_384,
-            audit_at_once: 5,
+            audit_at_once: 20,
             audit_fold: Duration::from_secs(60),
             audit_folded: 16_384,
             audit_remembered: 4_096,
