@@ -88,13 +88,16 @@ pub fn told(bytes: &[u8]) -> Told {
     let mut told = Told { status, ..Told::default() };
     // The last one counts: an opened session is told in its Close frame.
     let rest = text.rsplit("layer=").next().filter(|_| text.contains("layer=")).unwrap_or_default();
-    let word = |rest: &str| rest.split([',', '"', '\r']).next().unwrap_or_default().to_owned();
     told.layer = word(rest);
     told.reason = rest.split("reason=").nth(1).map(word).unwrap_or_default();
     told.id = rest.split("id=\"").nth(1).map(word).unwrap_or_default();
     let close = bytes.windows(8).rposition(|part| part[0] == 0x88 && &part[4..] == b"laye");
     told.code = close.map(|at| u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
     Told { text, ..told }
+}
+
+fn word(text: &str) -> String {
+    text.split([',', '"', '\r']).next().unwrap_or_default().to_owned()
 }
 
 /// A service in the gate's namespace that answers `most` connections with `answer`, each once it has heard

@@ -21,6 +21,9 @@ const CONFIG: &str = r#"
 [[listen]]
 address = "127.0.0.1:8080"
 
+[[listen]]
+address = "[::1]:8080"
+
 [[issuer]]
 name = "local"
 issuer = "https://idp.test"
@@ -159,6 +162,12 @@ fn audit_finds_a_client_by_address_reason_and_id() -> Result<()> {
     );
     let (_, newest) = audit(&["--client", "127.0.0.1", "--limit", "1", "--json"])?;
     ensure!(newest.lines().count() == 1 && newest.contains("no_route"), "{newest}");
+    let answer = journal.inside(&gatehouse).args(["connect", "ws://[::1]:8080/chat"]).output()?;
+    let answer = String::from_utf8(answer.stdout)?;
+    let other = answer.split("id:").nth(1).with_context(|| format!("no id in {answer}"))?.trim().to_owned();
+    journal.wait_for("the client of IPv6", |entry| text(entry, "GATEHOUSE_ID") == other)?;
+    let (code, one) = audit(&["--client", "::1", "--reason", "missing", "--json"])?;
+    ensure!(code == Some(0) && one.lines().count() == 1 && one.contains(&other), "{code:?} {one}");
     let (code, none) = audit(&["--client", "192.0.2.1"])?;
     ensure!(code == Some(1) && none.is_empty(), "{code:?} {none}");
     ensure!(daemon.terminate()?.success());

@@ -120,6 +120,7 @@ fn an_open_session_is_explained_listed_and_closed_by_its_id() -> Result<()> {
     ensure!(one["bytes_up"].as_u64() > Some(0) && one["bytes_down"].as_u64() > Some(0), "{list:#}");
     let (code, text) = explain(&scene, &["--id", &id])?;
     ensure!(code == Some(0) && text.contains("open since") && text.contains("1 of"), "{text}");
+    ensure!(text.contains("ends by expiry/session_expired at "), "{text}");
     let table = verb("sessions", &scene.config())?.output()?;
     let table = String::from_utf8(table.stdout)?;
     ensure!(table.contains(&id) && table.contains("1 open, 1 found, 1 shown"), "{table}");

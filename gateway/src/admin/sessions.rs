@@ -63,6 +63,8 @@ pub struct SessionStatus {
     pub since: u64,
     /// When its token expires.
     pub expires: u64,
+    /// Until when the gate accepts the token: with the clock difference that is tolerated of its issuer.
+    pub accepted_until: u64,
     /// Bytes from the client so far.
     pub bytes_up: u64,
     /// Bytes to the client so far.

@@ -5,8 +5,10 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
+
+use ipnet::Ipv6Net;
 
 use super::entry::{Entry, HandshakeId};
 use crate::rejection::Reason;
@@ -18,6 +20,10 @@ const FIRST: Duration = Duration::from_secs(1);
 /// tries again, all.
 const IDS: usize = 32;
 
+/// Addresses of one /64 of IPv6, each with each of its reasons, that are told apart. A host has a whole /64 to
+/// choose its addresses from (RFC 4291 §2.5.1), and must not fill the trail by a new one each time.
+const CROWD: usize = 16;
+
 /// Several rejections, in the place of which one entry is written.
 #[derive(Clone, Debug)]
 pub(super) struct Repeats {
@@ -27,6 +33,8 @@ pub(super) struct Repeats {
     pub over: Duration,
     /// The newest of their identifiers but that of the last one, oldest first.
     pub ids: Vec<HandshakeId>,
+    /// They are of addresses in this network, of which more were turned away than are told apart.
+    pub network: Option<Ipv6Net>,
 }
 
 /// What is to be written: an entry, and for how many it stands when it is not for itself alone.
@@ -39,6 +47,8 @@ pub(super) struct Fold {
     longest: Duration,
     most: usize,
     held: HashMap<Key, Held>,
+    /// How many keys of which network are held, but for those of the network itself.
+    crowds: HashMap<Ipv6Net, usize>,
     /// When the window of which key ends. Each key stands here exactly once.
     ends: BinaryHeap<Reverse<(Instant, Key)>>,
 }
@@ -46,10 +56,18 @@ pub(super) struct Fold {
 /// What makes rejections the same.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Key {
-    client: IpAddr,
+    client: Client,
     reason: Reason,
     route: Option<String>,
     subject: Option<String>,
+}
+
+/// Who was turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Client {
+    One(IpAddr),
+    /// All addresses that are not told apart any more.
+    Crowd(Ipv6Net),
 }
 
 #[derive(Debug)]
@@ -69,14 +87,20 @@ impl Fold {
     /// The first `at_once` are written at once, at least one. Windows grow up to `longest`; with zero, nothing is held. At most `most` clients and reasons are
     /// known; who comes when all are known makes room by ending the window that would end first.
     pub(super) fn new(at_once: u32, longest: Duration, most: usize) -> Self {
-        Self { at_once, longest, most, held: HashMap::new(), ends: BinaryHeap::new() }
+        Self { at_once, longest, most, held: HashMap::new(), crowds: HashMap::new(), ends: BinaryHeap::new() }
     }
 
     /// Takes `entry`, and gives back what is to be written now.
     pub(super) fn take(&mut self, entry: Entry, now: Instant) -> Vec<Due> {
-        let Some((key, id)) = Key::of(&entry).filter(|_| !self.longest.is_zero()) else {
+        let Some((mut key, id)) = Key::of(&entry).filter(|_| !self.longest.is_zero()) else {
             return vec![(entry, None)];
         };
+        if let Some(network) = key.network()
+            && !self.held.contains_key(&key)
+            && self.crowds.get(&network).is_some_and(|keys| *keys >= CROWD)
+        {
+            key.client = Client::Crowd(network);
+        }
         if let Some(held) = self.held.get_mut(&key) {
             held.seen = true;
             if held.at_once > 0 {
@@ -95,15 +119,31 @@ impl Fold {
         while self.held.len() >= self.most
             && let Some(Reverse((_, key))) = self.ends.pop()
         {
-            due.extend(self.held.remove(&key).and_then(|mut held| held.end()));
+            due.extend(self.forget(&key).and_then(|mut held| held.end(&key)));
         }
         let window = FIRST.min(self.longest);
         let at_once = self.at_once.saturating_sub(1);
         let held = Held { last: None, count: 0, ids: VecDeque::new(), window, at_once, seen: false };
         self.held.insert(key.clone(), held);
+        if let Some(network) = key.network() {
+            *self.crowds.entry(network).or_default() += 1;
+        }
         self.ends.push(Reverse((now + window, key)));
         due.push((entry, None));
         due
+    }
+
+    fn forget(&mut self, key: &Key) -> Option<Held> {
+        let held = self.held.remove(key)?;
+        if let Some(network) = key.network()
+            && let Some(keys) = self.crowds.get_mut(&network)
+        {
+            *keys -= 1;
+            if *keys == 0 {
+                self.crowds.remove(&network);
+            }
+        }
+        Some(held)
     }
 
     /// When to ask again for what is [`Self::due`]; `None`: when something was taken.
@@ -121,10 +161,10 @@ impl Fold {
             let Some(held) = self.held.get_mut(&key) else { continue };
             if !std::mem::take(&mut held.seen) {
                 // It was quiet for a whole window.
-                self.held.remove(&key);
+                self.forget(&key);
                 continue;
             }
-            all.extend(held.end());
+            all.extend(held.end(&key));
             held.window = (held.window * 2).min(self.longest);
             self.ends.push(Reverse((now + held.window, key)));
         }
@@ -134,7 +174,8 @@ impl Fold {
     /// Everything that is held.
     pub(super) fn finish(&mut self) -> Vec<Due> {
         self.ends.clear();
-        self.held.drain().filter_map(|(_, mut held)| held.end()).collect()
+        self.crowds.clear();
+        self.held.drain().filter_map(|(key, mut held)| held.end(&key)).collect()
     }
 }
 
@@ -142,19 +183,34 @@ impl Key {
     fn of(entry: &Entry) -> Option<(Self, HandshakeId)> {
         let Entry::Rejected { id, client, route, rejection } = entry else { return None };
         let (reason, subject) = (rejection.reason, rejection.subject.clone());
-        Some((Self { client: client.ip(), reason, route: route.clone(), subject }, *id))
+        Some((Self { client: Client::One(client.ip()), reason, route: route.clone(), subject }, *id))
+    }
+
+    /// The network of its one address, of which there can be too many to tell all apart.
+    fn network(&self) -> Option<Ipv6Net> {
+        match self.client {
+            Client::One(IpAddr::V6(address)) => {
+                let first = Ipv6Addr::from_bits(address.to_bits() >> 64 << 64);
+                Some(Ipv6Net::new_assert(first, 64))
+            }
+            Client::One(IpAddr::V4(_)) | Client::Crowd(_) => None,
+        }
     }
 }
 
 impl Held {
     /// What was held in this window, which ends.
-    fn end(&mut self) -> Option<Due> {
+    fn end(&mut self, key: &Key) -> Option<Due> {
         let last = self.last.take()?;
         let count = std::mem::take(&mut self.count);
         // The last one's identifier is in its own entry.
         self.ids.pop_back();
         let ids = self.ids.drain(..).collect();
-        Some((last, (count > 1).then_some(Repeats { count, over: self.window, ids })))
+        let network = match key.client {
+            Client::Crowd(network) => Some(network),
+            Client::One(_) => None,
+        };
+        Some((last, (count > 1).then_some(Repeats { count, over: self.window, ids, network })))
     }
 }
 
@@ -174,6 +230,16 @@ mod tests {
             client: ([192, 0, 2, client], 4000).into(),
             route: None,
             rejection: Box::new(Rejection::new(Reason::ExpiryExpired)),
+        }
+    }
+
+    fn rejected_in(network: u16, host: u64, number: u16) -> Entry {
+        let address = Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(network) << 64 | u128::from(host));
+        match rejected(0, number) {
+            Entry::Rejected { id, route, rejection, .. } => {
+                Entry::Rejected { id, client: (address, 4000).into(), route, rejection }
+            }
+            other => other,
         }
     }
 
@@ -252,14 +318,37 @@ mod tests {
         assert_eq!(fold.held.len(), 2);
     }
 
+    #[test]
+    fn a_host_with_a_new_address_each_time_is_folded_as_its_network() {
+        let start = Instant::now();
+        let mut fold = Fold::new(1, MINUTE, 1000);
+        let mut written = 0;
+        for number in 0..500 {
+            written += fold.take(rejected_in(1, number.into(), number), start).len();
+        }
+        assert_eq!(written, CROWD + 1, "each of the first addresses, and the network for all others");
+        assert_eq!(fold.take(rejected_in(2, 1, 0), start).len(), 1, "another network is another client");
+        assert!(fold.take(rejected_in(1, 3, 0), start).is_empty(), "a known address goes on as itself");
+        let due = fold.due(start + FIRST);
+        let of_network = due.iter().find_map(|(_, repeats)| repeats.as_ref()?.network.zip(repeats.as_ref()));
+        let (network, repeats) = of_network.expect("an entry for the network");
+        assert_eq!((network.to_string(), repeats.count), ("2001:db8:0:1::/64".to_owned(), 483));
+        assert_eq!(counts(&due).iter().sum::<u64>(), 484);
+        // Whoever is quiet is forgotten, and its network with it.
+        for second in 2..300 {
+            fold.due(start + FIRST * second);
+        }
+        assert!(fold.held.is_empty() && fold.crowds.is_empty(), "{:?}", fold.crowds);
+    }
+
     proptest! {
         /// Whatever comes when, what is written stands for exactly what was taken.
         #[test]
         fn written_entries_stand_for_all_rejections(
             at_once in 0u32..4,
-            most in 1usize..5,
+            most in 1usize..60,
             longest in 0u64..8,
-            steps in prop::collection::vec((0u8..6, 0u64..900, any::<bool>()), 0..200),
+            steps in prop::collection::vec((0u8..40, 0u64..900, any::<bool>()), 0..200),
         ) {
             let mut now = Instant::now();
             let mut fold = Fold::new(at_once, Duration::from_secs(longest), most);
@@ -270,8 +359,14 @@ mod tests {
                     written += counts(&fold.due(now)).iter().sum::<u64>();
                 }
                 taken += 1;
-                written += counts(&fold.take(rejected(client, number), now)).iter().sum::<u64>();
+                let entry = match client {
+                    0..6 => rejected(client, number),
+                    _ => rejected_in(u16::from(client % 2), client.into(), number),
+                };
+                written += counts(&fold.take(entry, now)).iter().sum::<u64>();
                 prop_assert!(fold.held.len() <= most && fold.ends.len() == fold.held.len());
+                let apart = fold.held.keys().filter(|key| key.network().is_some()).count();
+                prop_assert_eq!(fold.crowds.values().sum::<usize>(), apart);
             }
             written += counts(&fold.finish()).iter().sum::<u64>();
             prop_assert_eq!(written, taken);

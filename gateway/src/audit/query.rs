@@ -1,12 +1,13 @@
 //! Entries of the trail read back: what `journalctl --output=json` prints, and which of them are
 //! wanted. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::LazyLock;
 use std::time::{Duration, UNIX_EPOCH};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -107,11 +108,16 @@ fn texts(value: &Value) -> Vec<String> {
 fn event(id: &str, point: Option<&str>) -> Option<&'static str> {
     const OTHERS: [&str; 6] =
         ["admitted", "renewed", "ended", "observed", "dropped_unreported", "audit_lost"];
-    if let Some(kind) = OTHERS.into_iter().find(|kind| message_id(kind) == id) {
-        return Some(kind);
+    // Made once: a journal has millions of entries.
+    static KINDS: LazyLock<HashMap<String, &str>> = LazyLock::new(|| {
+        let others = OTHERS.into_iter().map(|kind| (message_id(kind), kind));
+        let rejected = Reason::ALL.iter().map(|reason| (message_id(&reason.to_string()), "rejected"));
+        others.chain(rejected).collect()
+    });
+    match *KINDS.get(id)? {
+        "rejected" if point == Some("nic") => Some("dropped"),
+        kind => Some(kind),
     }
-    let rejected = Reason::ALL.iter().any(|reason| message_id(&reason.to_string()) == id);
-    rejected.then_some(if point == Some("nic") { "dropped" } else { "rejected" })
 }
 
 /// This many seconds since 1970, as RFC 3339 has it; what lies behind the year 9999 is its end.
@@ -139,6 +145,8 @@ pub struct Wanted {
     pub route: Option<String>,
     /// Of this handshake.
     pub id: Option<String>,
+    /// Written by this unit of systemd, which the journal itself knows.
+    pub unit: Option<String>,
 }
 
 impl Wanted {
@@ -149,10 +157,7 @@ impl Wanted {
             Some(None) => (self.layer.as_deref(), self.reason.as_deref()),
             None => (self.layer.as_deref(), None),
         };
-        let one = self.client.filter(|net| net.prefix_len() == net.max_prefix_len());
-        let client = one.map(|net| net.addr().to_string());
         let fields = [
-            ("CLIENT", client.as_deref()),
             ("SUBJECT", self.subject.as_deref()),
             ("LAYER", layer),
             ("REASON", reason),
@@ -161,14 +166,27 @@ impl Wanted {
             ("ID", self.id.as_deref()),
         ];
         let known = fields.into_iter().filter_map(|(name, value)| Some(format!("{PREFIX}{name}={}", value?)));
-        std::iter::once("SYSLOG_IDENTIFIER=gatehouse".to_owned()).chain(known).collect()
+        let unit = self.unit.as_ref().map(|unit| format!("_SYSTEMD_UNIT={unit}"));
+        let all: Vec<String> =
+            std::iter::once("SYSLOG_IDENTIFIER=gatehouse".to_owned()).chain(unit).chain(known).collect();
+        let Some(one) = self.client.filter(|net| net.prefix_len() == net.max_prefix_len()) else {
+            return all;
+        };
+        let its = |field: String| all.iter().cloned().chain([field]).collect::<Vec<_>>();
+        let client = its(format!("{PREFIX}CLIENT={}", one.addr()));
+        let IpNet::V6(net) = one else { return client };
+        // Or it is one of several for which an entry stands.
+        let crowd = Ipv6Net::new_assert(net.addr(), 64).trunc();
+        [client, vec!["+".to_owned()], its(format!("{PREFIX}NETWORK={crowd}"))].concat()
     }
 
     /// Whether `found` is wanted, as far as `journalctl` cannot look for it.
     pub fn keeps(&self, found: &Found) -> bool {
         let Some(net) = self.client else { return true };
         let address = found.field("client").and_then(|client| client.parse::<IpAddr>().ok());
+        let crowd = found.field("network").and_then(|crowd| crowd.parse::<IpNet>().ok());
         address.is_some_and(|address| net.contains(&address))
+            || crowd.is_some_and(|crowd| crowd.contains(&net) || net.contains(&crowd))
     }
 }
 
@@ -242,6 +260,31 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_found_in_the_entry_for_its_network_too() {
+        let wanted = |client: &str| Wanted { client: client.parse().ok(), ..Wanted::default() };
+        let found =
+            Found::parse(line(r#","GATEHOUSE_NETWORK":"2001:db8::/64""#).as_bytes()).expect("an entry");
+        for (client, kept) in [
+            ("2001:db8::9/128", true),
+            ("2001:db8::/32", true),
+            ("2001:db8:0:1::9/128", false),
+            ("192.0.2.7/32", true),
+        ] {
+            assert_eq!(wanted(client).keeps(&found), kept, "{client}");
+        }
+        assert_eq!(
+            wanted("2001:db8::9/128").matches(),
+            [
+                "SYSLOG_IDENTIFIER=gatehouse",
+                "GATEHOUSE_CLIENT=2001:db8::9",
+                "+",
+                "SYSLOG_IDENTIFIER=gatehouse",
+                "GATEHOUSE_NETWORK=2001:db8::/64"
+            ]
+        );
+    }
+
+    #[test]
     fn the_journal_looks_for_single_addresses_and_we_for_networks() {
         let wanted = |client: &str| Wanted {
             client: client.parse().ok(),
@@ -254,11 +297,13 @@ mod tests {
             wanted("192.0.2.7/32").matches(),
             [
                 "SYSLOG_IDENTIFIER=gatehouse",
-                "GATEHOUSE_CLIENT=192.0.2.7",
                 "GATEHOUSE_LAYER=expiry",
-                "GATEHOUSE_REASON=expired"
+                "GATEHOUSE_REASON=expired",
+                "GATEHOUSE_CLIENT=192.0.2.7"
             ]
         );
         assert!(!wanted("192.0.2.0/24").matches().iter().any(|one| one.contains("CLIENT")));
+        let ours = Wanted { unit: Some("gatehouse.service".to_owned()), ..Wanted::default() };
+        assert_eq!(ours.matches(), ["SYSLOG_IDENTIFIER=gatehouse", "_SYSTEMD_UNIT=gatehouse.service"]);
     }
 }

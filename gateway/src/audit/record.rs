@@ -82,9 +82,12 @@ impl Record {
     /// The same for `repeats`, of which this is the last one.
     pub(super) fn standing_for(mut self, repeats: &Repeats) -> Self {
         let over = repeats.over.as_secs();
-        self.message.push_str(&format!(" ({} times in {over} s)", repeats.count));
+        let whose =
+            repeats.network.map_or_else(String::new, |network| format!(", from addresses in {network}"));
+        self.message.push_str(&format!(" ({} times in {over} s{whose})", repeats.count));
         let named = repeats.ids.len() as u64 + 1;
-        let record = self.with("GATEHOUSE_REPEATS", repeats.count);
+        let record =
+            self.with("GATEHOUSE_REPEATS", repeats.count).maybe("GATEHOUSE_NETWORK", repeats.network);
         let record =
             record.maybe("GATEHOUSE_IDS_LEFT_OUT", repeats.count.checked_sub(named).filter(|left| *left > 0));
         // The journal takes a field several times, and finds the entry by each of its values.

@@ -43,6 +43,10 @@ pub(super) struct Audit {
     /// Of the handshake with this identifier, which the client was told
     #[arg(long)]
     id: Option<String>,
+    /// Only what this unit has written, such as `gatehouse.service`: every user of a host can write entries
+    /// to its journal that look like those of the gate
+    #[arg(long)]
+    unit: Option<String>,
     /// Not before this time: a duration back from now (`10m`), or as journalctl(1) takes it
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
@@ -86,6 +90,7 @@ impl Audit {
             point: self.point.clone(),
             route: self.route.clone(),
             id: self.id.clone(),
+            unit: self.unit.clone(),
         };
         let mut journal = match self.journalctl(&wanted) {
             Ok(journal) => journal,

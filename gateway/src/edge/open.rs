@@ -100,6 +100,7 @@ impl Open {
             issuer: identity.issuer.clone(),
             since: seconds(self.since),
             expires: identity.expires,
+            accepted_until: identity.accepted_until,
             bytes_up,
             bytes_down,
         }

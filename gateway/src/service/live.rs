@@ -122,7 +122,7 @@ async fn explain(live: &Live, mut query: Query) -> Report {
     let snapshot = live.gate.snapshot();
     let mut report = explain::live(&snapshot, &query, SystemTime::now).await;
     let path = query.path.as_deref().and_then(|path| path.split('?').next());
-    let route = path.and_then(|path| snapshot.route(path, query.origin.as_deref()).ok());
+    let route = path.and_then(|path| snapshot.route(path, None).ok());
     let subject = session.as_ref().map(|session| (session.issuer.clone(), session.subject.clone()));
     let subject = subject.or_else(|| report.identity.clone());
     let subject = subject.as_ref().map(|(issuer, subject)| (issuer.as_str(), subject.as_str()));
@@ -133,7 +133,8 @@ async fn explain(live: &Live, mut query: Query) -> Report {
         let hits = totals(live).await.zip(source).map(|(totals, source)| totals.source(source));
         report.packets = hits.map(|hits| Hits { dropped: hits.dropped.packets, passed: hits.passed.packets });
     }
-    Report { past, session, ..report }
+    let ends = session.as_ref().map(|session| explain::ends(session, &live.gate.limits()));
+    Report { past, session, ends: ends.unwrap_or_default(), ..report }
 }
 
 async fn lists(live: &Live) -> Result<ListsReport, String> {

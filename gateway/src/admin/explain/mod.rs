@@ -3,10 +3,13 @@
 //! The very code and tables of the daemon answer here; nothing is judged a second way.
 
 mod behind;
+mod ends;
+mod judgement;
 mod live;
+mod words;
 
 use std::collections::BTreeSet;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,15 +19,16 @@ use serde_json::{Map, Value};
 
 use super::sessions::SessionStatus;
 use crate::audit::Past;
-use crate::audit::query::{printable, rfc3339};
+use crate::auth::Step as Check;
 use crate::auth::sources::places;
-use crate::auth::{Contents, Explanation, Requirement, Step as Check, bearer};
 use crate::edge::{Route, Snapshot};
-use crate::policy::{MatchedRule, Tier};
-use crate::rejection::{Layer, Reason, Rejection};
+use crate::policy::MatchedRule;
+use crate::rejection::{Layer, Rejection};
 
 pub use behind::{behind, unknown};
+pub use ends::{End, ends};
 pub use live::live;
+pub use words::words;
 
 /// What is known about the client. What is left out is not judged.
 #[derive(Clone, Default, Deserialize, Serialize)]
@@ -75,6 +79,9 @@ pub struct Report {
     /// The open session that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionStatus>,
+    /// What ends that session by itself, if nothing else does before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ends: Vec<End>,
     /// Every check that was made, in order.
     pub steps: Vec<Step>,
     /// What the token says, when it can be read.
@@ -238,141 +245,6 @@ impl From<&MatchedRule> for Rule {
     }
 }
 
-/// `rule` in words: which prefix of which list, and where.
-pub fn words(rule: &MatchedRule) -> String {
-    let verdict = match rule.verdict {
-        crate::policy::Verdict::Pass if rule.tier == Tier::Observe => {
-            "passes, and would be dropped if its list were enforced"
-        }
-        crate::policy::Verdict::Pass => "passes",
-        crate::policy::Verdict::Drop => "is dropped",
-    };
-    let place = match (&rule.prefix, &rule.list) {
-        (Some(prefix), Some(list)) if rule.line > 0 => {
-            format!("tier {}, {prefix} at {list}:{}", rule.tier.name(), rule.line)
-        }
-        (Some(prefix), Some(list)) => format!("tier {}, {prefix} in {list}", rule.tier.name()),
-        (Some(prefix), None) => format!("tier {}, {prefix}", rule.tier.name()),
-        (None, _) => "in no list, so the default decides".to_owned(),
-    };
-    format!("the address {verdict}: {place} (generation {})", rule.generation)
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(past) = &self.past {
-            write_past(f, past)?;
-        }
-        if let Some(session) = &self.session {
-            write_session(f, session)?;
-        }
-        let source = if self.live {
-            "the running daemon"
-        } else {
-            "the configuration and its files alone, no daemon running"
-        };
-        writeln!(f, "asked: {source}")?;
-        for step in &self.steps {
-            let mark = match step.passed {
-                Some(true) => "pass  ",
-                Some(false) => "REJECT",
-                None => "  -   ",
-            };
-            match &step.check {
-                Some(check) => writeln!(f, "{mark} {:12} {check}: {}", step.layer, step.text)?,
-                None => writeln!(f, "{mark} {:12} {}", step.layer, step.text)?,
-            }
-        }
-        if let Some(token) = &self.token {
-            let verified =
-                if token.verified { "verified" } else { "NOT verified: anybody can have written it" };
-            writeln!(f, "token header ({verified}):\n{}", pretty(&token.header))?;
-            writeln!(f, "token claims ({verified}):\n{}", pretty(&token.claims))?;
-        }
-        if let Some(Hits { dropped, passed }) = self.packets {
-            writeln!(
-                f,
-                "what decided about the address has dropped {dropped} and passed {passed} packets so far"
-            )?;
-        }
-        match &self.rejection {
-            None => write!(f, "\nadmitted, as far as was asked"),
-            Some(verdict) => {
-                writeln!(f, "\nrejected by {}: {} (HTTP {})", verdict.layer, verdict.reason, verdict.status)?;
-                writeln!(f, "  client:   {}", verdict.client_fix)?;
-                write!(f, "  operator: {}", verdict.operator_fix)?;
-                let later: Vec<&str> = self.later().collect();
-                if !later.is_empty() {
-                    write!(f, "\nlater it would be rejected by: {}", later.join(", "))?;
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-/// What is recorded, and the remedies of its reason.
-fn write_past(f: &mut fmt::Formatter<'_>, past: &Past) -> fmt::Result {
-    writeln!(f, "recorded at {}: {}", rfc3339(past.time), printable(&past.message))?;
-    for (name, value) in past.fields.iter().filter(|(name, _)| name != "MESSAGE_ID") {
-        writeln!(
-            f,
-            "  {:12} {}",
-            printable(name.trim_start_matches("GATEHOUSE_").to_lowercase().as_str()),
-            printable(value)
-        )?;
-    }
-    if let Some(reason) = reason(past) {
-        writeln!(f, "  client:   {}\n  operator: {}", reason.fix(), reason.operator_fix())?;
-    }
-    writeln!(
-        f,
-        "\nHow such a client would fare now; its token is not recorded, so it is not judged unless it is given:"
-    )
-}
-
-/// The reason that is recorded.
-fn reason(past: &Past) -> Option<Reason> {
-    let (layer, name) = (past.field("LAYER")?, past.field("REASON")?);
-    Reason::ALL.iter().copied().find(|reason| reason.layer().name() == layer && reason.name() == name)
-}
-
-fn write_session(f: &mut fmt::Formatter<'_>, session: &SessionStatus) -> fmt::Result {
-    writeln!(
-        f,
-        "open since {}: {} of the issuer {} from {} on {}; its token expires at {}; {} bytes from the client, {} to it",
-        rfc3339(session.since),
-        printable(&session.subject),
-        session.issuer,
-        session.client,
-        session.route,
-        rfc3339(session.expires),
-        session.bytes_up,
-        session.bytes_down,
-    )?;
-    writeln!(f, "`gatehouse close {}` ends it.\n\nHow its client would fare now:", session.id)
-}
-
-/// What a stranger wrote, so that it moves no cursor and hides nothing: whatever is no letter, digit or
-/// visible ASCII is escaped.
-fn pretty(members: &Map<String, Value>) -> String {
-    // Members of a JSON object can always be written.
-    let text = serde_json::to_string_pretty(members).unwrap_or_default();
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if matches!(character, ' '..='~' | '\n') || character.is_alphanumeric() {
-            shown.push(character);
-        } else {
-            let mut units = [0; 2];
-            for unit in character.encode_utf16(&mut units) {
-                // Writing to a string does not fail.
-                let _ = write!(shown, "\\u{unit:04x}");
-            }
-        }
-    }
-    shown
-}
-
 /// Which layer of `snapshot` would reject the client of `query` at the time `now`.
 pub fn report(snapshot: &Snapshot, query: &Query, now: SystemTime) -> Report {
     let mut report = Report::default();
@@ -384,11 +256,11 @@ pub fn report(snapshot: &Snapshot, query: &Query, now: SystemTime) -> Report {
             let places = places(&route.sources);
             let text = format!("where the token stands was not asked; this route takes one in {places}");
             report.step(Layer::Credentials, None, text);
-            judge(&mut report, &route.requirement, token, now);
+            judgement::judge(&mut report, &route.requirement, token, now);
         }
         (Some(token), None) if query.path.is_none() => {
             report.step(Layer::Scope, None, "no route was given, so no scope is asked for: --path");
-            judge(&mut report, &snapshot.any_route(), token, now);
+            judgement::judge(&mut report, &snapshot.any_route(), token, now);
         }
         (Some(_), None) => report.step(Layer::Credentials, None, "without a route, no token is judged"),
     }
@@ -430,43 +302,13 @@ fn handshake(report: &mut Report, snapshot: &Snapshot, query: &Query) -> Option<
         }
         Err(rejection) => {
             report.reject(&rejection);
-            None
+            // A page that may not connect is not the end: the later layers ask the same of all pages.
+            snapshot.route(path, None).ok()
         }
     }
 }
 
-fn judge(report: &mut Report, requirement: &Requirement, token: &str, now: SystemTime) {
-    let header = (!token.is_empty()).then(|| format!("Bearer {token}"));
-    let token = match bearer(header.iter().map(|value| value.as_bytes())) {
-        Ok(token) => token,
-        Err(rejection) => return report.reject(&rejection),
-    };
-    let Explanation { checks, failed, contents, outcome } = requirement.explain(&token, now);
-    report.token = contents.map(|Contents { header, claims }| TokenContents {
-        verified: checks.iter().any(|check| check.step == Check::Signature && check.passed),
-        header,
-        claims,
-    });
-    for check in checks {
-        report.step(check.step.layer(), Some(check.passed), check.text);
-        report.name(check.step);
-    }
-    match outcome {
-        Err(rejection) => {
-            report.reject(&rejection);
-            let Some(failed) = failed else { return };
-            report.name(failed);
-            for step in Check::ALL.into_iter().filter(|step| *step > failed) {
-                report.step(step.layer(), None, "not reached");
-                report.name(step);
-            }
-        }
-        Ok(identity) => {
-            report.identity = Some((identity.issuer.clone(), identity.subject.clone()));
-            live::confirmation(report, requirement, &identity);
-        }
-    }
-}
-
+#[cfg(test)]
+mod completeness;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 use super::*;
 use crate::auth::sign::{Claims, sign};
 use crate::config::Config;
@@ -30,13 +32,13 @@ scopes = ["chat:read"]
 origins = ["https://app.example"]
 "#;
 
-struct Site {
-    folder: tempfile::TempDir,
+pub(super) struct Site {
+    pub(super) folder: tempfile::TempDir,
     config: Config,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("deny.list"), "# sample\n192.0.2.0/24\n").expect("written");
         let config = crate::config::parse(&folder.path().join("g.toml"), TEXT).expect("valid").0;
@@ -44,11 +46,11 @@ impl Site {
         Self { folder, config }
     }
 
-    fn key(&self) -> std::path::PathBuf {
+    pub(super) fn key(&self) -> std::path::PathBuf {
         self.folder.path().join("key.pem")
     }
 
-    fn explain(&self, query: &Query) -> Report {
+    pub(super) fn explain(&self, query: &Query) -> Report {
         service::explain(&self.config, query).expect("a valid configuration")
     }
 
@@ -58,7 +60,7 @@ impl Site {
     }
 }
 
-fn token(key: &Path, scopes: &[&str], age: Duration) -> String {
+pub(super) fn token(key: &Path, scopes: &[&str], age: Duration) -> String {
     let claims = Claims {
         issuer: "https://idp.example".to_owned(),
         subject: "alice".to_owned(),
@@ -175,4 +177,36 @@ fn an_explained_token_is_shown_without_its_signature_and_moves_no_cursor() {
     assert_eq!(of("signature"), Some(&false.into()));
     assert_eq!(of("expiry"), Some(&Value::Null));
     assert_eq!(json["token"]["verified"], false);
+}
+
+#[test]
+fn an_expired_token_is_judged_further_as_if_it_were_renewed() {
+    let site = Site::new();
+    let ask = |scopes: &[&str]| {
+        let token = Some(token(&site.key(), scopes, Duration::from_secs(90)));
+        site.explain(&Query { token, path: Some("/chat".to_owned()), ..Query::default() })
+    };
+    let report = ask(&[]);
+    assert_eq!(report.rejection.as_ref().map(|verdict| verdict.reason.as_str()), Some("expired"));
+    assert_eq!(report.later().collect::<Vec<_>>(), ["scope"], "{report}");
+    let report = ask(&["chat:read"]);
+    assert_eq!(report.later().count(), 0, "{report}");
+    let scopes = report.steps.iter().find(|step| step.check.as_deref() == Some("scopes"));
+    assert!(
+        scopes.is_some_and(|step| step.passed == Some(true) && step.text.contains("as before it expired"))
+    );
+    assert_eq!(report.identity, Some(("main".to_owned(), "alice".to_owned())));
+}
+
+#[test]
+fn the_layers_after_a_page_that_may_not_connect_are_judged() {
+    let site = Site::new();
+    let report = site.explain(&Query {
+        path: Some("/chat".to_owned()),
+        origin: Some("https://evil.example".to_owned()),
+        token: Some(token(&site.key(), &[], Duration::ZERO)),
+        ..Query::default()
+    });
+    assert_eq!(report.rejection.as_ref().map(|verdict| verdict.reason.as_str()), Some("origin"));
+    assert_eq!(report.later().collect::<Vec<_>>(), ["scope"], "{report}");
 }
