@@ -4,9 +4,11 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
+use gatehouse_tests::admin::TABLE;
 use gatehouse_tests::client::{Attempt, Client, answer_of};
 use gatehouse_tests::plan::{ISSUER, Plan, good_token, issuer, route};
 use gatehouse_tests::process::PATIENCE;
+use gatehouse_tests::raw::Session;
 use gatehouse_tests::scene::Scene;
 use gatehouse_tests::token::Key;
 use gatehouse_tests::upstream::UPSTREAM;
@@ -19,6 +21,8 @@ fn main() -> ExitCode {
         only_those_with_an_origin_are_told_by_a_close_code_where_the_route_says_so,
         a_page_in_chromium_sees_the_layer_and_what_helps_and_connects_with_a_fresh_token,
         the_helper_for_pages_renews_waits_and_stops_as_documented,
+        the_admin_page_shows_who_is_turned_away_explains_and_closes,
+        the_admin_page_fits_a_phone_and_runs_nothing_that_a_client_has_written,
     ])
 }
 
@@ -159,5 +163,78 @@ fn the_helper_for_pages_renews_waits_and_stops_as_documented() -> Result<()> {
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     ensure!(said.lines().any(|line| line.starts_with("# pass ") && line != "# pass 0"), "{said}");
+    Ok(())
+}
+
+/// What `program` sees in the admin page of a system with a session of `subject`, at this width and in this
+/// colour scheme.
+fn admin_page(subject: &str, width: u32, scheme: &str, program: &str) -> Result<Value> {
+    let scene = Scene::with(Key::generate("ES256", "key-1")?, |_, plan| {
+        Ok(Plan { more: plan.more.clone() + TABLE, ..plan })
+    })?;
+    let token = scene.sign(good_token()?.claim("sub", subject))?;
+    let mut session = Session::open(&scene.host, &Attempt::on("/chat").token(&token))?;
+    session.echo("hello")?;
+    scene.rejects(Client::Raw, &Attempt::on("/chat"), (401, "credentials", "missing"))?;
+    let folder = tempfile::tempdir()?;
+    let url = format!("http://{}/", gatehouse_tests::admin::ADDRESS);
+    let arguments =
+        json!({ "url": url, "folder": folder.path(), "width": width, "scheme": scheme, "program": program });
+    let mut command = tools::node("admin_page.mjs")?;
+    command.arg(arguments.to_string());
+    let output = scene.host.gate.command(&command).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{said}");
+    let told: Value = serde_json::from_slice(&output.stdout).with_context(|| said.into_owned())?;
+    ensure!(told["complaints"] == json!([]), "the browser complains: {told:#}");
+    scene.end()?;
+    Ok(told["seen"].clone())
+}
+
+fn the_admin_page_shows_who_is_turned_away_explains_and_closes() -> Result<()> {
+    let seen = admin_page(
+        "alice",
+        1280,
+        "light",
+        r##"
+        const text = (id) => document.getElementById(id).innerText;
+        await until("the rejection", () => text("reasons").includes("missing"));
+        await until("the session", () => text("sessions").includes("alice"));
+        const input = document.getElementById("explain-value");
+        input.value = "10.66.3.4";
+        document.getElementById("explain").requestSubmit();
+        const explained = await until("the explanation", () => text("explained").includes("denied_range") && text("explained"));
+        window.confirm = () => true;
+        document.querySelector("#sessions button").click();
+        await until("the end of the session", () => text("sessions").includes("no session is open"));
+        const focusable = [...document.querySelectorAll("input, button")].filter((one) => !one.closest("[hidden]"));
+        const named = focusable.every((one) => one.labels?.length || one.textContent.trim() || one.getAttribute("aria-label"));
+        return { explained, named, charts: document.querySelectorAll("svg path").length };
+        "##,
+    )?;
+    let explained = seen["explained"].as_str().unwrap_or_default();
+    ensure!(explained.contains("Operator:") && explained.contains("rejects"), "{seen:#}");
+    ensure!(seen["named"] == true && seen["charts"].as_u64() > Some(8), "{seen:#}");
+    Ok(())
+}
+
+fn the_admin_page_fits_a_phone_and_runs_nothing_that_a_client_has_written() -> Result<()> {
+    let seen = admin_page(
+        "<img src=x onerror=alert(1)>",
+        360,
+        "dark",
+        r##"
+        await until("the session", () => document.getElementById("sessions").innerText.includes("<img"));
+        const style = getComputedStyle(document.body);
+        return {
+          images: document.images.length,
+          wide: document.documentElement.scrollWidth - window.innerWidth,
+          paper: style.backgroundColor,
+        };
+        "##,
+    )?;
+    ensure!(seen["images"] == 0, "what a client wrote is markup: {seen:#}");
+    ensure!(seen["wide"].as_i64() <= Some(0), "the page is wider than a phone: {seen:#}");
+    ensure!(seen["paper"] == "rgb(22, 24, 27)", "it is not dark: {seen:#}");
     Ok(())
 }

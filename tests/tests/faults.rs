@@ -569,7 +569,7 @@ fn every_reason_at_every_point_is_attributed_in_answer_trail_metrics_and_explana
         }
     }
     let Score { clients, found, covered, missed } = score;
-    println!(
+    eprintln!(
         "faults: {found} of {clients} clients are attributed, for {} of {} reasons",
         covered.iter().map(|(reason, _)| reason).collect::<BTreeSet<_>>().len(),
         reasons.len()

@@ -275,7 +275,19 @@ impl Card {
     ///
     /// When the kernel refuses to be asked.
     pub fn counters(&self) -> Result<Counters, NicError> {
-        counters::read(&self.ebpf).map_err(|error| NicError::from_error("read the counters", &error))
+        self.counters_up_to(u16::MAX, u32::MAX)
+    }
+
+    /// The same without the sources behind `source`, and without the interfaces behind the one with the
+    /// index `interface`: of those that there can be, few are in use.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::counters`].
+    pub fn counters_up_to(&self, source: u16, interface: u32) -> Result<Counters, NicError> {
+        let slots = interface.saturating_add(1);
+        counters::read(&self.ebpf, u32::from(source) + 1, slots)
+            .map_err(|error| NicError::from_error("read the counters", &error))
     }
 
     /// The number that the kernel gave to the table of counters: another one counts from 0 on.

@@ -67,8 +67,8 @@ impl Counters {
     }
 }
 
-/// Reads all counters.
-pub(super) fn read(program: &Ebpf) -> Result<Counters, MapError> {
+/// Reads the counters of the first `sources` sources and of the first `interfaces` slots of interfaces.
+pub(super) fn read(program: &Ebpf, sources: u32, interfaces: u32) -> Result<Counters, MapError> {
     let missing = |name: &str| MapError::InvalidName { name: name.to_owned() };
     let outcomes: PerCpuArray<_, Wire<Counter>> =
         program.map(names::OUTCOMES).ok_or_else(|| missing(names::OUTCOMES))?.try_into()?;
@@ -78,8 +78,8 @@ pub(super) fn read(program: &Ebpf) -> Result<Counters, MapError> {
         packets[outcome as usize] =
             values.iter().fold(Counter::default(), |all, cpu| sum(all, cpu.0)).packets;
     }
-    let sources = verdicts(program, names::SOURCES, SOURCES)?;
-    let interfaces = verdicts(program, names::INTERFACES, INTERFACES)?;
+    let sources = verdicts(program, names::SOURCES, sources.min(SOURCES))?;
+    let interfaces = verdicts(program, names::INTERFACES, interfaces.min(INTERFACES))?;
     Ok(Counters::from_parts(|outcome| packets[outcome as usize], sources, interfaces))
 }
 

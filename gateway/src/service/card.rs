@@ -217,8 +217,12 @@ impl CardTask {
 
     /// Adds up what the card has counted.
     fn count(&mut self) {
+        let (current, guards) = (self.generations.current(), self.guards.load());
+        let attached = || guards.iter().filter_map(|guard| guard.attachment.as_ref());
         let totals = &mut self.counts.totals;
-        let counters = match (&self.counts.epoch, self.card.counters()) {
+        let source = current.sources().map(|(index, _)| index).max().unwrap_or(0).max(totals.last_source());
+        let interface = attached().map(|attachment| attachment.index).max().unwrap_or(0);
+        let counters = match (&self.counts.epoch, self.card.counters_up_to(source, interface)) {
             (Some(_), Ok(counters)) => counters,
             (None, Ok(_)) => return totals.fail(),
             (_, Err(error)) => {
@@ -230,9 +234,7 @@ impl CardTask {
             }
         };
         let Some(epoch) = &self.counts.epoch else { return };
-        let (current, guards) = (self.generations.current(), self.guards.load());
-        let attached = guards.iter().filter_map(|guard| guard.attachment.as_ref());
-        let interfaces = attached.map(|attachment| (attachment.index, attachment.interface.as_str()));
+        let interfaces = attached().map(|attachment| (attachment.index, attachment.interface.as_str()));
         totals.observe(epoch, &counters, current.sources(), interfaces);
     }
 }

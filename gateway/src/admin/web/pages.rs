@@ -8,8 +8,13 @@ pub(super) struct Page {
 }
 
 /// All of them.
-pub(super) const PAGES: &[Page] = &[Page {
-    path: "/gatehouse.js",
-    kind: "text/javascript; charset=utf-8",
-    body: include_str!("../../../../docs/gatehouse.js"),
-}];
+pub(super) const PAGES: &[Page] = &[
+    Page { path: "/", kind: "text/html; charset=utf-8", body: include_str!("assets/index.html") },
+    Page { path: "/page.css", kind: "text/css; charset=utf-8", body: include_str!("assets/page.css") },
+    Page { path: "/page.js", kind: "text/javascript; charset=utf-8", body: include_str!("assets/page.js") },
+    Page {
+        path: "/gatehouse.js",
+        kind: "text/javascript; charset=utf-8",
+        body: include_str!("../../../../docs/gatehouse.js"),
+    },
+];

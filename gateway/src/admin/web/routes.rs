@@ -15,9 +15,13 @@ use crate::admin::explain::Query;
 use crate::admin::exposition;
 use crate::admin::overview::Overview;
 use crate::admin::readiness::Readiness;
+use crate::admin::sessions::SessionFilter;
 
 /// Bytes of the body of a request; a token of the largest accepted size fits.
 const MAX_BODY: usize = 64 * 1024;
+
+/// Sessions that the page shows.
+const SHOWN: usize = 50;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -60,16 +64,29 @@ where
         (&Method::GET | &Method::HEAD, "/readyz") => ready(ask).await,
         (&Method::GET | &Method::HEAD, "/metrics") => metrics(ask).await,
         (&Method::GET, "/api/overview") => told(ask.ask(Request::Overview).await),
+        (&Method::GET, "/api/sessions") => told(
+            ask.ask(Request::Sessions(SessionFilter { limit: Some(SHOWN), ..SessionFilter::default() }))
+                .await,
+        ),
         (&Method::POST, "/api/explain") => match read::<Query, _>(body).await {
             Ok(query) => told(ask.ask(Request::Explain(query)).await),
             Err(answer) => answer,
         },
+        (&Method::POST, path) if closed(path).is_some() => {
+            let id = closed(path).unwrap_or_default().to_owned();
+            told(ask.ask(Request::CloseSession { id }).await)
+        }
         (&Method::GET | &Method::HEAD, _) => match page {
             Some(page) => respond(StatusCode::OK, page.kind, page.body),
             None => refuse(StatusCode::NOT_FOUND, "there is nothing here"),
         },
         _ => refuse(StatusCode::METHOD_NOT_ALLOWED, "this cannot be done here"),
     }
+}
+
+/// The session that is to be closed.
+fn closed(path: &str) -> Option<&str> {
+    path.strip_prefix("/api/sessions/")?.strip_suffix("/close")
 }
 
 async fn ready(ask: &impl Ask) -> Answer {
@@ -137,7 +154,7 @@ fn respond(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> An
         (header::X_FRAME_OPTIONS, "DENY"),
         (
             header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
+            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
              base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         ),
     ];

@@ -114,6 +114,11 @@ impl Totals {
         self.forget();
     }
 
+    /// The last index of a source that is known.
+    pub(super) fn last_source(&self) -> u16 {
+        self.seen.owners.keys().next_back().copied().unwrap_or(0)
+    }
+
     /// The card could not be read.
     pub(super) fn fail(&mut self) {
         self.stale = true;
