@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         an_open_session_is_explained_listed_and_closed_by_its_id,
         an_unknown_id_is_told_apart_from_an_answer,
         later_layers_that_would_reject_as_well_are_named,
+        top_shows_a_rejection_as_it_happens_and_explains_its_client,
     ])
 }
 
@@ -154,5 +155,25 @@ fn later_layers_that_would_reject_as_well_are_named() -> Result<()> {
         explain(&scene, &["--address", &DENIED_V4.to_string(), "--path", "/down", "--token", "x"])?;
     ensure!(code == Some(1) && text.contains("rejected by firewall: denied_range"), "{text}");
     ensure!(text.contains("later it would be rejected by: credentials, upstream"), "{text}");
+    scene.end()
+}
+
+fn top_shows_a_rejection_as_it_happens_and_explains_its_client() -> Result<()> {
+    let scene = scene("")?;
+    scene.rejects(Client::Raw, &Attempt::on("/chat"), (401, "credentials", "missing"))?;
+    let steps = serde_json::json!([["credentials/missing", "p"], ["PAUSED", "\r"], ["firewall", "xq"],]);
+    let mut screen = gatehouse_tests::tools::python("on_screen.py")?;
+    screen.arg(steps.to_string()).arg(gatehouse_tests::tools::gatehouse()?);
+    screen.args(["top", "--interval", "200ms", "--config"]).arg(scene.config());
+    let output = screen.output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{said}");
+    ensure!(said.contains(&CLIENT_V4.to_string()), "{said}");
+    ensure!(said.ends_with("left in the main screen; steps left: 0\n"), "{said}");
+    // Without a terminal it says what to use instead.
+    let piped = verb("top", &scene.config())?.output()?;
+    ensure!(
+        piped.status.code() == Some(1) && String::from_utf8_lossy(&piped.stderr).contains("gatehouse status")
+    );
     scene.end()
 }

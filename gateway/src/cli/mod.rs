@@ -29,6 +29,7 @@ mod sessions;
 mod status;
 mod table;
 mod token;
+mod top;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -73,6 +74,7 @@ enum Verb {
     Unban(bans::Unban),
     Bans(bans::Bans),
     Status(status::Status),
+    Top(top::Top),
     Apply(apply::Apply),
     Reload(reload::Reload),
     Lists(lists::Lists),
@@ -125,6 +127,7 @@ pub fn main() -> ExitCode {
         Verb::Unban(unban) => unban.run(),
         Verb::Bans(bans) => bans.run(),
         Verb::Status(status) => status.run(),
+        Verb::Top(top) => top.run(),
         Verb::Apply(apply) => apply.run(),
         Verb::Reload(reload) => reload.run(),
         Verb::Lists(lists) => lists.run(),
