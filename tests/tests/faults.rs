@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -23,11 +24,14 @@ use gatehouse_tests::scene::Scene;
 use gatehouse_tests::token::{Key, Token, jwk_set, tampered};
 use gatehouse_tests::tools;
 use gatehouse_tests::wire::{Told, connect, hear, message, open, opening, proxied, say, service};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 fn main() -> ExitCode {
     gatehouse_tests::run(promises![
         every_reason_at_every_point_is_attributed_in_answer_trail_metrics_and_explanation,
+        no_marked_secret_reaches_a_log_a_metric_a_page_an_error_or_a_core_file,
     ])
 }
 
@@ -575,5 +579,111 @@ fn every_reason_at_every_point_is_attributed_in_answer_trail_metrics_and_explana
         reasons.len()
     );
     ensure!(missed.is_empty() && clients >= 60, "{clients} clients; missed:\n{}", missed.join("\n"));
+    Ok(())
+}
+
+/// What must not be told by anybody.
+const MARKS: [&str; 6] = ["MARKtoken", "MARKcookie", "MARKquery", "MARKticket", "MARKsecret", "MARKmessage"];
+
+/// Whether one of the marks stands in `told`; what is in a token is marked in base64url, too.
+fn leaks(told: &[u8], more: &[String]) -> Vec<String> {
+    let marks = MARKS.iter().map(|&mark| mark.to_owned()).chain(more.iter().cloned());
+    marks.filter(|mark| told.windows(mark.len()).any(|part| part == mark.as_bytes())).collect()
+}
+
+/// How many core files are in `folder`.
+fn cores(folder: &Path) -> Result<usize> {
+    let names = fs::read_dir(folder)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter(|name| name.starts_with("core")).count())
+}
+
+/// Ends the process `pid` by a signal that leaves a core file, and allows it one of any size.
+fn abort_with_core(pid: u64) -> Result<()> {
+    let allowed = Command::new("prlimit").args(["--core=unlimited", "--pid", &pid.to_string()]).output()?;
+    ensure!(allowed.status.success(), "{allowed:?}");
+    Ok(kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGABRT)?)
+}
+
+fn no_marked_secret_reaches_a_log_a_metric_a_page_an_error_or_a_core_file() -> Result<()> {
+    let mut scene = stage("", "")?;
+    // A claim that nobody asks about, so that only its token has it; and the signature.
+    let good = scene.sign(good_token()?.claim("private", "MARKtoken"))?;
+    let expired = scene.sign(good_token()?.claim("private", "MARKtoken").time("exp", -60)?)?;
+    let signatures: Vec<String> =
+        [&good, &expired].iter().filter_map(|token| Some(token.rsplit('.').next()?.to_owned())).collect();
+    let usual =
+        |path: &str, token: &str| opening(path, &format!("{}Cookie: session=MARKcookie\r\n", bearer(token)));
+    let mut stream = connect(&scene.host, GATE_PORT)?;
+    open(&mut stream, &usual("/chat?room=MARKquery", &good))?;
+    stream.write_all(&message("MARKmessage"))?;
+    for (port, request) in [
+        (GATE_PORT, usual("/chat?access_token=MARKquery", &expired)),
+        (GATE_PORT, usual("/chat?ticket=MARKticket", "")),
+        (GATE_PORT, usual("/nowhere?q=MARKquery", &good)),
+        (GATE_PORT, usual("/down?q=MARKquery", &good)),
+        (GATE_PORT, usual("/asked?q=MARKquery", "MARKtoken-that-only-its-issuer-can-read")),
+        (GATE_PORT, usual("/chat", "MARKtoken.MARKtoken.MARKtoken")),
+        (GATE_PORT, usual("/chat", &good).replace("Host: gate.test", "Host : MARKsecret")),
+        (GATE_PORT, post("/tickets", &good, "{\"route\":\"MARKsecret\"}")),
+        (PROXIED, format!("PROXY MARKsecret\r\n{}", usual("/chat", &good))),
+        (SECURED, usual("/chat?q=MARKquery", &good)),
+    ] {
+        let told = say(&scene.host, port, request.as_bytes())?;
+        // The path of a request, which a client knows, may come back to it; nothing else.
+        ensure!(leaks(told.text.as_bytes(), &signatures).is_empty(), "the client is told {told:?}");
+        if told.id.len() == 20 {
+            let output = verb("explain", &scene.config())?.args(["--id", &told.id, "--json"]).output()?;
+            let leaked = leaks(&[output.stdout, output.stderr].concat(), &signatures);
+            ensure!(leaked.is_empty(), "explain --id tells {leaked:?}");
+        }
+    }
+    scene.daemon.wait_for("the last rejection", PATIENCE, |entry| entry.field("REASON") == Some("tls"))?;
+    let broken = "[[issuer]]\nname = \"MARKsecret\"\nsecret = 7\n";
+    for (path, body) in
+        [("/metrics", ""), ("/api/overview", ""), ("/api/sessions", ""), ("/", ""), ("/readyz", "")]
+    {
+        let answer = gatehouse_tests::admin::ask(&scene.host, "GET", path, &[], body)?;
+        let leaked = leaks((answer.head + &answer.body).as_bytes(), &signatures);
+        ensure!(leaked.is_empty(), "{path} tells {leaked:?}");
+    }
+    let own = [("Content-Type", "application/json"), ("Gatehouse-Admin", "1")];
+    let odd =
+        gatehouse_tests::admin::ask(&scene.host, "POST", "/api/explain", &own, "{\"token\": MARKsecret}")?;
+    ensure!(odd.status == 400 && leaks(odd.body.as_bytes(), &[]).is_empty(), "{odd:?}");
+    for arguments in
+        [&["status"][..], &["sessions"], &["explain", "--path", "/chat", "--token", "MARKtoken.MARKtoken.x"]]
+    {
+        let output = verb(arguments[0], &scene.config())?.args(&arguments[1..]).output()?;
+        let leaked = leaks(&[output.stdout, output.stderr].concat(), &signatures);
+        ensure!(leaked.is_empty(), "{arguments:?} tells {leaked:?}");
+    }
+    // A configuration that is broken in the middle of a secret is not quoted.
+    fs::write(scene.file("broken.toml"), broken)?;
+    let checked = verb("check", &scene.file("broken.toml"))?.output()?;
+    ensure!(checked.status.code() == Some(78) && leaks(&checked.stderr, &[]).is_empty(), "{checked:?}");
+
+    // The memory of the daemon has tokens in it, and no core file may have that: not even where core files
+    // are allowed and any other process leaves one.
+    let pid = scene.daemon.status()?["pid"].as_u64().context("no process id")?;
+    let folder = fs::read_link(format!("/proc/{pid}/cwd"))?;
+    abort_with_core(pid)?;
+    scene.daemon.exit_code()?;
+    ensure!(cores(&folder)? == 0, "there is a core file in {}", folder.display());
+    let elsewhere = tempfile::tempdir()?;
+    let mut other = Command::new("sleep").arg("60").current_dir(elsewhere.path()).spawn()?;
+    abort_with_core(other.id().into())?;
+    other.wait()?;
+    if !fs::read_to_string("/proc/sys/kernel/core_pattern")?.starts_with(['|', '/']) {
+        ensure!(cores(elsewhere.path())? == 1, "not even `sleep` leaves a core file, so this shows nothing");
+    }
+    let log: String = scene.daemon.log().into_iter().map(|entry| entry.line + "\n").collect();
+    let leaked = leaks(log.as_bytes(), &signatures);
+    ensure!(leaked.is_empty(), "the log has {leaked:?}:\n{log}");
+    for file in fs::read_dir(scene.file("state"))? {
+        let path = file?.path();
+        if path.is_file() {
+            ensure!(leaks(&fs::read(&path)?, &signatures).is_empty(), "{} has a secret", path.display());
+        }
+    }
     Ok(())
 }
