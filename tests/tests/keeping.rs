@@ -260,7 +260,7 @@ fn lists_tells_entries_overlaps_drops_age_and_faults() -> Result<()> {
     let (_, allow) = report(&scene, "allow.list")?;
     ensure!(allow["tier"] == "allow" && allow["overlaps"] == 0, "{whole:#}");
     ensure!(allow["packets"].as_u64() > Some(0), "{whole:#}");
-    ends_with(&lists(&scene, &[])?, 0, "NOT IN FORCE as it is now: ")?;
+    ends_with(&lists(&scene, &[])?, 0, "NOT IN FORCE: as it is now: ")?;
     scene.end()
 }
 

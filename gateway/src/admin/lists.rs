@@ -1,11 +1,10 @@
 //! The answer to `gatehouse lists`.
 
-use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::status::{HeldBack, LAST_GOOD_COPY, ListStatus, PolicyStatus, RemoteStatus};
+use super::status::{HeldBack, ListStatus, PolicyStatus, RemoteStatus};
 
 /// The lists. The JSON form of `gatehouse lists --json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -85,54 +84,4 @@ impl ListsReport {
         });
         Self { live, generation: policy.generation, error: policy.error, lists: lists.collect() }
     }
-}
-
-impl fmt::Display for ListsReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.live {
-            writeln!(f, "asked: the running daemon, generation {}", self.generation)?;
-        } else {
-            writeln!(f, "asked: the list files alone, no daemon running: nothing is counted or held back")?;
-        }
-        if let Some(error) = &self.error {
-            writeln!(f, "THE NEWEST LISTS ARE NOT IN FORCE: {error}")?;
-        }
-        write!(f, "{:11} {:>9} {:>9} {:>12} {:>10}  list", "tier", "entries", "overlaps", "packets", "age")?;
-        for list in &self.lists {
-            let age = list.age_s.map_or_else(|| "-".to_owned(), age);
-            write!(
-                f,
-                "\n{:11} {:>9} {:>9} {:>12} {age:>10}  {}",
-                list.tier, list.entries, list.overlaps, list.packets, list.list
-            )?;
-            if list.source == LAST_GOOD_COPY {
-                write!(f, "\n            THE LAST GOOD COPY IS IN FORCE, not the file")?;
-            }
-            if let Some(held) = &list.held_back {
-                write!(
-                    f,
-                    "\n            HELD BACK: {} entries in the file, {} in force",
-                    held.entries, held.in_force
-                )?;
-            }
-            if let Some(error) = list.remote.as_ref().and_then(|remote| remote.error.as_ref()) {
-                write!(f, "\n            NOT FETCHED: {error}")?;
-            }
-            if let Some(error) = &list.error {
-                write!(f, "\n            NOT IN FORCE as it is now: {error}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// `seconds` in the two largest units that matter.
-fn age(seconds: u64) -> String {
-    let whole = match seconds {
-        ..60 => seconds,
-        60..3_600 => seconds - seconds % 60,
-        3_600..86_400 => seconds - seconds % 60,
-        _ => seconds - seconds % 3_600,
-    };
-    humantime::format_duration(Duration::from_secs(whole)).to_string()
 }

@@ -65,6 +65,9 @@ pub struct SessionStatus {
     pub expires: u64,
     /// Until when the gate accepts the token: with the clock difference that is tolerated of its issuer.
     pub accepted_until: u64,
+    /// When the certificate of its client ceases to be valid; `None`: it showed none.
+    #[serde(default)]
+    pub certificate_until: Option<u64>,
     /// Bytes from the client so far.
     pub bytes_up: u64,
     /// Bytes to the client so far.

@@ -23,6 +23,8 @@ pub struct Certificate {
     thumbprint: String,
     /// An object.
     claims: Value,
+    /// From this second since 1970 on it is not valid any more.
+    ended: u64,
 }
 
 /// It cannot be read.
@@ -64,12 +66,20 @@ impl Certificate {
             }
         }
         claims.insert("thumbprint".to_owned(), thumbprint.clone().into());
-        Ok(Self { thumbprint, claims: Value::Object(claims) })
+        // RFC 5280 §4.1.2.5: through `notAfter`, inclusive.
+        let last = certificate.validity().not_after.timestamp();
+        let ended = u64::try_from(last).unwrap_or_default().saturating_add(1);
+        Ok(Self { thumbprint, claims: Value::Object(claims), ended })
     }
 
     /// `x5t#S256`
     pub fn thumbprint(&self) -> &str {
         &self.thumbprint
+    }
+
+    /// From this second since 1970 on it is not valid any more.
+    pub fn ended(&self) -> u64 {
+        self.ended
     }
 
     /// What rules see.

@@ -8,8 +8,10 @@ use ipnet::IpNet;
 
 use super::ConfigFile;
 use super::audit::net;
-use super::sessions::{ask, span};
+use super::colour;
+use super::sessions::ask;
 use super::table::Table;
+use super::units::span;
 use crate::admin::bans::{Order, Report};
 use crate::admin::control::Request;
 use crate::auth::revocation::seconds;
@@ -98,7 +100,7 @@ impl Bans {
             return super::print_json(&report);
         }
         let now = seconds(SystemTime::now());
-        let mut table = Table::new(&["PREFIX", "BY", "SINCE", "LEFT", "REASON"]);
+        let mut table = Table::new(&["PREFIX", "BY", "SINCE", "LEFT", "REASON"], colour::wanted());
         for ban in &report.bans {
             table.row(vec![
                 ban.prefix.to_string(),

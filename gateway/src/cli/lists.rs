@@ -1,5 +1,6 @@
 //! `gatehouse lists`: each list of the address policy, and what is held back of it.
 
+use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,9 +8,13 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::de::DeserializeOwned;
 
+use super::colour::{self, Tone, paint};
+use super::table::Table;
+use super::units::span;
 use super::{CONFIG, ConfigFile, FAILED, UNAVAILABLE};
 use crate::admin::control::{self, Request};
 use crate::admin::lists::{Accepted, ListsReport};
+use crate::admin::status::{HeldBack, LAST_GOOD_COPY, RemoteStatus};
 use crate::config::Config;
 use crate::service;
 
@@ -93,8 +98,53 @@ impl Lists {
         if self.json {
             return super::print_json(&report);
         }
-        out!("{report}");
+        out!("{}", table(&report, colour::wanted()));
         ExitCode::SUCCESS
+    }
+}
+
+/// `report` for people.
+fn table(report: &ListsReport, coloured: bool) -> String {
+    let mut text = if report.live {
+        format!("asked: the running daemon, generation {}\n", report.generation)
+    } else {
+        "asked: the list files alone, no daemon running: nothing is counted or held back\n".to_owned()
+    };
+    if let Some(error) = &report.error {
+        let alarm = paint("THE NEWEST LISTS ARE NOT IN FORCE", Tone::Bad, coloured);
+        let _ = writeln!(text, "{alarm}: {error}");
+    }
+    let mut table = Table::new(&["TIER", "ENTRIES", "OVERLAPS", "PACKETS", "AGE", "LIST"], coloured);
+    for list in &report.lists {
+        let age = list.age_s.map_or_else(|| "-".to_owned(), span);
+        let [entries, overlaps] = [list.entries, list.overlaps].map(|count| count.to_string());
+        let packets = list.packets.to_string();
+        table.row(vec![list.tier.clone(), entries, overlaps, packets, age, list.list.clone()]);
+        amiss(&mut table, &list.source, list.held_back, list.remote.as_ref(), list.error.as_deref());
+    }
+    text + &table.to_string()
+}
+
+/// Says below the row of a list what is amiss with it.
+pub(super) fn amiss(
+    table: &mut Table,
+    source: &str,
+    held_back: Option<HeldBack>,
+    remote: Option<&RemoteStatus>,
+    error: Option<&str>,
+) {
+    if source == LAST_GOOD_COPY {
+        table.note("THE LAST GOOD COPY IS IN FORCE", "the file cannot be used");
+    }
+    if let Some(held) = held_back {
+        let text = format!("{} entries in the file, {} in force", held.entries, held.in_force);
+        table.note("HELD BACK", text);
+    }
+    if let Some(error) = remote.and_then(|remote| remote.error.as_ref()) {
+        table.note("NOT FETCHED", error);
+    }
+    if let Some(error) = error {
+        table.note("NOT IN FORCE", format!("as it is now: {error}"));
     }
 }
 

@@ -30,6 +30,7 @@ mod status;
 mod table;
 mod token;
 mod top;
+mod units;
 
 use std::fmt;
 use std::io::{self, Write};

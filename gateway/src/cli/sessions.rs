@@ -1,14 +1,16 @@
 //! `gatehouse sessions` and `gatehouse close`: the open sessions, and an end to one of them.
 
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use clap::Args;
 use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 
 use super::audit::net;
+use super::colour;
 use super::table::Table;
+use super::units::{bytes, span};
 use super::{ConfigFile, FAILED, UNAVAILABLE};
 use crate::admin::control::{self, Request};
 use crate::admin::sessions::{SessionFilter, SessionList, SessionStatus};
@@ -67,7 +69,10 @@ impl Sessions {
             return super::print_json(&list);
         }
         let now = seconds(SystemTime::now());
-        let mut table = Table::new(&["ID", "CLIENT", "SUBJECT", "ROUTE", "OPEN", "EXPIRES IN", "UP", "DOWN"]);
+        let mut table = Table::new(
+            &["ID", "CLIENT", "SUBJECT", "ROUTE", "OPEN", "EXPIRES IN", "UP", "DOWN"],
+            colour::wanted(),
+        );
         for session in &list.sessions {
             table.row(row(session, now));
         }
@@ -88,21 +93,6 @@ fn row(session: &SessionStatus, now: u64) -> Vec<String> {
         bytes(session.bytes_up),
         bytes(session.bytes_down),
     ]
-}
-
-/// Seconds, in the two largest units.
-pub(super) fn span(seconds: u64) -> String {
-    let text = humantime::format_duration(Duration::from_secs(seconds)).to_string();
-    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
-}
-
-/// Bytes, in a unit that fits.
-fn bytes(count: u64) -> String {
-    match count {
-        0..10_240 => format!("{count} B"),
-        10_240..10_485_760 => format!("{} KiB", count >> 10),
-        _ => format!("{} MiB", count >> 20),
-    }
 }
 
 impl Close {

@@ -109,10 +109,16 @@ impl Gate {
         self.limits.load_full()
     }
 
-    /// How long a session may live whose token is accepted until this second since 1970.
-    pub(super) fn terms(&self, accepted_until: u64) -> Terms {
+    /// How long a session may live whose token is accepted until this second since 1970, and the
+    /// certificate of whose client is valid until this one.
+    pub(super) fn terms(&self, accepted_until: u64, certificate_until: Option<u64>) -> Terms {
         let limits = self.limits.load();
-        Terms { accepted_until, lifetime: limits.session_lifetime, idle: limits.idle_timeout }
+        Terms {
+            accepted_until,
+            certificate_until,
+            lifetime: limits.session_lifetime,
+            idle: limits.idle_timeout,
+        }
     }
 
     /// Holds everybody to `limits` from now on. What is open counts as before, and stays.

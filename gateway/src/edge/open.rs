@@ -66,6 +66,11 @@ impl Open {
         self.identity.load_full()
     }
 
+    /// From this second since 1970 on the certificate of its client is not valid; `None`: it showed none.
+    pub(super) fn certificate_until(&self) -> Option<u64> {
+        self.certificate.as_ref().map(|certificate| certificate.ended())
+    }
+
     /// From now on it is let in as `identity`, who is the same.
     pub(super) fn renew(&self, identity: Identity) {
         self.identity.store(Arc::new(identity));
@@ -101,6 +106,7 @@ impl Open {
             since: seconds(self.since),
             expires: identity.expires,
             accepted_until: identity.accepted_until,
+            certificate_until: self.certificate_until(),
             bytes_up,
             bytes_down,
         }

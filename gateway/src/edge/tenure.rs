@@ -51,7 +51,7 @@ impl Tenure {
             }
             let accepted_until = self.open.identity().accepted_until;
             // They can have changed since.
-            let terms = self.gate.terms(accepted_until);
+            let terms = self.gate.terms(accepted_until, self.open.certificate_until());
             let wait = match terms.check(self.gate.now(), start.elapsed(), since.elapsed()) {
                 Ok(wait) => wait.min(self.warn(&mut warned)),
                 Err(rejection) => return self.rejected(rejection),

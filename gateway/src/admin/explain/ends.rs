@@ -38,6 +38,9 @@ impl fmt::Display for End {
 pub fn ends(session: &SessionStatus, limits: &Limits) -> Vec<End> {
     let at = |reason: Reason, at| End { by: reason.to_string(), at: Some(at), quiet_s: None };
     let mut all = vec![at(Reason::ExpirySessionExpired, session.accepted_until)];
+    if let Some(until) = session.certificate_until {
+        all.push(at(Reason::CredentialsCertificate, until));
+    }
     if let Some(lifetime) = limits.session_lifetime {
         all.push(at(Reason::LimitSessionLifetime, session.since.saturating_add(lifetime.as_secs())));
     }
@@ -66,6 +69,7 @@ pub(super) mod tests {
             since: 1_000,
             expires: 5_000,
             accepted_until: 5_030,
+            certificate_until: None,
             bytes_up: 0,
             bytes_down: 0,
         }
@@ -73,9 +77,13 @@ pub(super) mod tests {
 
     #[test]
     fn what_ends_a_session_is_told_with_its_time_and_the_earliest_first() {
-        let told = |limits: &Limits| ends(&session(), limits).iter().map(End::to_string).collect::<Vec<_>>();
+        let certificate_until = Some(4_000);
+        let session = SessionStatus { certificate_until, ..session() };
+        let told = |limits: &Limits| ends(&session, limits).iter().map(End::to_string).collect::<Vec<_>>();
         let none = Limits { session_lifetime: None, idle_timeout: None, ..Limits::default() };
-        assert_eq!(told(&none), ["expiry/session_expired at 1970-01-01T01:23:50Z"]);
+        let expiry = "expiry/session_expired at 1970-01-01T01:23:50Z";
+        let certificate = "credentials/certificate at 1970-01-01T01:06:40Z";
+        assert_eq!(told(&none), [certificate, expiry]);
         let both = Limits {
             session_lifetime: Some(Duration::from_secs(60)),
             idle_timeout: Some(Duration::from_secs(600)),
@@ -85,7 +93,8 @@ pub(super) mod tests {
             told(&both),
             [
                 "limit/session_lifetime at 1970-01-01T00:17:40Z",
-                "expiry/session_expired at 1970-01-01T01:23:50Z",
+                certificate,
+                expiry,
                 "limit/session_idle after 600 s without a byte"
             ]
         );

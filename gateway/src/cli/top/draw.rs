@@ -11,6 +11,7 @@ use ratatui::widgets::{Block, Clear, Paragraph, Row as TableRow, Table, Wrap};
 use super::view::{Row, View};
 use crate::admin::overview::Overview;
 use crate::audit::query::printable;
+use crate::cli::units::span;
 
 const KEYS: &str = " q quit  p pause  s sort  / filter  ↑↓ choose  Enter explain ";
 
@@ -39,11 +40,6 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View) {
 
 fn number(rate: f64) -> String {
     if rate >= 100.0 { format!("{rate:.0}") } else { format!("{rate:.1}") }
-}
-
-fn span(seconds: u64) -> String {
-    let text = humantime::format_duration(Duration::from_secs(seconds)).to_string();
-    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
 /// The first lines: what the daemon is, and how much happens.

@@ -1,7 +1,7 @@
 //! Listeners with TLS, behind proxies, and of HTTP/2.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -17,6 +17,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, version};
 
 use super::scene::{Peer, Scene, accepted, denying, request, soon};
+use super::tenure;
 use crate::audit::Entry;
 use crate::auth::Certificate;
 use crate::config::{self, ClaimPath, ClaimTest, ClaimValue, ClientAddress, Limits};
@@ -40,9 +41,15 @@ impl Authority {
 
     /// A certificate with this name, and its key.
     fn sign(&self, name: &str) -> (String, String) {
+        self.sign_until(name, 4_000_000_000)
+    }
+
+    /// The same, which is valid through this second since 1970.
+    fn sign_until(&self, name: &str, last: u64) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(last);
         (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
     }
 }
@@ -241,6 +248,22 @@ async fn only_a_certificate_of_the_named_authority_admits_where_one_is_required(
     let mut good = peer(connect(&scene, client(&authority, Some(&robot), &[]), "gate.test").await);
     good.send(scene.good("/chat", &[])).await;
     scene.upstream().await;
+}
+
+#[tokio::test]
+async fn a_session_ends_when_the_certificate_of_its_client_expires() {
+    let mut scene = Scene::in_time(Limits::default()).await;
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let now = scene.now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let robot = clients.sign_until("robot", now + 1);
+    scene.listen(secured(tls(&authority, &["gate.test"], Some((&clients, true)))));
+    let mut client = peer(connect(&scene, client(&authority, Some(&robot), &[]), "gate.test").await);
+    client.send(scene.good("/chat", &[])).await;
+    let (_, mut upstream) = scene.upstream().await;
+    upstream.send(&accepted(&[])).await;
+    client.head().await;
+    assert!(matches!(scene.entry().await, Entry::Admitted { .. }));
+    tenure::ends(&mut scene, &mut client, &mut upstream, Reason::CredentialsCertificate).await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
@@ -16,7 +17,7 @@ use crate::session::messages::masked_text;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The payload of the next frame, which must have this first byte and be short.
-pub(super) async fn frame(peer: &mut Peer, first: u8) -> Vec<u8> {
+pub(super) async fn frame<S: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<S>, first: u8) -> Vec<u8> {
     let head = peer.read(2).await;
     assert_eq!(head[0], first, "{head:?}");
     let masked = head[1] & 0x80 != 0;
@@ -26,13 +27,18 @@ pub(super) async fn frame(peer: &mut Peer, first: u8) -> Vec<u8> {
 }
 
 /// The Close frame that comes next: code and reason.
-pub(super) async fn close(peer: &mut Peer) -> (u16, String) {
+pub(super) async fn close<S: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<S>) -> (u16, String) {
     let payload = frame(peer, 0x88).await;
     (u16::from_be_bytes([payload[0], payload[1]]), String::from_utf8(payload[2..].to_vec()).unwrap())
 }
 
 /// Both sides are told `expected`; the client answers, and the entry says the same.
-pub(super) async fn ends(scene: &mut Scene, client: &mut Peer, upstream: &mut Peer, expected: Reason) {
+pub(super) async fn ends<S: AsyncRead + AsyncWrite + Unpin>(
+    scene: &mut Scene,
+    client: &mut Peer<S>,
+    upstream: &mut Peer,
+    expected: Reason,
+) {
     let told = close(client).await;
     assert_eq!(told, close(upstream).await);
     let header = Header::parse(told.1.as_bytes()).expect("a dictionary");
