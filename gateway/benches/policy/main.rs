@@ -53,6 +53,9 @@ struct Options {
     /// Only the tables, without packets
     #[arg(long)]
     tables: bool,
+    /// Only what noting the dropped clients costs
+    #[arg(long)]
+    noting: bool,
     /// Only how long it takes from a file to a policy in force
     #[arg(long)]
     loading: bool,
@@ -81,20 +84,31 @@ fn run(options: &Options) -> Outcome<()> {
         }
         return Ok(());
     }
-    print_tables(&tables::measure(largest, &options.list)?);
+    if !options.noting {
+        print_tables(&tables::measure(largest, &options.list)?);
+    }
     if options.tables {
         return Ok(());
     }
     let lane = Lane::new()?;
     let window = Duration::from_millis(options.window);
     let mut report = Report::default();
+    let drop_peers = if options.noting { peers::NOTING } else { peers::of(Path::Drop) };
     for family in [Family::V4, Family::V6] {
         for &size in &options.sizes {
-            scene::run(&lane, family, size, Path::Drop, options.rounds, window, &mut report)?;
+            scene::run(&lane, family, size, Path::Drop, drop_peers, options.rounds, window, &mut report)?;
+        }
+        if options.noting {
+            continue;
         }
         for &size in [1].iter().chain(&options.sizes) {
-            scene::run(&lane, family, size, Path::Pass, options.rounds, window, &mut report)?;
+            let peers = peers::of(Path::Pass);
+            scene::run(&lane, family, size, Path::Pass, peers, options.rounds, window, &mut report)?;
         }
+    }
+    if options.noting {
+        println!("{report}");
+        return Ok(());
     }
     for family in [Family::V4, Family::V6] {
         report.loading.push(loading::measure(&lane, family, largest, options.rounds)?);

@@ -79,6 +79,7 @@ pub(crate) fn run(
     family: Family,
     size: u32,
     path: Path,
+    peers: &'static [peers::Entry],
     rounds: u32,
     window: Duration,
     report: &mut Report,
@@ -86,7 +87,7 @@ pub(crate) fn run(
     eprintln!("{}, {size} prefixes, {path:?}: loading", family.name());
     let list = family.list(size)?;
     let mut rows: Vec<(Box<dyn Peer + '_>, Row)> = Vec::new();
-    for (name, make) in peers::of(path) {
+    for (name, make) in peers {
         // A list may load where nothing can use it, so each peer is tried once.
         let tried = make(lane, family, &list).and_then(|mut peer| {
             peer.enable()?;

@@ -68,8 +68,15 @@ fn loading<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<(T, Cost)> {
 
 type Make = for<'a> fn(&'a Lane, Family, &[IpNet]) -> Outcome<Box<dyn Peer + 'a>>;
 
-/// Those that are compared on `path`, and how to load them.
-pub(crate) fn of(path: Path) -> &'static [(&'static str, Make)] {
+/// A peer's name, and how to load it.
+pub(crate) type Entry = (&'static str, Make);
+
+/// Those that tell what noting the dropped clients costs.
+pub(crate) const NOTING: &[Entry] =
+    &[(LIMIT, xdp::limit), (SILENT, gatehouse::load_silent), (GATEHOUSE, gatehouse::load)];
+
+/// Those that are compared on `path`.
+pub(crate) fn of(path: Path) -> &'static [Entry] {
     match path {
         Path::Drop => &[
             (LIMIT, xdp::limit),
