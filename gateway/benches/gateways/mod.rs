@@ -24,6 +24,9 @@ pub(crate) struct Gate {
     pub(crate) name: &'static str,
     process: Child,
     ports: [Option<SocketAddr>; 3],
+    /// Where it listens with TLS, for tokens of RS256 at least; `None` where that is not compared.
+    #[allow(dead_code, reason = "the handshake bench speaks no TLS")]
+    pub(crate) tls: Option<SocketAddr>,
 }
 
 impl Drop for Gate {
@@ -34,7 +37,23 @@ impl Drop for Gate {
     }
 }
 
-/// What every gateway needs to start.
+/// The files of [`certificate`].
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
+/// Both, as HAProxy wants them.
+const BOTH: &str = "tls.pem";
+
+/// Makes a certificate for `localhost` in `folder`, which signs itself: its DER.
+pub(crate) fn certificate(folder: &Path) -> Outcome<Vec<u8>> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    let (own, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    fs::write(folder.join(BOTH), format!("{own}{key}"))?;
+    fs::write(folder.join(CERTIFICATE), own)?;
+    fs::write(folder.join(KEY), key)?;
+    Ok(made.cert.der().to_vec())
+}
+
+/// What every gateway needs to start. There is a [`certificate`] in its folder.
 pub(crate) struct Ground<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) cpu: usize,
@@ -65,11 +84,12 @@ impl Gate {
     }
 
     pub(crate) fn gatehouse(ground: &Ground<'_>) -> Outcome<Self> {
-        let listen = free()?;
+        let [listen, tls] = [free()?, free()?];
         let file = ground.folder.join("gatehouse.toml");
         fs::write(ground.folder.join("jwks.json"), ground.keys.jwks())?;
         let mut text = format!(
-            "[[listen]]\naddress = \"{listen}\"\n\n[limits]\nhandshake_rate_per_address = 0\n\
+            "[[listen]]\naddress = \"{listen}\"\n\n[[listen]]\naddress = \"{tls}\"\n\
+             [listen.tls]\ncertificate = \"{CERTIFICATE}\"\nkey = \"{KEY}\"\n\n[limits]\nhandshake_rate_per_address = 0\n\
              sessions_per_address = 8192\nsessions_per_subject = 8192\n\n[[issuer]]\nname = \"bench\"\nissuer = \"{ISSUER}\"\n\
              audience = [\"{AUDIENCE}\"]\nkeys = \"jwks.json\"\nalgorithms = [\"RS256\", \"ES256\", \"EdDSA\"]\n"
         );
@@ -83,7 +103,7 @@ impl Gate {
         fs::write(&file, text)?;
         let mut command = pinned(ground.cpu, Path::new(env!("CARGO_BIN_EXE_gatehouse")));
         command.args(["run", "--log", "stderr", "--config"]).arg(&file);
-        Self::start("gatehouse", command, ground, [Some(listen); 3])
+        Self::start("gatehouse", command, ground, [Some(listen); 3], Some(tls))
     }
 
     pub(crate) fn haproxy(ground: &Ground<'_>) -> Outcome<Self> {
@@ -92,12 +112,19 @@ impl Gate {
              timeout client 30s\n  timeout server 30s\n  timeout tunnel 1h\n"
                 .to_owned();
         let mut ports = [None; 3];
+        let tls = free()?;
         for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
             let (name, listen) = (algorithm.name(), free()?);
             let key = ground.keys.pem(algorithm, ground.folder)?;
             ports[algorithm as usize] = Some(listen);
+            let secured = match algorithm {
+                Algorithm::Rs256 => {
+                    format!("\n  bind {tls} ssl crt {}", ground.folder.join(BOTH).display())
+                }
+                _ => String::new(),
+            };
             text += &format!(
-                "frontend {name}\n  bind {listen}\n  \
+                "frontend {name}\n  bind {listen}{secured}\n  \
                  http-request set-var(txn.bearer) http_auth_bearer\n  \
                  http-request set-var(txn.alg) var(txn.bearer),jwt_header_query('$.alg')\n  \
                  http-request set-var(txn.iss) var(txn.bearer),jwt_payload_query('$.iss')\n  \
@@ -118,7 +145,7 @@ impl Gate {
         fs::write(&file, text)?;
         let mut command = pinned(ground.cpu, Path::new("haproxy"));
         command.arg("-db").arg("-f").arg(&file);
-        Self::start("HAProxy", command, ground, ports)
+        Self::start("HAProxy", command, ground, ports, Some(tls))
     }
 
     pub(crate) fn envoy(ground: &Ground<'_>, binary: &Path) -> Outcome<Self> {
@@ -135,7 +162,7 @@ impl Gate {
         command
             .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "-c"])
             .arg(&file);
-        Self::start("Envoy", command, ground, [Some(listen); 3])
+        Self::start("Envoy", command, ground, [Some(listen); 3], None)
     }
 
     fn start(
@@ -143,6 +170,7 @@ impl Gate {
         mut command: Command,
         ground: &Ground<'_>,
         ports: [Option<SocketAddr>; 3],
+        tls: Option<SocketAddr>,
     ) -> Outcome<Self> {
         // Gatehouse watches the folder of its configuration: what it writes itself goes elsewhere.
         let logs = ground.folder.join("logs");
@@ -151,7 +179,7 @@ impl Gate {
         let output = File::create(&log)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let process = command.spawn().map_err(|error| format!("taskset cannot be started: {error}"))?;
-        let mut gate = Self { name, process, ports };
+        let mut gate = Self { name, process, ports, tls };
         let deadline = Instant::now() + PATIENCE;
         for address in ports.into_iter().flatten() {
             // There is no common event to wait for.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -34,14 +34,23 @@ pub(crate) async fn accept(stream: &mut TcpStream) -> Outcome<()> {
 pub(crate) async fn open(gate: SocketAddr, request: &str, expected: &str) -> Outcome<TcpStream> {
     let mut stream = TcpStream::connect(gate).await?;
     stream.set_nodelay(true)?;
+    ask(&mut stream, request, expected).await.map_err(|error| format!("{gate}: {error}"))?;
+    Ok(stream)
+}
+
+/// The same, once there is a connection.
+pub(crate) async fn ask<S>(stream: &mut S, request: &str, expected: &str) -> Outcome<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     stream.write_all(request.as_bytes()).await?;
     let mut head = Vec::with_capacity(1024);
-    read_head(&mut stream, &mut head).await?;
+    read_head(stream, &mut head).await?;
     if !head.starts_with(expected.as_bytes()) {
         let line = String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned();
-        return Err(format!("{gate} answered `{line}` where {expected} is right").into());
+        return Err(format!("the answer is `{line}` where {expected} is right").into());
     }
-    Ok(stream)
+    Ok(())
 }
 
 /// An opening handshake with `token`.
@@ -53,7 +62,7 @@ pub(crate) fn request(path: &str, token: &str) -> String {
     )
 }
 
-async fn read_head(stream: &mut TcpStream, head: &mut Vec<u8>) -> Outcome<()> {
+async fn read_head<S: AsyncRead + Unpin>(stream: &mut S, head: &mut Vec<u8>) -> Outcome<()> {
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
         if stream.read_buf(head).await? == 0 || head.len() > HEAD {
             return Err("the connection ended inside a head".into());

@@ -101,6 +101,7 @@ fn run(options: &Options) -> Outcome<()> {
     let upstream = listener.local_addr()?;
     runtime.spawn(load::serve(listener));
     let gates = {
+        gateways::certificate(folder.path())?;
         let ground = Ground { folder: folder.path(), cpu: gate, upstream, keys: &keys };
         let mut gates = vec![Gate::gatehouse(&ground)?, Gate::haproxy(&ground)?];
         if let Some(binary) = &options.envoy {

@@ -25,7 +25,7 @@ use clap::Parser;
 
 use lane::Lane;
 use report::Report;
-use scene::{Family, Path};
+use scene::{Family, Path, Plan};
 
 /// What every part of the bench returns.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -93,17 +93,19 @@ fn run(options: &Options) -> Outcome<()> {
     let lane = Lane::new()?;
     let window = Duration::from_millis(options.window);
     let mut report = Report::default();
-    let drop_peers = if options.noting { peers::NOTING } else { peers::of(Path::Drop) };
+    let plan = |path| {
+        let peers = if options.noting { peers::NOTING } else { peers::of(path) };
+        Plan { peers, rounds: options.rounds, window }
+    };
     for family in [Family::V4, Family::V6] {
         for &size in &options.sizes {
-            scene::run(&lane, family, size, Path::Drop, drop_peers, options.rounds, window, &mut report)?;
+            scene::run(&lane, family, size, Path::Drop, plan(Path::Drop), &mut report)?;
         }
         if options.noting {
             continue;
         }
         for &size in [1].iter().chain(&options.sizes) {
-            let peers = peers::of(Path::Pass);
-            scene::run(&lane, family, size, Path::Pass, peers, options.rounds, window, &mut report)?;
+            scene::run(&lane, family, size, Path::Pass, plan(Path::Pass), &mut report)?;
         }
     }
     if options.noting {

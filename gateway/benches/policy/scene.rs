@@ -73,17 +73,27 @@ impl Path {
     }
 }
 
+/// Who is measured, and how often.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    /// The peers.
+    pub(crate) peers: &'static [peers::Entry],
+    /// Measurements of each.
+    pub(crate) rounds: u32,
+    /// How long one takes.
+    pub(crate) window: Duration,
+}
+
 /// Measures every peer with the same list and traffic, and adds the results to `report`.
 pub(crate) fn run(
     lane: &Lane,
     family: Family,
     size: u32,
     path: Path,
-    peers: &'static [peers::Entry],
-    rounds: u32,
-    window: Duration,
+    plan: Plan,
     report: &mut Report,
 ) -> Outcome<()> {
+    let Plan { peers, rounds, window } = plan;
     eprintln!("{}, {size} prefixes, {path:?}: loading", family.name());
     let list = family.list(size)?;
     let mut rows: Vec<(Box<dyn Peer + '_>, Row)> = Vec::new();

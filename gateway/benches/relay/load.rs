@@ -9,6 +9,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::Outcome;
 use crate::gateways::opening;
@@ -115,6 +119,37 @@ pub(crate) async fn open(gate: SocketAddr, request: &str, count: u32) -> Outcome
         // A reset in the end, so that no port of the clients is held back afterwards.
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         streams.push(stream);
+    }
+    Ok(streams)
+}
+
+/// `count` idle sessions as those of [`open`], over TLS to a gate that shows `certificate`.
+pub(crate) async fn open_secured(
+    gate: SocketAddr,
+    certificate: &[u8],
+    request: &str,
+    count: u32,
+) -> Outcome<Vec<TlsStream<TcpStream>>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_slice(certificate).into_owned())?;
+    let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let connector = TlsConnector::from(Arc::new(client));
+    let hello = frame(1)?;
+    let mut streams = Vec::new();
+    for _ in 0..count {
+        let begin = async {
+            let stream = TcpStream::connect(gate).await?;
+            stream.set_nodelay(true)?;
+            // A reset in the end, as above.
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+            let mut stream = connector.connect(ServerName::try_from("localhost")?, stream).await?;
+            opening::ask(&mut stream, request, ACCEPTED).await?;
+            stream.write_all(&hello).await?;
+            let mut answer = vec![0; hello.len()];
+            stream.read_exact(&mut answer).await?;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(stream)
+        };
+        streams.push(timeout(PATIENCE, begin).await??);
     }
     Ok(streams)
 }

@@ -80,6 +80,7 @@ fn run(options: &Options) -> Outcome<()> {
     let [load, cpu] = system::two_cpus()?;
     system::pin(0, load)?;
     let folder = tempfile::tempdir()?;
+    let certificate = gateways::certificate(folder.path())?;
     let mut keys = Keys::new()?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0)))?;
@@ -91,6 +92,7 @@ fn run(options: &Options) -> Outcome<()> {
         runtime,
         ground: Ground { folder: folder.path(), cpu, upstream, keys: &keys },
         request: opening::request(Algorithm::Rs256.name(), &token),
+        certificate,
     };
     let mut report = Report::default();
     bench.messages(&mut report)?;
@@ -104,6 +106,8 @@ struct Bench<'a> {
     runtime: Runtime,
     ground: Ground<'a>,
     request: String,
+    /// In DER.
+    certificate: Vec<u8>,
 }
 
 impl Bench<'_> {
@@ -158,6 +162,16 @@ impl Bench<'_> {
             let sessions = self.runtime.block_on(load::open(address(gate)?, &self.request, count))?;
             let grown = gate.resident()?.saturating_sub(before);
             report.remember(gate.name, grown as f64 / f64::from(count));
+            drop((first, sessions));
+        }
+        for gate in &self.gates()? {
+            let Some(address) = gate.tls else { continue };
+            let open = |count| load::open_secured(address, &self.certificate, &self.request, count);
+            let first = self.runtime.block_on(open(64))?;
+            let before = gate.resident()?;
+            let sessions = self.runtime.block_on(open(count))?;
+            let grown = gate.resident()?.saturating_sub(before);
+            report.remember_secured(gate.name, grown as f64 / f64::from(count));
             drop((first, sessions));
         }
         Ok(())

@@ -8,6 +8,8 @@ use crate::{NO_GATEWAY, Traffic};
 
 /// KiB of an idle session, at most.
 const MEMORY: f64 = 4.0;
+/// The same with TLS.
+const SECURED_MEMORY: f64 = 24.0;
 const GATES: [&str; 4] = ["gatehouse", "HAProxy", "Envoy", NO_GATEWAY];
 
 /// One measurement.
@@ -35,6 +37,8 @@ struct Row {
 pub(crate) struct Report {
     rows: BTreeMap<(&'static str, Traffic), Vec<Row>>,
     memory: BTreeMap<&'static str, f64>,
+    /// The same with TLS.
+    secured: BTreeMap<&'static str, f64>,
 }
 
 impl Report {
@@ -56,6 +60,10 @@ impl Report {
 
     pub(crate) fn remember(&mut self, gate: &'static str, kib: f64) {
         self.memory.insert(gate, kib);
+    }
+
+    pub(crate) fn remember_secured(&mut self, gate: &'static str, kib: f64) {
+        self.secured.insert(gate, kib);
     }
 
     fn median(&self, gate: &'static str, traffic: Traffic, of: fn(&Row) -> f64) -> Option<f64> {
@@ -99,9 +107,10 @@ impl fmt::Display for Report {
                 )?;
             }
         }
-        writeln!(f, "\n| memory of an idle session | KiB |\n|---|--:|")?;
+        writeln!(f, "\n| memory of an idle session | KiB | with TLS |\n|---|--:|--:|")?;
         for (gate, kib) in &self.memory {
-            writeln!(f, "| {gate} | {kib:.1} |")?;
+            let secured = self.secured.get(gate).map_or("–".to_owned(), |kib| format!("{kib:.1}"));
+            writeln!(f, "| {gate} | {kib:.1} | {secured} |")?;
         }
         writeln!(f, "\n| target | measured | |\n|---|--:|---|")?;
         let met = |met: bool| if met { "met" } else { "NOT met" };
@@ -121,6 +130,10 @@ impl fmt::Display for Report {
         }
         if let Some(kib) = self.memory.get("gatehouse") {
             writeln!(f, "| an idle session: at most {MEMORY} KiB | {kib:.1} | {} |", met(*kib <= MEMORY))?;
+        }
+        if let Some(kib) = self.secured.get("gatehouse") {
+            let limit = SECURED_MEMORY;
+            writeln!(f, "| the same with TLS: at most {limit} KiB | {kib:.1} | {} |", met(*kib <= limit))?;
         }
         Ok(())
     }

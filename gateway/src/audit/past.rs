@@ -70,12 +70,9 @@ impl Remembered {
             self.memory.lock().unwrap_or_else(PoisonError::into_inner).known.get(&id).map(Arc::clone)?;
         let (time, entry) = &*found;
         let record = Record::from(entry);
-        let fields = record.fields.into_iter().map(|(name, value)| (name.to_owned(), value));
-        Some(Past {
-            time: crate::auth::revocation::seconds(*time),
-            message: record.message,
-            fields: fields.collect(),
-        })
+        let fields = record.fields.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let (time, fields) = (crate::auth::revocation::seconds(*time), fields.collect());
+        Some(Past { time, message: record.message, fields })
     }
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::past::Past;
+use super::record::KINDS;
 use crate::rejection::{Reason, message_id};
 
 const PREFIX: &str = "GATEHOUSE_";
@@ -106,15 +107,13 @@ fn texts(value: &Value) -> Vec<String> {
 }
 
 fn event(id: &str, point: Option<&str>) -> Option<&'static str> {
-    const OTHERS: [&str; 6] =
-        ["admitted", "renewed", "ended", "observed", "dropped_unreported", "audit_lost"];
     // Made once: a journal has millions of entries.
-    static KINDS: LazyLock<HashMap<String, &str>> = LazyLock::new(|| {
-        let others = OTHERS.into_iter().map(|kind| (message_id(kind), kind));
+    static NAMES: LazyLock<HashMap<String, &str>> = LazyLock::new(|| {
+        let others = KINDS.into_iter().map(|kind| (message_id(kind), kind));
         let rejected = Reason::ALL.iter().map(|reason| (message_id(&reason.to_string()), "rejected"));
         others.chain(rejected).collect()
     });
-    match *KINDS.get(id)? {
+    match *NAMES.get(id)? {
         "rejected" if point == Some("nic") => Some("dropped"),
         kind => Some(kind),
     }

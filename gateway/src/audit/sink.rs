@@ -7,7 +7,7 @@ use log::kv::{Source, Value};
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 
 use super::query::printable;
-use super::record::Record;
+use super::record::{Fields, Record};
 
 /// Takes records, one at a time.
 pub trait Sink: Send {
@@ -81,19 +81,17 @@ impl Sink for Journal {
                 .level(record.level)
                 .target("gatehouse")
                 .args(format_args!("{}", record.message))
-                .key_values(&Fields(&record.fields))
+                .key_values(&Pairs(&record.fields))
                 .build(),
         )
     }
 }
 
-struct Fields<'a>(&'a [(&'static str, String)]);
+struct Pairs<'a>(&'a Fields);
 
-impl Source for Fields<'_> {
+impl Source for Pairs<'_> {
     fn visit<'kvs>(&'kvs self, visitor: &mut dyn log::kv::VisitSource<'kvs>) -> Result<(), log::kv::Error> {
-        self.0
-            .iter()
-            .try_for_each(|(name, value)| visitor.visit_pair((*name).into(), Value::from(value.as_str())))
+        self.0.iter().try_for_each(|(name, value)| visitor.visit_pair(name.into(), Value::from(value)))
     }
 }
 
@@ -106,7 +104,7 @@ struct Stderr(String);
 
 impl Sink for Stderr {
     fn write(&mut self, record: &Record) -> io::Result<()> {
-        self.0.push_str(&line(record));
+        line(record, &mut self.0);
         if self.0.len() < KEPT { Ok(()) } else { self.flush() }
     }
 
@@ -137,17 +135,20 @@ fn now() -> humantime::Rfc3339Timestamp {
 }
 
 /// `TIME LEVEL message NAME=value NAME="value with spaces"`
-fn line(record: &Record) -> String {
+fn line(record: &Record, lines: &mut String) {
     use std::fmt::Write as _;
-    let mut line = format!("{} {:5} {}", now(), record.level, printable(&record.message));
+    // Writing to a string does not fail.
+    let _ = write!(lines, "{} {:5} {}", now(), record.level, printable(&record.message));
     for (name, value) in record.fields.iter().filter(|(name, _)| *name != "MESSAGE_ID") {
         let plain = !value.is_empty()
             && value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\');
-        // Writing to a string does not fail.
-        let _ = if plain { write!(line, " {name}={value}") } else { write!(line, " {name}={value:?}") };
+        if plain {
+            [" ", name, "=", value].into_iter().for_each(|part| lines.push_str(part));
+        } else {
+            let _ = write!(lines, " {name}={value:?}");
+        }
     }
-    line.push('\n');
-    line
+    lines.push('\n');
 }
 
 #[cfg(test)]
@@ -156,15 +157,13 @@ mod tests {
 
     #[test]
     fn a_line_cannot_be_forged_by_a_field_or_a_message() {
-        let record = Record {
-            level: log::Level::Warn,
-            message: "a\nb \u{1b}[31m".to_owned(),
-            fields: vec![
-                ("GATEHOUSE_SUBJECT", "eve\nWARN x=\"".to_owned()),
-                ("GATEHOUSE_LAYER", "scope".to_owned()),
-            ],
-        };
-        let line = line(&record);
+        let mut fields = Fields::default();
+        fields.push("GATEHOUSE_SUBJECT", "eve\nWARN x=\"");
+        fields.push("GATEHOUSE_LAYER", "scope");
+        let message = "a\nb \u{1b}[31m".to_owned();
+        let record = Record { level: log::Level::Warn, message, fields };
+        let mut line = String::new();
+        super::line(&record, &mut line);
         assert_eq!(line.matches('\n').count(), 1, "{line}");
         assert!(!line.contains('\u{1b}'), "{line}");
         assert!(line.contains(r#"GATEHOUSE_SUBJECT="eve\nWARN x=\"" GATEHOUSE_LAYER=scope"#), "{line}");

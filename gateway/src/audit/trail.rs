@@ -227,7 +227,7 @@ mod tests {
         assert!(writer.finish(Duration::from_secs(5)));
         let said: u64 = all
             .iter()
-            .flat_map(|record| &record.fields)
+            .flat_map(|record| record.fields.iter())
             .filter(|(name, _)| *name == "GATEHOUSE_LOST")
             .map(|(_, value)| value.parse::<u64>().expect("a number"))
             .sum();

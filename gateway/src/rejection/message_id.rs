@@ -13,7 +13,7 @@ pub fn message_id(name: &str) -> String {
     id.copy_from_slice(&hash.as_ref()[..16]);
     id[6] = id[6] & 0x0f | 0x80;
     id[8] = id[8] & 0x3f | 0x80;
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:032x}", u128::from_be_bytes(id))
 }
 
 #[cfg(test)]

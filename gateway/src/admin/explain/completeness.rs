@@ -41,8 +41,8 @@ fn journal_line(record: &Record) -> Vec<u8> {
     let mut line = Map::new();
     line.insert("__REALTIME_TIMESTAMP".to_owned(), "1795434368123456".into());
     line.insert("MESSAGE".to_owned(), record.message.clone().into());
-    for (name, value) in &record.fields {
-        line.insert((*name).to_owned(), value.clone().into());
+    for (name, value) in record.fields.iter() {
+        line.insert(name.to_owned(), value.into());
     }
     serde_json::to_vec(&line).expect("JSON")
 }
