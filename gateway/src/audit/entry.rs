@@ -61,7 +61,10 @@ impl HandshakeId {
 
 impl fmt::Display for HandshakeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // One number: each handshake prints it a few times.
+        let mut bytes = [0; 16];
+        bytes[6..].copy_from_slice(&self.0);
+        write!(f, "{:020x}", u128::from_be_bytes(bytes))
     }
 }
 

@@ -129,28 +129,46 @@ enum Late {
     Stopping,
 }
 
-/// Takes a connection through all that comes before a request.
-async fn arrive(
+/// Takes a connection through all that comes before a request, and then through the rest of its life.
+pub(super) fn arrive(
+    entrance: Entrance,
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: Arc<Listener>,
+    place: Place,
+) -> impl Future<Output = ()> + Send {
+    let (gate, ends) = (Arc::clone(&entrance.gate), entrance.ends.clone());
+    // Boxed, so that the room it needs is given back before the request is read.
+    let entering = Box::pin(enter(entrance, stream, peer, listener, place));
+    async move {
+        if let Some((stream, visitor, place)) = entering.await {
+            connection::handle(stream, visitor, place, gate, ends).await;
+        }
+    }
+}
+
+/// Takes a connection through all that comes before a request; `None`: that was the end of it.
+async fn enter(
     entrance: Entrance,
     mut stream: TcpStream,
     peer: SocketAddr,
     listener: Arc<Listener>,
     mut place: Place,
-) {
+) -> Option<(Stream, Visitor, Place)> {
     let gate = Arc::clone(&entrance.gate);
     let mut visitor = Visitor::arriving(peer, &listener);
     if listener.client_address == ClientAddress::ProxyProtocol && listener.believes(peer.ip()) {
-        match Box::pin(proxy_header(&entrance, &mut stream, peer)).await {
+        match proxy_header(&entrance, &mut stream, peer).await {
             Ok(Some(Proxied { client, secure })) => (visitor.client, visitor.secure) = (client, secure),
-            Ok(None) => return,
+            Ok(None) => return None,
             Err(rejection) => {
                 // To a client of TLS, an answer without it would be noise.
                 if listener.tls.is_some() {
                     entrance.record(peer, &rejection);
                 } else {
-                    Box::pin(entrance.reject(stream, peer, &rejection)).await;
+                    entrance.reject(stream, peer, &rejection).await;
                 }
-                return;
+                return None;
             }
         }
         let client = visitor.client;
@@ -159,23 +177,21 @@ async fn arrive(
             admitted.and_then(|()| place.is_of(client.ip()).map_err(|excess| Box::new(excess.rejection())));
         if let Err(rejection) = begun {
             entrance.turn_away(stream, &listener, client, rejection);
-            return;
+            return None;
         }
     }
-    let Some(tls) = &listener.tls else {
-        connection::handle(stream.into(), visitor, place, gate, entrance.ends).await;
-        return;
-    };
-    let stream = match Box::pin(secure(&entrance, stream, tls)).await {
+    let Some(tls) = &listener.tls else { return Some((stream.into(), visitor, place)) };
+    let stream = match secure(&entrance, stream, tls).await {
         Ok(stream) => stream,
-        Err(Insecure::Silent) => return,
+        Err(Insecure::Silent) => return None,
         Err(Insecure::Refused(rejection)) => {
             entrance.record(visitor.client, &rejection);
-            return;
+            return None;
         }
         Err(Insecure::Plain(stream, rejection)) => {
             place.decided();
-            return Box::pin(entrance.reject(stream, visitor.client, &rejection)).await;
+            entrance.reject(stream, visitor.client, &rejection).await;
+            return None;
         }
     };
     visitor.secure = true;
@@ -183,9 +199,9 @@ async fn arrive(
     visitor.certificate = tls.certificate(session.peer_certificates(), UnixTime::now());
     if session.alpn_protocol() == Some(H2) {
         Box::pin(http2::serve(entrance, stream, visitor, place)).await;
+        None
     } else {
-        let stream = Stream::Tls(Box::new(stream.into()));
-        connection::handle(stream, visitor, place, gate, entrance.ends).await;
+        Some((Stream::Tls(Box::new(stream.into())), visitor, place))
     }
 }
 

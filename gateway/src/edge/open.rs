@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
 
 use crate::admin::sessions::{SessionFilter, SessionList, SessionStatus};
 use crate::audit::HandshakeId;
@@ -31,8 +30,6 @@ pub(super) struct Open {
     /// What it has moved.
     pub(super) moved: Moved,
     identity: ArcSwap<Identity>,
-    /// Something is to be looked at: it was renewed, or an operator closes it.
-    changed: Notify,
     closed: AtomicBool,
 }
 
@@ -56,7 +53,6 @@ impl Open {
             since,
             moved: Moved::default(),
             identity: ArcSwap::from_pointee(identity),
-            changed: Notify::new(),
             closed: AtomicBool::new(false),
         }
     }
@@ -74,18 +70,13 @@ impl Open {
     /// From now on it is let in as `identity`, who is the same.
     pub(super) fn renew(&self, identity: Identity) {
         self.identity.store(Arc::new(identity));
-        self.changed.notify_one();
-    }
-
-    /// Waits until it is renewed, or closed by an operator.
-    pub(super) async fn changed(&self) {
-        self.changed.notified().await;
+        self.moved.notice();
     }
 
     /// An operator closes it.
     fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
-        self.changed.notify_one();
+        self.moved.notice();
     }
 
     /// Whether an operator has closed it.

@@ -49,10 +49,7 @@ impl Tenure {
             if total != last {
                 (last, since) = (total, Instant::now());
             }
-            let accepted_until = self.open.identity().accepted_until;
-            // They can have changed since.
-            let terms = self.gate.terms(accepted_until, self.open.certificate_until());
-            let wait = match terms.check(self.gate.now(), start.elapsed(), since.elapsed()) {
+            let wait = match self.left(start.elapsed(), since.elapsed()) {
                 Ok(wait) => wait.min(self.warn(&mut warned)),
                 Err(rejection) => return self.rejected(rejection),
             };
@@ -65,13 +62,13 @@ impl Tenure {
                         return self.rejected(rejection);
                     }
                 }
-                () = self.open.changed() => {
+                () = moved.noticed() => {
                     if self.open.is_closed() {
                         return self.closed();
                     }
-                }
-                reason = moved.excess() => {
-                    return self.rejected(Box::new(Rejection::new(reason).retry_after(RETRY)));
+                    if let Some(reason) = moved.excess() {
+                        return self.rejected(Box::new(Rejection::new(reason).retry_after(RETRY)));
+                    }
                 }
                 message = hear(desk) => judging = Some(self.judge(message)),
                 answer = answer(&mut judging) => {
@@ -81,6 +78,13 @@ impl Tenure {
                 () = stopping.cancelled() => return Box::pin(self.stopped()).await,
             }
         }
+    }
+
+    /// How long a session of this `age`, in which nothing has moved for `quiet`, may go on.
+    fn left(&self, age: Duration, quiet: Duration) -> Result<Duration, Box<Rejection>> {
+        // Both can have changed since the last time.
+        let accepted_until = self.open.identity().accepted_until;
+        self.gate.terms(accepted_until, self.open.certificate_until()).check(self.gate.now(), age, quiet)
     }
 
     /// Tells the client that its time is almost over, once for each token; how long until then.

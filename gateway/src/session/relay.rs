@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -54,13 +55,15 @@ pub enum Why {
     Cut,
 }
 
-/// Bytes that have arrived in the buffers of the kernel.
+/// Bytes that have arrived in the buffers of the kernel, and what else whoever ends the session has to
+/// notice.
 #[derive(Debug, Default)]
 pub struct Moved {
     pub(super) up: AtomicU64,
     pub(super) down: AtomicU64,
     excess: OnceLock<Reason>,
-    exceeded: Notify,
+    /// One for all that there is to notice: an idle session takes room for each that is waited for.
+    notice: Notify,
 }
 
 impl Moved {
@@ -76,18 +79,24 @@ impl Moved {
 
     fn exceed(&self, reason: Reason) {
         if self.excess.set(reason).is_ok() {
-            self.exceeded.notify_one();
+            self.notice();
         }
     }
 
-    /// Waits until the client has sent too much: for which limit.
-    pub async fn excess(&self) -> Reason {
-        loop {
-            if let Some(reason) = self.excess.get() {
-                return *reason;
-            }
-            self.exceeded.notified().await;
-        }
+    /// Lets whoever waits for [`Self::noticed`] look at the session.
+    pub fn notice(&self) {
+        self.notice.notify_one();
+    }
+
+    /// Waits until there is something to look at: the client has sent too much, or whatever else
+    /// [`Self::notice`] was called for.
+    pub fn noticed(&self) -> Notified<'_> {
+        self.notice.notified()
+    }
+
+    /// The limit that the client has sent too much for.
+    pub fn excess(&self) -> Option<Reason> {
+        self.excess.get().copied()
     }
 }
 
