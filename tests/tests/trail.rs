@@ -1,5 +1,7 @@
 //! The audit trail: whoever was turned away can be found in it and helped, and no attack fills it.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
         a_past_rejection_is_explained_by_the_id_that_the_client_was_told,
         an_open_session_is_explained_listed_and_closed_by_its_id,
         an_unknown_id_is_told_apart_from_an_answer,
+        a_long_work_says_on_a_terminal_how_far_it_is_and_takes_that_away_again,
         later_layers_that_would_reject_as_well_are_named,
         top_shows_a_rejection_as_it_happens_and_explains_its_client,
     ])
@@ -140,6 +143,31 @@ fn an_unknown_id_is_told_apart_from_an_answer() -> Result<()> {
     let scene = scene("")?;
     let (code, text) = explain(&scene, &["--id", "00000000000000000000"])?;
     ensure!(code == Some(66) && text.contains("nor the journal knows"), "{code:?} {text}");
+    scene.end()
+}
+
+fn a_long_work_says_on_a_terminal_how_far_it_is_and_takes_that_away_again() -> Result<()> {
+    let scene = scene("")?;
+    // A journal that takes until a key is pressed.
+    let folder = tempfile::tempdir()?;
+    let slow = folder.path().join("journalctl");
+    fs::write(&slow, "#!/bin/sh\nread -r _ < /dev/tty\n")?;
+    fs::set_permissions(&slow, fs::Permissions::from_mode(0o755))?;
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH")?);
+    let steps = serde_json::json!([["asking the journal: ", "\r"]]);
+    let mut screen = gatehouse_tests::tools::python("on_screen.py")?;
+    screen.env("PATH", path).arg(steps.to_string()).arg(gatehouse_tests::tools::gatehouse()?);
+    screen.args(["explain", "--id", "00000000000000000000", "--config"]).arg(scene.config());
+    let output = screen.output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.code() == Some(66) && said.contains("steps left: 0"), "{said}");
+    // On a line of its own again, and in a pipe there is nothing of it.
+    ensure!(
+        said.contains("\rgatehouse: neither a running daemon") || said.contains("\ngatehouse: neither"),
+        "{said}"
+    );
+    let (_, piped) = explain(&scene, &["--id", "00000000000000000000"])?;
+    ensure!(!piped.contains("asking"), "{piped}");
     scene.end()
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
+use super::progress::Progress;
 use super::{CONFIG, ConfigFile, FAILED, UNAVAILABLE, print_json, rehearse};
 use crate::admin::apply::{Order, Outcome, Report, Verdict};
 use crate::admin::control::{self, Request};
@@ -138,7 +139,10 @@ pub(super) fn ask_daemon_of<'a>(
 
 /// The daemon's report, `None` without a daemon, or the exit code after saying why there is none.
 fn ask(socket: &Path, request: &Request) -> Result<Option<Report>, ExitCode> {
-    match control::ask(socket, request) {
+    let progress = Progress::of("asking the daemon");
+    let answer = control::ask(socket, request);
+    drop(progress);
+    match answer {
         Ok(Some(Outcome::Done(report))) => Ok(Some(*report)),
         Ok(Some(Outcome::Faulty { diagnostics })) => {
             for diagnostic in diagnostics {

@@ -10,6 +10,7 @@ use clap::Args;
 use ipnet::IpNet;
 
 use super::colour::{self, Tone, paint};
+use super::progress::Progress;
 use super::{FAILED, UNAVAILABLE};
 use crate::audit::query::{Found, Wanted, printable};
 
@@ -103,7 +104,13 @@ impl Audit {
             Ok(text) if self.json => out!("{text}"),
             _ => out!("{}", line(found, coloured)),
         };
+        // Where entries are printed as they come, they are progress enough.
+        let progress =
+            self.limit.filter(|_| !self.follow).map(|_| Progress::of("reading the journal, entries"));
         let read = entries(&mut journal, |found| {
+            if let Some(progress) = &progress {
+                progress.advance(1);
+            }
             if !wanted.keeps(&found) {
                 return;
             }
@@ -118,6 +125,7 @@ impl Audit {
                 }
             }
         });
+        drop(progress);
         newest.iter().for_each(show);
         match read.and_then(|()| journal.wait()) {
             Ok(status) if status.success() && count > 0 => ExitCode::SUCCESS,
@@ -192,12 +200,15 @@ pub(super) fn past(id: &str) -> Result<Option<crate::audit::Past>, ExitCode> {
     command.args(["--output=json", "--all", "--no-pager", "--quiet"]).args(wanted.matches());
     let mut journal = spawn(command)?;
     let mut last = None;
+    let progress = Progress::of("asking the journal");
     let read = entries(&mut journal, |found| {
         if matches!(found.event.as_str(), "rejected" | "ended" | "admitted") {
             last = Some(found);
         }
     });
-    if let Err(error) = read.and_then(|()| journal.wait().map(drop)) {
+    let read = read.and_then(|()| journal.wait().map(drop));
+    drop(progress);
+    if let Err(error) = read {
         complain!("gatehouse: the journal cannot be read: {error}");
         return Err(ExitCode::from(UNAVAILABLE));
     }

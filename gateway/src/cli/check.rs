@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::progress::Progress;
 use super::{CONFIG, ConfigFile, print_diagnostics};
 use crate::service;
 
@@ -20,7 +21,10 @@ impl Check {
             Ok(config) => config,
             Err(code) => return code,
         };
-        match service::check(&config) {
+        let progress = Progress::of("reading lists and keys");
+        let checked = service::check(&config);
+        drop(progress);
+        match checked {
             Ok(summary) => {
                 print_diagnostics(&summary.warnings);
                 out!("{summary}");

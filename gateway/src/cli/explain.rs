@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::progress::Progress;
 use super::{ConfigFile, FAILED, NO_INPUT, UNAVAILABLE, failed};
 use crate::admin::control::{self, Request};
 use crate::admin::explain::{Query, Report};
@@ -121,7 +122,11 @@ fn recorded(config: &Config, mut query: Query, report: Report) -> Result<Report,
 
 fn ask(config: &Config, query: &Query) -> Result<Report, ExitCode> {
     if let Some(socket) = &config.control {
-        match control::ask(socket, &Request::Explain(query.clone())) {
+        // It may have to ask an issuer for that.
+        let progress = Progress::of("asking the daemon");
+        let answer = control::ask(socket, &Request::Explain(query.clone()));
+        drop(progress);
+        match answer {
             Ok(Some(report)) => return Ok(report),
             Ok(None) => {}
             Err(error) => {

@@ -20,6 +20,7 @@ mod detach;
 mod explain;
 mod key;
 mod lists;
+mod progress;
 mod reasons;
 mod rehearse;
 mod reload;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::progress::Progress;
 use super::{CONFIG, FAILED, print_diagnostics};
 use crate::admin::control::{self, Request};
 use crate::capture::{CaptureReport, Tally, frames};
@@ -33,8 +34,11 @@ pub(super) fn rehearse(
     };
     let capture = File::open(file).map_err(|error| failed(file, &format!("cannot be read: {error}")))?;
     let mut tally = Tally::new(&generation, &ports);
-    let end = frames(capture, |frame, length| tally.add(frame, length))
+    let length = capture.metadata().map_or(0, |metadata| metadata.len());
+    let progress = Progress::out_of("judging the capture", length);
+    let end = frames(progress.reading(capture), |frame, length| tally.add(frame, length))
         .map_err(|error| failed(file, &error.to_string()))?;
+    drop(progress);
     let mut report = tally.report();
     report.other_packets = end.other_packets;
     report.cut_off = end.cut_off;
@@ -51,10 +55,12 @@ pub(super) fn rehearse(
 /// Whom of `sources` the policy in force drops.
 fn dropped_now(socket: &Path, sources: &[IpAddr]) -> std::io::Result<HashMap<IpAddr, bool>> {
     let mut dropped = HashMap::with_capacity(sources.len());
+    let progress = Progress::out_of("comparing with the daemon", sources.len() as u64);
     for some in sources.chunks(AT_ONCE) {
         let answer: Option<Vec<bool>> = control::ask(socket, &Request::Drops { addresses: some.to_vec() })?;
         let answer = answer.ok_or_else(|| std::io::Error::other("it has just ended"))?;
         dropped.extend(some.iter().copied().zip(answer));
+        progress.advance(some.len() as u64);
     }
     Ok(dropped)
 }

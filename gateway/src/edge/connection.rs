@@ -25,14 +25,14 @@ use crate::auth::Identity;
 use crate::auth::sources::{self, Presented, Source};
 use crate::metrics::Outcome;
 use crate::rejection::http::RETRY;
-use crate::rejection::{Layer, Reason, Rejection};
+use crate::rejection::{Reason, Rejection};
 use crate::session::limits::{Place, SessionPlace};
 use crate::session::relay::Greetings;
 use crate::session::stream::Stream;
 use crate::session::upstream;
 
-/// How long a client whose address is denied may take to ask before it gets its answer.
-const DENIED: Duration = Duration::from_secs(2);
+/// How long a client that is turned away before it has asked may take to ask, and so get its answer.
+const TO_ASK: Duration = Duration::from_secs(2);
 
 /// How long the answer to a client may take that is cut off because the gate stops.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -156,14 +156,13 @@ pub(super) async fn turn_away(
     cut: CancellationToken,
 ) {
     let id = gate.id();
-    let denied = rejection.reason.layer() == Layer::Firewall;
     gate.record(Entry::Rejected { id, client, route: None, rejection: rejection.clone() });
     let Some(_leave) = leave else {
         return;
     };
     let answering = async {
         if let Some(mut stream) = opening.await {
-            answer_turned_away(&mut stream, &rejection, id, denied, &gate).await;
+            answer_turned_away(&mut stream, &rejection, id, &gate).await;
         }
     };
     tokio::select! {
@@ -172,25 +171,16 @@ pub(super) async fn turn_away(
     }
 }
 
-async fn answer_turned_away(
-    stream: &mut Stream,
-    rejection: &Rejection,
-    id: HandshakeId,
-    denied: bool,
-    gate: &Gate,
-) {
-    // A denied client is not answered before it has asked: an answer to no request would be taken
-    // for a broken server, not for a firewall (RFC 9112 §9.2).
-    let mut head_only = false;
+async fn answer_turned_away(stream: &mut Stream, rejection: &Rejection, id: HandshakeId, gate: &Gate) {
+    // Nobody is answered before it has asked: an answer to no request would be taken for a broken
+    // server, not for a firewall (RFC 9112 §9.2), and a page would not see why.
     let telling = Telling::default();
-    if denied {
-        let limits = gate.limits();
-        let patience = limits.handshake_timeout.min(DENIED);
-        let head = timeout(patience, Head::read(stream, limits.request_head)).await;
-        head_only = matches!(&head, Ok(Ok(head)) if head.bytes().starts_with(b"HEAD "));
-        if let Ok(Ok(head)) = head {
-            telling.as_asked(head, &gate.snapshot(), limits.request_headers);
-        }
+    let limits = gate.limits();
+    let patience = limits.handshake_timeout.min(TO_ASK);
+    let head = timeout(patience, Head::read(stream, limits.request_head)).await;
+    let head_only = matches!(&head, Ok(Ok(head)) if head.bytes().starts_with(b"HEAD "));
+    if let Ok(Ok(head)) = head {
+        telling.as_asked(head, &gate.snapshot(), limits.request_headers);
     }
     tell(stream, &telling, rejection, id, head_only, gate).await;
 }

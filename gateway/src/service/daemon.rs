@@ -92,8 +92,11 @@ pub fn run(mut config: Config, log: Destination, ready: impl FnOnce(&Config)) ->
     config.state = config.state.or_else(state_folder::given);
     let sink = log.open().map_err(StartError::Log)?;
     let (trail, writer) = Trail::start(sink, audit(&config.limits)).map_err(StartError::Log)?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::Runtime)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .global_queue_interval(GLOBAL_QUEUE_INTERVAL)
+        .build()
+        .map_err(StartError::Runtime)?;
     let result = runtime.block_on(serve(config, given, trail, ready));
     // Tasks hold clones of the trail; they end with the runtime.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -102,6 +105,11 @@ pub fn run(mut config: Config, log: Destination, ready: impl FnOnce(&Config)) ->
     }
     result
 }
+
+/// A thread takes each third task from the queue of all threads. A thousand busy sessions do not fit into
+/// its own (256), and those that went over waited until it was empty: with messages of 16 KiB the p99 was
+/// 1.2 to 1.6 times HAProxy's, and is 0.9 to 1.1 times now (`cargo xtask bench relay`).
+const GLOBAL_QUEUE_INTERVAL: u32 = 3;
 
 fn audit(limits: &Limits) -> Settings {
     Settings {

@@ -83,6 +83,17 @@ async fn what_keeps_the_client_of_a_proxy_out_is_told_by_its_close_code_too() {
 }
 
 #[tokio::test]
+async fn a_limit_that_is_reached_before_the_request_is_read_is_told_by_its_close_code_too() {
+    let mut scene =
+        scene_with(Browser::Origin, Limits { sessions_per_address: 1, ..Limits::default() }).await;
+    let _open = scene.open(&scene.good("/chat", &[])).await;
+    let page = scene.good("/chat", &[PAGE]);
+    assert_eq!(hears(&mut scene, &page).await.2, Reason::LimitAddressSessions);
+    let asking = scene.good("/chat", &[]);
+    scene.rejects(&asking, 429, "limit/address_sessions").await;
+}
+
+#[tokio::test]
 async fn a_good_client_gets_its_session_as_everywhere() {
     let mut scene = scene(Browser::CloseCode).await;
     let (mut client, mut upstream, _) = scene.open(&scene.good("/chat", &[])).await;
