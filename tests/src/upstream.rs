@@ -1,6 +1,6 @@
 //! The service behind the gate: an echo server that tells what it saw.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::Deserialize;
 
 use crate::host::Host;
@@ -81,6 +81,21 @@ impl Upstream {
             Some(Event::Closed(conversation)) => Some(conversation),
             _ => None,
         })
+    }
+
+    /// Makes sure that `count` opening handshakes have come through, and no more; they may still be on their
+    /// way here.
+    pub fn was_asked(&self, count: usize) -> Result<()> {
+        let mut left = count;
+        if count > 0 {
+            self.process.wait_for("all opening handshakes", Mark::default(), PATIENCE, |line| {
+                left -= usize::from(left > 0 && matches!(event(line), Some(Event::Request(_))));
+                (left == 0).then_some(())
+            })?;
+        }
+        let seen = self.requests();
+        ensure!(seen == count, "{seen} handshakes reached the upstream, and not {count}");
+        Ok(())
     }
 
     /// How many opening handshakes have come through so far.

@@ -41,7 +41,8 @@ fn each_kind_of_client_is_admitted() -> Result<()> {
     for client in Client::ALL {
         scene.admits(client, &attempt)?;
     }
-    ensure!(scene.upstream.requests() == 3, "each session has its own connection to the upstream");
+    // Each session has its own connection to it.
+    scene.upstream.was_asked(3)?;
     scene.end()
 }
 

@@ -150,7 +150,7 @@ fn a_page_in_chromium_sees_the_layer_and_what_helps_and_connects_with_a_fresh_to
     ensure!(seen["good"]["code"] == 1000 && seen["good"]["action"] == "done", "{seen:#}");
     ensure!(seen["renewal"] == json!(["renew", "hello"]), "{seen:#}");
     // The good one, the one that held the place, and the renewed one.
-    ensure!(scene.upstream.requests() == 3, "{} handshakes reached the upstream", scene.upstream.requests());
+    scene.upstream.was_asked(3)?;
     scene.end()
 }
 

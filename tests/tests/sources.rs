@@ -119,7 +119,7 @@ fn a_cookie_admits_pages_of_the_route_and_nobody_else() -> Result<()> {
     let seen = scene.upstream.request()?;
     without(&seen, &token)?;
     ensure!(seen.header("Cookie") == ["a=1; b=2"], "{seen:#?}");
-    ensure!(scene.upstream.requests() == 3, "somebody else reached the upstream");
+    scene.upstream.was_asked(3)?;
     scene.end()
 }
 
