@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         a_restart_without_the_server_serves_the_last_good_copy,
         a_daemon_without_server_and_copy_starts_and_fetches_once_it_can,
         a_private_authority_is_trusted_where_it_is_named,
+        a_list_from_a_url_comes_and_goes_by_reload_and_by_apply,
     ])
 }
 
@@ -102,6 +103,34 @@ fn a_list_from_a_url_is_enforced_and_followed() -> Result<()> {
     scene.admits(Client::Raw, &attempt)?;
     let entry = scene.drops(Client::Raw, &attempt.from(OTHER_CLIENT_V4))?;
     names_rule(&entry, Path::new(&name()), 2, &format!("{OTHER_CLIENT_V4}/32"))?;
+    scene.end()
+}
+
+fn a_list_from_a_url_comes_and_goes_by_reload_and_by_apply() -> Result<()> {
+    let scene = scene("\"deny.list\"")?;
+    let server = serve(&scene, &format!("{CLIENT_V4}\n"))?;
+    let attempt = attempt(&scene)?;
+    let before = std::fs::read_to_string(scene.config())?;
+    let remote = format!("\"deny.list\", {{ list = \"{}?key={SECRET}\", interval = \"1s\" }}", name());
+    let after = before.replace("\"deny.list\"", &remote);
+    for verb_name in ["reload", "apply"] {
+        let asked = server.mark();
+        scene.edit("gatehouse.toml", &after)?;
+        let mark = scene.daemon.mark();
+        let output = verb(verb_name, &scene.config())?.output()?;
+        ensure!(output.status.success(), "{verb_name}: {}", String::from_utf8_lossy(&output.stderr));
+        server.wait_after(asked, "a request", |_| true)?;
+        if verb_name == "reload" {
+            in_force(&scene, mark)?;
+        }
+        scene.drops(Client::Raw, &attempt)?;
+        ensure!(status(&scene)?["remote"]["error"].is_null(), "{:#}", status(&scene)?);
+        scene.edit("gatehouse.toml", &before)?;
+        let output = verb(verb_name, &scene.config())?.output()?;
+        ensure!(output.status.success(), "{verb_name}: {}", String::from_utf8_lossy(&output.stderr));
+        scene.admits(Client::Raw, &attempt)?;
+        ensure!(status(&scene).is_err(), "the list is still there: {:#}", status(&scene)?);
+    }
     scene.end()
 }
 

@@ -209,16 +209,23 @@ async fn serve(
     }
     tasks.spawn(health::watch(Arc::clone(&gate), config.limits.health_interval, stop.child_token()));
     // Before the reloader: it watches the folder into which they are fetched.
-    let remotes = Remotes::start(&config, random, &tasks, &stop)?;
+    let remotes = Remotes::new(random, &tasks, &stop);
+    if let Some(fault) = remotes.follow(&config).into_iter().next() {
+        return Err(fault.into());
+    }
     let publication = Publication { card: card.clone(), generations: Arc::clone(&generations) };
     let revocations = state.revocations();
     let following = {
         let (issuers, introspectors) = (issuers.clone(), Arc::clone(&introspectors));
         let gate = Arc::clone(&gate);
+        let remotes = remotes.clone();
         Following::new(move |config, keys| {
             gate.limit(bounded(&config.limits));
             issuers.follow(config, keys.fetched(config));
             introspectors.store(Arc::new(keys.introspectors(config)));
+        })
+        .policy(move |config| {
+            remotes.follow(config).iter().for_each(|fault| log::error!("a list is not fetched: {fault}"));
         })
     };
     let reloader = Reloader::new(config.clone(), state, generations, Arc::clone(&gate), publication)?

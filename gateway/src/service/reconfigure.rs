@@ -11,14 +11,30 @@ use crate::admin::apply::{Outcome, Report};
 use crate::config::{self, Config};
 
 /// What the daemon does besides when the configuration is another one: tasks end and begin.
-pub(super) struct Following(Box<Follow>);
+pub(super) struct Following {
+    whole: Box<Follow>,
+    policy: Box<FollowPolicy>,
+}
 
 type Follow = dyn Fn(&Config, &Keys) + Send + Sync;
+type FollowPolicy = dyn Fn(&Config) + Send + Sync;
 
 impl Following {
     /// `follow` is called with what is in force from then on.
     pub(super) fn new(follow: impl Fn(&Config, &Keys) + Send + Sync + 'static) -> Self {
-        Self(Box::new(follow))
+        Self { whole: Box::new(follow), policy: Box::new(|_| {}) }
+    }
+
+    /// `follow` is called as well when the address policy alone is another one: by `gatehouse apply`,
+    /// or when it is taken back.
+    #[must_use]
+    pub(super) fn policy(self, follow: impl Fn(&Config) + Send + Sync + 'static) -> Self {
+        Self { policy: Box::new(follow), ..self }
+    }
+
+    /// Calls what follows the address policy.
+    pub(super) fn policy_is(&self, config: &Config) {
+        (self.policy)(config);
     }
 }
 
@@ -92,7 +108,7 @@ impl<P: Publisher> Reloader<P> {
         self.config = config;
         self.waiting = Waiting::default();
         // Before anybody is judged by them: keys that were kept are in force then.
-        (self.following.0)(&self.config, self.state.keys());
+        (self.following.whole)(&self.config, self.state.keys());
         self.follow_config(None);
         self.keep();
         let generation = self.generations.current().number();

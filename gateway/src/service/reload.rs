@@ -265,6 +265,8 @@ impl<P: Publisher> Reloader<P> {
 
     /// The configuration is another one now.
     pub(super) fn follow_config(&mut self, failure: Option<String>) {
+        // Before the watch: lists that are fetched get their folder.
+        self.following.policy_is(&self.config);
         self.watch.set(State::folders(&self.config));
         self.swap_gate();
         self.tell_health(failure);

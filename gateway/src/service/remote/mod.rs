@@ -17,7 +17,8 @@ use tokio_util::task::TaskTracker;
 
 use self::task::Task;
 use crate::admin::status::RemoteStatus;
-use crate::config::Config;
+use crate::config::{Config, RemoteList};
+use crate::policy::Tier;
 
 /// Why a list could not be fetched: one line, without the query of its URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,52 +72,95 @@ impl Health {
     }
 }
 
-/// All remote lists of a configuration.
-#[derive(Debug, Default)]
+/// All remote lists of the configuration in force. Cheap to clone.
+#[derive(Clone, Debug)]
 pub(super) struct Remotes {
-    lists: Vec<(String, Health)>,
+    known: Arc<Mutex<Vec<Known>>>,
+    /// Reading a list takes memory and a core: one at a time.
+    reading: Arc<Semaphore>,
+    random: fn() -> u64,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// One of them, and its task.
+#[derive(Debug)]
+struct Known {
+    tier: Tier,
+    list: RemoteList,
+    health: Health,
+    stop: CancellationToken,
 }
 
 impl Remotes {
-    /// Starts a task on `tasks` for each remote list of `config`; each runs until `stop`.
-    /// `random` gives randomness for the time of the next request.
-    pub(super) fn start(
-        config: &Config,
-        random: fn() -> u64,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> Result<Self, StoreError> {
-        // Reading a list takes memory and a core: one at a time.
-        let reading = Arc::new(Semaphore::new(1));
-        let mut lists = Vec::new();
+    /// None yet. Their tasks will be on `tasks`, and run until `stop`; `random` gives randomness for
+    /// the time of the next request.
+    pub(super) fn new(random: fn() -> u64, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
+        let (tasks, stop) = (tasks.clone(), stop.clone());
+        Self { known: Arc::default(), reading: Arc::new(Semaphore::new(1)), random, tasks, stop }
+    }
+
+    /// Fetches the lists of `config` from now on, and no others. One that was fetched before goes on.
+    ///
+    /// # Errors
+    ///
+    /// The lists whose copies have no place: they are not fetched.
+    pub(super) fn follow(&self, config: &Config) -> Vec<StoreError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *known);
+        let mut faults = Vec::new();
         for (tier, list) in config.remote_lists() {
-            let store = store::Store::open(&list.file)
-                .map_err(|source| StoreError { file: list.file.clone(), source })?;
+            if let Some(index) = before.iter().position(|one| one.tier == tier && one.list == *list) {
+                known.push(before.swap_remove(index));
+                continue;
+            }
             let health = Health::default();
-            lists.push((list.name.clone(), health.clone()));
-            let task = Task {
-                list: list.clone(),
-                tier,
-                limits: config.limits.clone(),
-                store,
-                health,
-                random,
-                reading: Arc::clone(&reading),
-            };
-            let stop = stop.child_token();
-            tasks.spawn(async move {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = task.run() => {}
+            let stop = self.stop.child_token();
+            match store::Store::open(&list.file) {
+                Ok(store) => self.start(list, tier, store, &health, &stop, config),
+                Err(source) => {
+                    let fault = StoreError { file: list.file.clone(), source };
+                    health.change(|health| health.error = Some(fault.to_string()));
+                    faults.push(fault);
                 }
-            });
+            }
+            known.push(Known { tier, list: list.clone(), health, stop });
         }
-        Ok(Self { lists })
+        before.iter().for_each(|gone| gone.stop.cancel());
+        faults
+    }
+
+    fn start(
+        &self,
+        list: &RemoteList,
+        tier: Tier,
+        store: store::Store,
+        health: &Health,
+        stop: &CancellationToken,
+        config: &Config,
+    ) {
+        let task = Task {
+            list: list.clone(),
+            tier,
+            limits: config.limits.clone(),
+            store,
+            health: health.clone(),
+            random: self.random,
+            reading: Arc::clone(&self.reading),
+        };
+        let stop = stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task.run() => {}
+            }
+        });
     }
 
     /// How it stands with the list called `name`, if it is one of these.
     pub(super) fn status(&self, name: &str) -> Option<RemoteStatus> {
-        self.lists.iter().find(|(known, _)| known == name).map(|(_, health)| health.read())
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().find(|one| one.list.name == name).map(|one| one.health.read())
     }
 }
 
