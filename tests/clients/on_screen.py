@@ -29,7 +29,7 @@ def late(*_):
 
 raw, seen = b"", 0
 signal.signal(signal.SIGALRM, late)
-signal.alarm(30)
+signal.alarm(60)
 child, terminal = pty.fork()
 if child == 0:
     os.environ["TERM"] = "xterm-256color"

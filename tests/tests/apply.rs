@@ -94,8 +94,9 @@ fn a_confirmed_policy_stays() -> Result<()> {
 /// `None`: nothing is typed. The exit code and what was printed.
 fn in_terminal(scene: &Scene, arguments: &str, word: Option<&str>) -> Result<(Option<i32>, String)> {
     let apply = verb("apply", &scene.config())?;
-    let mut command = tools::python("in_terminal.py")?;
-    command.args(if word.is_some() { ["Press Enter", word.unwrap_or_default()] } else { ["", ""] });
+    let steps: Vec<_> = word.iter().map(|word| ["Press Enter".to_owned(), format!("{word}\n")]).collect();
+    let mut command = tools::python("on_screen.py")?;
+    command.arg(serde_json::to_string(&steps)?);
     command.arg(apply.get_program()).args(apply.get_args()).args(arguments.split_whitespace());
     let output = command.env("SSH_CONNECTION", format!("{CLIENT_V4} 50000 10.0.0.1 22")).output()?;
     Ok((output.status.code(), String::from_utf8(output.stdout)?))
