@@ -134,7 +134,13 @@ fn a_revocation_file_that_is_cut_off_takes_nothing_out_of_force() -> Result<()> 
         scene.daemon.wait_after(mark, expected, PROMPTLY, |entry| entry.line.contains(expected))?;
         Ok(())
     };
-    edit("jti=t-9\nsub=alice iss=https://idp.test\n", "revocations were read anew")?;
+    // In one step: a look in the middle of it would find no revocations to lose.
+    let mark = scene.daemon.mark();
+    scene.edit("revoked.list", "jti=t-9\nsub=alice iss=https://idp.test\n")?;
+    scene
+        .daemon
+        .wait_after(mark, "the revocations", PROMPTLY, |entry| entry.line.contains("were read anew"))?;
+    scene.rejects(Client::Raw, &attempt, REVOKED)?;
     for content in ["jti=t-9\nsub=alice iss=https://idp", "jti=t-9", ""] {
         edit(content, "HELD BACK")?;
         scene.rejects(Client::Raw, &attempt, REVOKED)?;

@@ -153,6 +153,8 @@ impl<P: Publisher> Reloader<P> {
 
     /// Runs until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
+        // Before any look: what was in force from the start is kept, be its file broken by now.
+        self.keep();
         loop {
             // Looked at once at the start: a file may have changed while the daemon was starting.
             self.refresh().await;
