@@ -4,7 +4,7 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
-use gateway_ebpf::clients::{EVENTS_SIZE, Reporting, Slot, Takeover};
+use gateway_ebpf::clients::{EVENTS_SIZE, Reporting, Slot, Tags, Takeover};
 use gateway_ebpf::counters::{
     Counter, INTERFACES as INTERFACE_COUNT, Outcome, SOURCES as SOURCE_COUNT, Verdicts,
 };
@@ -38,7 +38,7 @@ pub(super) static CLIENTS: Array<Slot, 64, { BPF_F_MMAPABLE as usize }> = Array:
 
 /// As long as the slots are sets.
 #[btf_map]
-pub(super) static TAGS: Array<u64, 8> = Array::new();
+pub(super) static TAGS: Array<Tags, 8> = Array::new();
 
 #[btf_map]
 pub(super) static REPORTING: PerCpuArray<Reporting, 1> = PerCpuArray::new();

@@ -18,23 +18,41 @@ pub(super) fn blocked(context: &XdpContext, ip: &Ip, decision: Decision, generat
     if REPORT_INTERVAL.load() == 0 {
         return;
     }
-    let (family, high, low) = clients::identity(ip.source);
-    // What a flood of ever new clients ends at is here, and the rest a function of its own: it halved
-    // what such a packet costs beyond its drop (`cargo xtask bench policy -- --noting`).
+    let identity @ (family, high, low) = clients::identity(ip.source);
+    // What the packets of a flood end at is here, and the rest a function of its own: that halved what
+    // they cost beyond their drop (`cargo xtask bench policy -- --noting`).
     let Place { set, tag } = place(high, low);
-    if let Some(tags) = TAGS.get(set)
-        && clients::candidates(*tags, tag) == 0
-        && let Some(reporting) = reporting()
-        // SAFETY: the helper has no preconditions.
-        && reporting.without_leave == unsafe { bpf_jiffies64() }
-    {
-        if decision.is_drop() {
-            reporting.unreported += 1;
+    if let Some(tags) = TAGS.get(set) {
+        match clients::first(clients::candidates(tags, tag)) {
+            Some((way, _)) => {
+                if let Some(slot) = slot(set, way)
+                    && slot.is_of(identity, decision.bits(), interface(context))
+                {
+                    publish(slot, slot.count + 1, generation::number(generation).unwrap_or(0));
+                    return;
+                }
+            }
+            None => {
+                if let Some(reporting) = reporting()
+                    // SAFETY: the helper has no preconditions.
+                    && reporting.without_leave == unsafe { bpf_jiffies64() }
+                {
+                    if decision.is_drop() {
+                        reporting.unreported += 1;
+                    }
+                    return;
+                }
+            }
         }
-        return;
     }
     let what = ((ip.header as u64) << 32) | (u64::from(family) << 16) | u64::from(decision.bits());
     note(context, high, low, what, generation.0);
+}
+
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the kernel has it as 32 bits")]
+fn interface(context: &XdpContext) -> u32 {
+    context.ingress_ifindex() as u32
 }
 
 /// Where this CPU has a client.
@@ -49,26 +67,22 @@ fn place(high: u64, low: u64) -> Place {
 /// A function of its own in the kernel, for the same reason as that of what stands above IP. It takes
 /// five words at most: `what` has the place of the header, the family and the decision.
 #[inline(never)]
-#[expect(clippy::cast_possible_truncation, reason = "words are taken apart; interfaces have 32 bits")]
+#[expect(clippy::cast_possible_truncation, reason = "a word is taken apart")]
 fn note(context: &XdpContext, high: u64, low: u64, what: u64, generation: &Generation) {
     let (decision, family) = (Decision::from_bits(what as u16), (what >> 16) as u16);
     let header = (what >> 32) as usize;
     let source = if family == 6 { Source::V6(high, low) } else { Source::V4(low as u32) };
     let Place { set, tag } = place(high, low);
     let number = generation::number(&Live(generation)).unwrap_or(0);
-    let interface = context.ingress_ifindex() as u32;
+    let interface = interface(context);
     // SAFETY: only this CPU writes to the tags of its sets, and nobody else reads them.
     if let Some(tags) = TAGS.get_ptr_mut(set).map(|tags| unsafe { &mut *tags }) {
-        let mut left = clients::candidates(*tags, tag);
+        let mut left = clients::candidates(tags, tag);
         for _ in 0..CANDIDATES {
             let Some((way, others)) = clients::first(left) else { break };
             left = others;
             if let Some(slot) = slot(set, way)
-                && slot.low == low
-                && slot.high == high
-                && slot.decision == decision.bits()
-                && slot.family == family
-                && slot.interface == interface
+                && slot.is_of((family, high, low), decision.bits(), interface)
             {
                 publish(slot, slot.count + 1, number);
                 return;
@@ -76,7 +90,7 @@ fn note(context: &XdpContext, high: u64, low: u64, what: u64, generation: &Gener
         }
         // The budget comes first: under a flood of new clients it is what most packets end at.
         if let Some(now) = within_budget() {
-            let way = match clients::first(clients::candidates(*tags, 0)) {
+            let way = match clients::first(clients::candidates(tags, 0)) {
                 Some((free, _)) => free,
                 // Whoever it hits: a client that goes on comes back with its next packet.
                 None => (now >> 22) as u32 ^ set.wrapping_mul(5) ^ u32::from(tag),
@@ -93,8 +107,8 @@ fn note(context: &XdpContext, high: u64, low: u64, what: u64, generation: &Gener
                     transport: above_ip(context, &Ip { source, header }).bits(),
                     padding: [0; 5],
                 };
-                if take_over(set * WAYS + way, slot, &tenant) {
-                    *tags = clients::with_tag(*tags, way, tag);
+                if take_over(clients::slot_index(set, way, SET_BITS.load()), slot, &tenant) {
+                    clients::set_tag(tags, way, tag);
                     return;
                 }
             }
@@ -109,14 +123,14 @@ fn note(context: &XdpContext, high: u64, low: u64, what: u64, generation: &Gener
 }
 
 /// Slots that are looked at for one packet. Two clients of one set have the same tag in one case of
-/// 255; a client that is not found among so many gets one more slot.
+/// 65,535; a client that is not found among so many gets one more slot.
 const CANDIDATES: u32 = 2;
 
 #[inline(always)]
 fn slot(set: u32, way: u32) -> Option<&'static mut Slot> {
     // SAFETY: only this CPU writes to the slots of its sets, and nothing else runs here while an XDP
     // program does. The daemon only reads them.
-    CLIENTS.get_ptr_mut(set * WAYS + way).map(|slot| unsafe { &mut *slot })
+    CLIENTS.get_ptr_mut(clients::slot_index(set, way, SET_BITS.load())).map(|slot| unsafe { &mut *slot })
 }
 
 /// Gives the slot to a new tenant; `false`, and nothing happened, when that cannot be reported.

@@ -64,6 +64,9 @@ struct Options {
     bench: bool,
 }
 
+/// Prefixes of a flood whose clients all have an account: 4,096 addresses.
+const FEW_PREFIXES: u32 = 16;
+
 fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -97,6 +100,9 @@ fn run(options: &Options) -> Outcome<()> {
         let peers = if options.noting { peers::NOTING } else { peers::of(path) };
         Plan { peers, rounds: options.rounds, window }
     };
+    if options.noting {
+        scene::run(&lane, Family::V4, FEW_PREFIXES, Path::Drop, plan(Path::Drop), &mut report)?;
+    }
     for family in [Family::V4, Family::V6] {
         for &size in &options.sizes {
             scene::run(&lane, family, size, Path::Drop, plan(Path::Drop), &mut report)?;

@@ -154,6 +154,7 @@ impl Report {
                     && target.family.is_none_or(|family| family == row.family)
                     && target.size.is_none_or(|size| size == row.size)
             });
+            let mut ratios = Vec::new();
             for row in ours {
                 let name = format!("{} {}, {:?} path", thousands(row.size), row.family.name(), row.path);
                 let Some(other) = self.beside(row, target.against) else {
@@ -162,6 +163,7 @@ impl Report {
                 };
                 for seat in Seat::ALL {
                     let ratio = row.times(seat, other);
+                    ratios.push(ratio);
                     writeln!(
                         f,
                         "- {}: {name}, {seat:?} CPU: {ratio:.2} times {}, at least {:.2} wanted",
@@ -170,6 +172,12 @@ impl Report {
                         target.least
                     )?;
                 }
+            }
+            if target.size.is_none() && !ratios.is_empty() {
+                ratios.sort_by(f64::total_cmp);
+                let ratio = median(&ratios);
+                let verdict = verdict(ratio >= target.least);
+                writeln!(f, "- {verdict}: the median of these: {ratio:.2} times {}", target.against)?;
             }
         }
         Ok(())
