@@ -27,8 +27,8 @@ fn main() -> ExitCode {
     ])
 }
 
-/// Slow clients, and open sessions, of which each takes two files of the gate, where a process may open 20,000
-/// files; fewer where it may open fewer, which is said.
+/// Slow clients, each a file of the gate, and open sessions, each two, where a process may open 20,000 files;
+/// fewer where it may open fewer, which is said.
 fn crowd() -> Result<(usize, usize)> {
     const FILES: u64 = 20_000;
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -37,14 +37,14 @@ fn crowd() -> Result<(usize, usize)> {
     if most < FILES {
         eprintln!("a process may open {most} files here, and not {FILES}: the crowds are smaller by as much");
     }
-    let half = |besides: u64| usize::try_from(most.min(FILES).saturating_sub(besides) / 2);
-    Ok((half(1_000)?, half(2_000)?))
+    let files = most.min(FILES);
+    Ok((usize::try_from(files / 2)?, usize::try_from(files.saturating_sub(2_000) / 2)?))
 }
 /// Where the echo service of these tests is: a process of its own.
 const ECHO: &str = "127.0.0.1:9100";
 
 /// No limit but that of the files.
-const LIMITS: &str = "[limits]\nsessions = 9700\nsessions_per_address = 100000\nsessions_per_subject = 100000\n\
+const LIMITS: &str = "[limits]\nsessions = 12000\nsessions_per_address = 100000\nsessions_per_subject = 100000\n\
                       handshake_rate_per_address = 0\n";
 
 /// The usual system, before an echo service that can take them all.

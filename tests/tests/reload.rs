@@ -4,8 +4,9 @@ use std::process::{Command, ExitCode, Output};
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use gatehouse_tests::client::{Attempt, Client};
+use gatehouse_tests::client::{Attempt, Client, GATE_PORT};
 use gatehouse_tests::daemon::verb;
+use gatehouse_tests::host::{CLIENT_V6, GATE_V6};
 use gatehouse_tests::plan::{good_token, issuer, route};
 use gatehouse_tests::process::PATIENCE;
 use gatehouse_tests::promises;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         a_hangup_reloads_and_what_needs_a_restart_is_named,
         new_limits_hold_for_who_comes_next_and_end_who_is_beyond_them,
         reloads_under_load_turn_nobody_away,
+        a_listener_comes_and_goes_with_the_configuration_and_sessions_stay,
     ])
 }
 
@@ -187,5 +189,52 @@ fn reloads_under_load_turn_nobody_away() -> Result<()> {
         }
         Ok(())
     })?;
+    scene.end()
+}
+
+fn a_listener_comes_and_goes_with_the_configuration_and_sessions_stay() -> Result<()> {
+    let scene = scene()?;
+    let over_v6 = || Ok::<_, anyhow::Error>(Attempt::on("/chat").token(&scene.token()?).from(CLIENT_V6));
+    let listens = |addresses: usize| -> Result<()> {
+        let status = scene.daemon.status()?;
+        let found = status["listen"].as_array().map_or(0, Vec::len);
+        ensure!(found == addresses, "{found} of {addresses} listeners: {status:#}");
+        Ok(())
+    };
+    let reloaded = || -> Result<()> {
+        let output = reload(&scene)?;
+        let said = format!("{output:?}");
+        ensure!(output.status.success() && !said.contains("restart"), "{said}");
+        Ok(())
+    };
+    let mut of_v4 = open(&scene, "/chat")?;
+    let mut of_v6 = Session::open(&scene.host, &over_v6()?)?;
+    let with = std::fs::read_to_string(scene.config())?;
+    let listener = format!("[[listen]]\naddress = \"[{GATE_V6}]:{GATE_PORT}\"\n");
+    ensure!(with.contains(&listener), "there is no {listener:?} in\n{with}");
+    let without = with.replace(&listener, "");
+
+    scene.edit("gatehouse.toml", &without)?;
+    reloaded()?;
+    listens(1)?;
+    ensure!(over_v6()?.by(Client::Raw, &scene.host).is_err(), "somebody still listens for IPv6");
+    scene.admits(Client::Raw, &Attempt::on("/chat").token(&scene.token()?))?;
+    ensure!(of_v6.echo("still here")? == "still here" && of_v4.echo("me too")? == "me too");
+
+    // An address of another host: nothing of what else has changed is in force either.
+    let foreign = with.replace(&GATE_V6.to_string(), "fd00::dead").replace("\"/old\"", "\"/new\"");
+    scene.edit("gatehouse.toml", &foreign)?;
+    let output = reload(&scene)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(!output.status.success() && said.contains("[fd00::dead]:8080 cannot be listened on"), "{said}");
+    ensure!(said.contains("everything stays as it was"), "{said}");
+    scene.admits(Client::Raw, &Attempt::on("/old").token(&scene.token()?))?;
+    listens(1)?;
+
+    scene.edit("gatehouse.toml", &with)?;
+    reloaded()?;
+    listens(2)?;
+    scene.admits(Client::Raw, &over_v6()?)?;
+    ensure!(of_v6.echo("still here")? == "still here" && of_v4.echo("me too")? == "me too");
     scene.end()
 }

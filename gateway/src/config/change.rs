@@ -1,8 +1,5 @@
 //! What of a configuration that was read anew can be put in force while the daemon runs.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
-
 use super::model::{Config, Firewall, Limits};
 
 impl Config {
@@ -65,14 +62,7 @@ impl Config {
                 "[limits] audit_*, health_interval, introspection_*, issuer_*, remote_* or revocations",
             );
         }
-        let addresses = |config: &Self| -> BTreeSet<SocketAddr> {
-            config.listen.iter().map(|listen| listen.address).collect()
-        };
-        if addresses(self) == addresses(fresh) {
-            config.listen.clone_from(&fresh.listen);
-        } else {
-            restart.insert(0, "[[listen]] address");
-        }
+        config.listen.clone_from(&fresh.listen);
         if self.revocation != fresh.revocation {
             restart.push("[revocation]");
         }
@@ -147,7 +137,7 @@ mod tests {
         assert!(restart.len() == 1 && restart[0].starts_with("[limits] audit_*"), "{restart:?}");
         let elsewhere = config("[[listen]]\naddress = \"127.0.0.1:2\"\n");
         let (merged, restart) = running.reloaded_as(&elsewhere);
-        assert_eq!((merged.listen, restart), (running.listen, vec!["[[listen]] address"]));
+        assert_eq!((merged.listen, restart), (elsewhere.listen, vec![]));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::UnixTime;
 use tokio_rustls::rustls::{self, ServerConfig};
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::gate::Gate;
@@ -31,6 +32,8 @@ use crate::session::stream::Stream;
 pub(super) struct Entrance {
     pub(super) gate: Arc<Gate>,
     pub(super) ends: Ends,
+    /// The listener accepts nobody any more.
+    pub(super) closing: CancellationToken,
     /// Where the tasks of connections are tracked.
     pub(super) connections: TaskTracker,
 }

@@ -130,6 +130,16 @@ impl Gate {
         self.judge_again();
     }
 
+    /// Connections, those to upstreams included, may be so many files of the host from now on.
+    pub fn bound_files(&self, most: usize) {
+        self.counts.bound_files(most);
+    }
+
+    /// The sessions that there can be at once.
+    pub fn most_sessions(&self) -> usize {
+        self.counts.most_sessions()
+    }
+
     /// Admitted sessions that are open.
     pub fn sessions(&self) -> usize {
         self.counts.sessions()

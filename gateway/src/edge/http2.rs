@@ -77,7 +77,7 @@ pub(super) async fn serve(
                 }
                 look = Instant::now() + patience.min(if leaving { FAREWELL } else { patience });
             }
-            () = entrance.ends.stopping.cancelled(), if !leaving => {
+            () = entrance.closing.cancelled(), if !leaving => {
                 leaving = true;
                 connection.graceful_shutdown();
                 look = Instant::now() + FAREWELL;

@@ -54,21 +54,33 @@ struct Ends {
     cut: CancellationToken,
 }
 
-/// Serves `listener`, which the snapshots know by `address`, until `stop`. Then nobody is accepted any more, open sessions are
-/// told one by one, and what is left of them at the drain timeout is cut.
+/// Serves `listener`, which the snapshots know by `address`, until `closing`, which `stop` implies: then
+/// nobody is accepted any more, and sessions stay. With `stop`, open sessions are told one by one, and what
+/// is left of them at the drain timeout is cut.
 ///
 /// Connections count against `[limits] sessions` from the moment they are accepted: handshakes that
 /// are not decided yet are part of it.
-pub async fn serve(listener: TcpListener, address: SocketAddr, gate: Arc<Gate>, stop: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    address: SocketAddr,
+    gate: Arc<Gate>,
+    closing: CancellationToken,
+    stop: CancellationToken,
+) {
     socket::prepare(&listener);
     let connections = TaskTracker::new();
     // Sessions end with the gate, each in its moment; what is left of them is cut.
     let ends = Ends { stopping: stop.clone(), cut: CancellationToken::new() };
-    let entrance = Entrance { gate: Arc::clone(&gate), ends: ends.clone(), connections: connections.clone() };
+    let entrance = Entrance {
+        gate: Arc::clone(&gate),
+        ends: ends.clone(),
+        closing: closing.clone(),
+        connections: connections.clone(),
+    };
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => break,
+            () = closing.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -78,7 +90,12 @@ pub async fn serve(listener: TcpListener, address: SocketAddr, gate: Arc<Gate>, 
                 }
                 // On a listener for both families IPv4 clients come as ::ffff:a.b.c.d.
                 let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-                arrival::accept(&entrance, stream, client, gate.snapshot().listener(&address));
+                let listener = gate.snapshot().listener(&address);
+                // A snapshot that does not know the listener any more comes after this.
+                if closing.is_cancelled() {
+                    break;
+                }
+                arrival::accept(&entrance, stream, client, listener);
             }
             // One connection that was reset while it waited costs nothing.
             Err(error) if of_one_connection(&error) => {}
@@ -89,7 +106,7 @@ pub async fn serve(listener: TcpListener, address: SocketAddr, gate: Arc<Gate>, 
                     log::error!("connections cannot be accepted: {error}; trying again until it works");
                 }
                 tokio::select! {
-                    () = stop.cancelled() => break,
+                    () = closing.cancelled() => break,
                     () = tokio::time::sleep(PAUSE) => {}
                 }
             }
@@ -98,6 +115,10 @@ pub async fn serve(listener: TcpListener, address: SocketAddr, gate: Arc<Gate>, 
     // Clients that still come are refused by the kernel, rather than left waiting in its queue.
     drop(listener);
     connections.close();
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = connections.wait() => return,
+    }
     if tokio::time::timeout(gate.limits().drain_timeout, connections.wait()).await.is_err() {
         ends.cut.cancel();
         connections.wait().await;

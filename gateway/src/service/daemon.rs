@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,6 +16,7 @@ use super::generations::Generations;
 use super::given::Given;
 use super::issuers::Issuers;
 use super::keys::Missing;
+use super::listeners::{self, Listeners};
 use super::live::{Live, answer};
 use super::recent::Recent;
 use super::reconfigure::Following;
@@ -30,13 +30,10 @@ use crate::admin::control::{ControlError, ControlSocket};
 use crate::admin::web::{AdminError, AdminListener};
 use crate::audit::{AuditSink, Destination, Settings, Trail};
 use crate::config::{Config, Diagnostic, Limits, Mode};
-use crate::edge::{self, Gate, Sources};
+use crate::edge::{Gate, Sources};
 use crate::metrics::{Counted, Tally};
 use crate::nic::{NicError, Pins};
 use crate::session::echo::echo;
-
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
 
 /// How long the last entries of the audit trail may take.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -144,7 +141,7 @@ fn random() -> u64 {
 
 async fn serve(
     config: Config,
-    mut given: Given,
+    given: Given,
     trail: Trail,
     ready: impl FnOnce(&Config),
 ) -> Result<(), StartError> {
@@ -156,18 +153,14 @@ async fn serve(
     let (state, diagnostics) = State::load_after(&config, Missing::Create, copies.as_ref(), known)?;
     super::say(&diagnostics);
 
-    let mut listeners = Vec::new();
-    for listen in &config.listen {
-        let listener = match given.take(listen.address)? {
-            Some(given) => given,
-            None => bind(listen.address)?,
-        };
-        listeners.push((listener, listen.address));
-    }
-    given.complain();
-    let echo_listener = config.echo.map(bind).transpose()?;
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let mut listeners = Listeners::new(given, &tasks, &stop);
+    let bound = listeners.bind(&config)?;
+    listeners.complain();
+    let echo_listener = config.echo.map(listeners::bind).transpose()?;
     let control = config.control.as_deref().map(ControlSocket::bind).transpose()?;
-    let admin = config.admin.as_ref().map(|admin| AdminListener::bind(admin, listen)).transpose()?;
+    let admin =
+        config.admin.as_ref().map(|admin| AdminListener::bind(admin, listeners::listen)).transpose()?;
 
     let generations = Arc::new(Generations::new(state.generation()));
     let card = match &config.firewall {
@@ -177,18 +170,16 @@ async fn serve(
         _ => None,
     };
 
-    let limits = bounded(&config.limits);
     let tally = Arc::new(Tally::default());
     let audit = Arc::new(Counted::new(trail.clone(), Arc::clone(&tally)));
     let gate = Arc::new(Gate::new(
         state.snapshot(&config, state.generation()),
-        limits,
+        config.limits.clone(),
         Arc::clone(&audit) as Arc<dyn AuditSink>,
         SOURCES,
     ));
+    gate.bound_files(files::of_connections(config.limits.sessions));
     let drained = Arc::clone(&gate);
-    let stop = CancellationToken::new();
-    let tasks = TaskTracker::new();
     // Before anybody can connect: keys that were kept are in force then.
     let introspectors = Arc::new(ArcSwap::from_pointee(state.keys().introspectors(&config)));
     let issuers = Issuers::start(&config, state.keys().fetched(&config), random, &tasks, &stop);
@@ -204,9 +195,7 @@ async fn serve(
     if let Some(listener) = echo_listener {
         tasks.spawn(echo(listener, stop.child_token()));
     }
-    for (listener, address) in listeners {
-        tasks.spawn(edge::serve(listener, address, Arc::clone(&gate), stop.child_token()));
-    }
+    listeners.open(bound, &gate);
     tasks.spawn(health::watch(Arc::clone(&gate), config.limits.health_interval, stop.child_token()));
     // Before the reloader: it watches the folder into which they are fetched.
     let remotes = Remotes::new(random, &tasks, &stop);
@@ -220,7 +209,8 @@ async fn serve(
         let gate = Arc::clone(&gate);
         let remotes = remotes.clone();
         Following::new(move |config, keys| {
-            gate.limit(bounded(&config.limits));
+            gate.bound_files(files::of_connections(config.limits.sessions));
+            gate.limit(config.limits.clone());
             issuers.follow(config, keys.fetched(config));
             introspectors.store(Arc::new(keys.introspectors(config)));
         })
@@ -230,6 +220,7 @@ async fn serve(
     };
     let reloader = Reloader::new(config.clone(), state, generations, Arc::clone(&gate), publication)?
         .knowing(recent)
+        .listening(listeners)
         .followed_by(following)
         .keeping(copies.and_then(state_folder::keeper));
     let (apply, accept, bans) = (reloader.handle(), reloader.accept_handle(), reloader.bans_handle());
@@ -237,7 +228,6 @@ async fn serve(
     let health = reloader.health();
     tasks.spawn(reloader.run(stop.child_token()));
     let live = Arc::new(Live {
-        config: config.clone(),
         gate,
         card,
         apply,
@@ -284,11 +274,6 @@ async fn serve(
     Ok(())
 }
 
-/// These limits, with no more sessions than the host has files for.
-fn bounded(limits: &Limits) -> Limits {
-    Limits { sessions: files::sessions(limits.sessions), ..limits.clone() }
-}
-
 fn announce(config: &Config) {
     let addresses: Vec<String> = config.listen.iter().map(|listen| listen.address.to_string()).collect();
     let place = if addresses.is_empty() {
@@ -297,17 +282,6 @@ fn announce(config: &Config) {
         format!("on {}", addresses.join(", "))
     };
     log::info!("ready {place}");
-}
-
-fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    listen(address).map_err(|source| StartError::Bind { address, source })
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }
 
 /// What a signal means.

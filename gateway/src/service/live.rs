@@ -28,7 +28,6 @@ use crate::admin::sessions::SessionFilter;
 use crate::admin::status::{InterfaceStatus, NOT_ATTACHED, Packets, Status, UpstreamStatus};
 use crate::audit::query::printable;
 use crate::audit::{HandshakeId, Point, Trail};
-use crate::config::Config;
 use crate::edge::Gate;
 use crate::metrics::{self, RejectionCount, Tally};
 use crate::policy::Tier;
@@ -37,7 +36,6 @@ use crate::session::pool::Node;
 
 /// What questions are answered from.
 pub(super) struct Live {
-    pub(super) config: Config,
     pub(super) gate: Arc<Gate>,
     pub(super) card: Option<CardHandle>,
     pub(super) apply: ApplyHandle,
@@ -187,7 +185,7 @@ async fn overview(live: &Live) -> Overview {
         rejections: at_card(totals.as_ref()).into_iter().chain(tally.rejections()).collect(),
         sessions: Sessions {
             open: live.gate.sessions() as u64,
-            most: live.gate.limits().sessions as u64,
+            most: live.gate.most_sessions() as u64,
             ended: ended
                 .map(|(reason, count)| Ended {
                     layer: reason.map(|reason| reason.layer().name().to_owned()),
@@ -247,7 +245,7 @@ async fn status(live: &Live) -> Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         uptime_s: live.started.elapsed().as_secs(),
-        listen: live.config.listen.iter().map(|listen| listen.address.to_string()).collect(),
+        listen: health.listeners().into_iter().map(|listener| listener.address).collect(),
         listeners: health.listeners(),
         sessions: live.gate.sessions(),
         policy,

@@ -15,6 +15,7 @@ mod health;
 mod introspection;
 mod issuers;
 mod keys;
+mod listeners;
 mod lists;
 mod live;
 mod memory;

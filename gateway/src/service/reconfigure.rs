@@ -89,6 +89,18 @@ impl<P: Publisher> Reloader<P> {
         };
         let Draft { config, lists, restart, mut warnings } = draft;
         warnings.extend(found);
+        let bound = self.listeners.as_mut().map(|listeners| listeners.bind(&config)).transpose();
+        let bound = match bound {
+            Ok(bound) => bound,
+            Err(error) => {
+                let cause = std::error::Error::source(&error)
+                    .map_or_else(String::new, |source| format!(" ({source})"));
+                return refused(format!(
+                    "{error}{cause}; everything stays as it was. An address that overlaps one in force, such as \
+                     0.0.0.0 and 127.0.0.1 with the same port, takes a restart"
+                ));
+            }
+        };
         let before = self.generations.current();
         if config.firewall.is_some() {
             let lists_before = match tokio::task::block_in_place(|| self.state.adopt(&config, lists)) {
@@ -107,9 +119,15 @@ impl<P: Publisher> Reloader<P> {
         self.state.take(gateway);
         self.config = config;
         self.waiting = Waiting::default();
+        if let Some(listeners) = &mut self.listeners {
+            listeners.close_others(&self.config);
+        }
         // Before anybody is judged by them: keys that were kept are in force then.
         (self.following.whole)(&self.config, self.state.keys());
         self.follow_config(None);
+        if let Some((listeners, bound)) = self.listeners.as_mut().zip(bound) {
+            listeners.open(bound, &self.gate);
+        }
         self.keep();
         let generation = self.generations.current().number();
         log::info!("the configuration was read anew");

@@ -13,6 +13,7 @@ use super::apply::{self, ApplyHandle, Asked};
 use super::bans::{self, BansHandle};
 use super::card::CardHandle;
 use super::generations::Generations;
+use super::listeners::Listeners;
 use super::lists::Keeper;
 use super::recent::Recent;
 use super::reconfigure::Following;
@@ -53,6 +54,8 @@ pub(super) struct Reloader<P> {
     pub(super) bans: BansHandle,
     ban_orders: mpsc::Receiver<bans::Asked>,
     pub(super) following: Following,
+    /// Where clients connect; `None` in tests without clients.
+    pub(super) listeners: Option<Listeners>,
 }
 
 /// Puts a generation in force before the gateway judges by it.
@@ -122,12 +125,19 @@ impl<P: Publisher> Reloader<P> {
             bans,
             ban_orders,
             following: Following::default(),
+            listeners: None,
         })
     }
 
     /// Compares policies by the clients in `recent`, too.
     pub(super) fn knowing(self, recent: Recent) -> Self {
         Self { recent, ..self }
+    }
+
+    /// The same, with what clients connect to.
+    #[must_use]
+    pub(super) fn listening(self, listeners: Listeners) -> Self {
+        Self { listeners: Some(listeners), ..self }
     }
 
     /// The same, which gives what is in force to `keeper`.

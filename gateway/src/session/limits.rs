@@ -44,6 +44,9 @@ impl From<Reason> for Excess {
 pub struct Counts {
     places: AtomicUsize,
     most_places: AtomicUsize,
+    /// Of the host: each connection of a client is one, and that of its session to the upstream another.
+    files: AtomicUsize,
+    most_files: AtomicUsize,
     sessions: AtomicUsize,
     /// Handshakes that are not decided yet. They are nobody's sessions, but one address must not
     /// be able to take all places by never finishing its requests.
@@ -64,6 +67,8 @@ impl Counts {
         Self {
             places: AtomicUsize::new(0),
             most_places: AtomicUsize::new(limits.sessions),
+            files: AtomicUsize::new(0),
+            most_files: AtomicUsize::new(usize::MAX),
             sessions: AtomicUsize::new(0),
             handshakes: Tally::new(limits.sessions_per_address),
             addresses: Tally::new(limits.sessions_per_address),
@@ -85,6 +90,16 @@ impl Counts {
         self.rate.follow(limits.handshake_rate);
         self.address_rate.follow(limits.handshake_rate_per_address);
         self.subject_rate.follow(limits.handshake_rate_per_subject);
+    }
+
+    /// All connections together, those to upstreams included, may be so many files of the host from now on.
+    pub fn bound_files(&self, most: usize) {
+        self.most_files.store(most, Ordering::Relaxed);
+    }
+
+    /// The sessions that there can be at once.
+    pub fn most_sessions(&self) -> usize {
+        self.most_places.load(Ordering::Relaxed).min(self.most_files.load(Ordering::Relaxed) / 2)
     }
 
     /// A place for a connection from `address`, whether it gets its session or is still being
@@ -109,11 +124,11 @@ impl Counts {
     ///
     /// `limit/capacity`.
     pub fn place_of_proxy(self: &Arc<Self>) -> Result<Place, Excess> {
-        let most = self.most_places.load(Ordering::Relaxed);
-        let taken = self
-            .places
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < most).then_some(taken + 1));
-        if taken.is_err() {
+        if !take_one(&self.places, &self.most_places) {
+            return Err(Reason::LimitCapacity.into());
+        }
+        if !take_one(&self.files, &self.most_files) {
+            self.places.fetch_sub(1, Ordering::Relaxed);
             return Err(Reason::LimitCapacity.into());
         }
         Ok(Place { counts: Arc::clone(self), address: None, undecided: false })
@@ -175,6 +190,11 @@ impl Counts {
             most: places.1,
             reason: Reason::LimitCapacity,
         }];
+        let files = (load(&self.files), load(&self.most_files));
+        if files.1 < usize::MAX {
+            let (what, reason) = ("files of connections", Reason::LimitCapacity);
+            all.push(Taken { what, taken: files.0, most: files.1, reason });
+        }
         if let Some(address) = address.map(network) {
             let (taken, most) = (self.addresses.count(&address), load(&self.addresses.most));
             let reason = Reason::LimitAddressSessions;
@@ -247,7 +267,8 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// The limit that is reached.
+    /// The limit that is reached; `limit/capacity` when the host has no file for the connection to the
+    /// upstream.
     pub fn session(
         &self,
         subject: (&str, &str),
@@ -272,6 +293,12 @@ impl Place {
             counts.subjects.give(&subject);
             return Err(Reason::LimitRouteSessions.into());
         }
+        if !take_one(&counts.files, &counts.most_files) {
+            counts.addresses.give(&address);
+            counts.subjects.give(&subject);
+            counts.routes.give(&path);
+            return Err(Reason::LimitCapacity.into());
+        }
         counts.sessions.fetch_add(1, Ordering::Relaxed);
         Ok(SessionPlace { counts: Arc::clone(counts), address, subject, path })
     }
@@ -287,6 +314,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.decided();
+        self.counts.files.fetch_sub(1, Ordering::Relaxed);
         self.counts.places.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -303,10 +331,18 @@ pub struct SessionPlace {
 impl Drop for SessionPlace {
     fn drop(&mut self) {
         self.counts.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.counts.files.fetch_sub(1, Ordering::Relaxed);
         self.counts.addresses.give(&self.address);
         self.counts.subjects.give(&self.subject);
         self.counts.routes.give(&self.path);
     }
+}
+
+/// One more, if there are not as many as there may be.
+fn take_one(taken: &AtomicUsize, most: &AtomicUsize) -> bool {
+    let most = most.load(Ordering::Relaxed);
+    let one_more = |taken| (taken < most).then_some(taken + 1);
+    taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
 }
 
 fn take<K: Clone + Eq + Hash, R: Deref<Target = Rate<K>>>(
@@ -422,6 +458,26 @@ mod tests {
         let session = place.session(("main", subject), "/chat", limits).map_err(reason)?;
         place.decided();
         Ok((session, place))
+    }
+
+    #[test]
+    fn a_session_takes_a_file_more_than_a_handshake_and_all_are_given_back() {
+        let counts = counts(10, 10, 10);
+        counts.bound_files(5);
+        assert_eq!(counts.most_sessions(), 2);
+        let place = |address: &str| counts.place(address.parse().expect("an address"));
+        let first = open(&counts, "192.0.2.1", "alice").expect("two files");
+        let slow = [place("192.0.2.2").expect("the third"), place("192.0.2.3").expect("the fourth")];
+        assert_eq!(open(&counts, "192.0.2.1", "alice").expect_err("none is left"), Reason::LimitCapacity);
+        let last = place("192.0.2.4").expect("the fifth");
+        assert_eq!(place("192.0.2.5").expect_err("none is left").reason, Reason::LimitCapacity);
+        drop((slow, last));
+        let second = open(&counts, "192.0.2.1", "alice").expect("they were given back");
+        assert_eq!(counts.sessions(), 2);
+        drop((first, second));
+        counts.bound_files(20);
+        let all: Vec<_> = (0..10).map(|_| open(&counts, "192.0.2.1", "alice")).collect();
+        assert!(all.iter().all(Result::is_ok), "nothing else is left taken: {all:?}");
     }
 
     #[test]

@@ -192,7 +192,7 @@ async fn a_client_of_a_listener_for_both_families_is_named_by_its_ipv4_address()
     let mut scene = Scene::new().await;
     let listener = TcpListener::bind("[::]:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(listener, address, Arc::clone(&scene.gate), scene.stop.clone()));
+    tokio::spawn(serve(listener, address, Arc::clone(&scene.gate), scene.stop.clone(), scene.stop.clone()));
     let mut client = TcpStream::connect(("127.0.0.1", address.port())).await.unwrap();
     client.write_all(request("/none", &[]).as_bytes()).await.unwrap();
     let Entry::Rejected { client, .. } = scene.entry().await else { panic!("a rejection") };

@@ -163,7 +163,7 @@ impl Scene {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(listener, address, Arc::clone(&gate), stop.clone()));
+        let served = tokio::spawn(serve(listener, address, Arc::clone(&gate), stop.clone(), stop.clone()));
         let keys = Arc::new(keys);
         let scene = Self {
             address,
