@@ -6,11 +6,11 @@
 //! each handshake.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 
-use quick_cache::UnitWeighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{Equivalent, UnitWeighter};
 
 use super::jws::{Content, Jws};
 use super::token::Token;
@@ -21,14 +21,57 @@ pub(super) const LONGEST: usize = 4096;
 
 /// The tokens that one key set has verified, with what they say.
 ///
-/// An entry is found by a hash with a random key (SipHash, `RandomState`), so nobody can choose
-/// tokens that meet in one bucket; and it is believed only when all bytes of the token are the
-/// same. That comparison does not take constant time, and need not: it happens only between
+/// An entry is found by a hash with a random key (SipHash, `RandomState`) of the end of its signature, so
+/// nobody can choose tokens that meet in one bucket; and it is believed only when all bytes of the token are
+/// the same. That comparison does not take constant time, and need not: it happens only between
 /// tokens of one keyed hash, which a stranger cannot aim for.
 ///
 /// It holds whole tokens. `Debug` prints none of them, and the daemon forbids core dumps.
 pub(super) struct Verified<S = RandomState> {
-    tokens: Option<Cache<Box<str>, Arc<Content>, UnitWeighter, S>>,
+    tokens: Option<Cache<Verbatim, Arc<Content>, UnitWeighter, S>>,
+}
+
+/// A token that was verified.
+struct Verbatim(Box<str>);
+
+/// A token that is looked for.
+struct Sought<'a>(&'a str);
+
+/// Characters at the end of a token that its hash is of: 36 bytes of the signature at least. No two tokens
+/// whose signatures are right end alike, and whoever looks for one that merely ends like another finds that
+/// one entry, and that it is not the same. A whole token is ten times as long, and it is hashed when it is
+/// sought, when it comes and when it makes room for another.
+const HASHED: usize = 48;
+
+fn hash_end<H: Hasher>(token: &str, state: &mut H) {
+    let bytes = token.as_bytes();
+    bytes[bytes.len().saturating_sub(HASHED)..].hash(state);
+}
+
+impl Hash for Verbatim {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash_end(&self.0, state);
+    }
+}
+
+impl Hash for Sought<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash_end(self.0, state);
+    }
+}
+
+impl PartialEq for Verbatim {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Verbatim {}
+
+impl Equivalent<Verbatim> for Sought<'_> {
+    fn equivalent(&self, key: &Verbatim) -> bool {
+        *self.0 == *key.0
+    }
 }
 
 impl Verified {
@@ -46,14 +89,14 @@ impl<S: BuildHasher + Clone> Verified<S> {
 
     /// What `token` says, if its signature was verified before.
     pub(super) fn get(&self, token: &Token) -> Option<Arc<Content>> {
-        self.tokens.as_ref()?.get(token.as_str())
+        self.tokens.as_ref()?.get(&Sought(token.as_str()))
     }
 
     /// Remembers `jws`, whose signature is right.
     pub(super) fn insert(&self, jws: &Jws<'_>) {
         let text = jws.token.as_str();
         if let Some(tokens) = self.tokens.as_ref().filter(|_| text.len() <= LONGEST) {
-            tokens.insert(text.into(), Arc::clone(&jws.content));
+            tokens.insert(Verbatim(text.into()), Arc::clone(&jws.content));
         }
     }
 
@@ -71,8 +114,6 @@ impl<S: BuildHasher + Clone> fmt::Debug for Verified<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::hash::Hasher;
-
     use super::*;
     use crate::auth::tests::Forge;
 
@@ -116,6 +157,21 @@ mod tests {
         };
         let altered = Token::parse(last(good.as_str()).as_bytes()).unwrap();
         assert!(verified.get(&altered).is_none(), "it differs in one character of its signature");
+    }
+
+    #[test]
+    fn a_token_that_ends_like_a_verified_one_is_not_taken_for_it() {
+        let verified = Verified::new(64);
+        let good = token(1);
+        remember(&verified, &good);
+        let (content, signature) = good.as_str().rsplit_once('.').unwrap();
+        assert!(signature.len() >= HASHED - 5);
+        let other = content.replacen('.', ".e30", 1);
+        for forged in [format!("{other}.{signature}"), format!("x{content}.{signature}")] {
+            let forged = Token::parse(forged.as_bytes()).unwrap();
+            assert!(verified.get(&forged).is_none());
+        }
+        assert!(verified.get(&good).is_some());
     }
 
     #[test]

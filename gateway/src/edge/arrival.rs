@@ -31,6 +31,8 @@ use crate::session::stream::Stream;
 #[derive(Clone, Debug)]
 pub(super) struct Entrance {
     pub(super) gate: Arc<Gate>,
+    /// The address, as the snapshots know it.
+    pub(super) address: SocketAddr,
     pub(super) ends: Ends,
     /// The listener accepts nobody any more.
     pub(super) closing: CancellationToken,
@@ -199,7 +201,7 @@ async fn enter(
     };
     visitor.secure = true;
     let session = stream.get_ref().1;
-    visitor.certificate = tls.certificate(session.peer_certificates(), UnixTime::now());
+    visitor.certificate = tls.certificate(entrance.address, session.peer_certificates(), UnixTime::now());
     if session.alpn_protocol() == Some(H2) {
         Box::pin(http2::serve(entrance, stream, visitor, place)).await;
         None

@@ -316,7 +316,7 @@ async fn authorize(
         // What is compressed cannot be told apart.
         opening.offer_no_extension();
     }
-    let certificate = visitor.certificate.clone().map_err(|rejection| Rejected::on(&route, rejection))?;
+    let certificate = visitor.shown().map_err(|rejection| Rejected::on(&route, rejection))?;
     let presented = sources::take(opening.carriers(), &route.sources);
     let (source, token, greetings) = match presented.map_err(|rejection| Rejected::on(&route, rejection))? {
         Some((source, Presented::Token(token))) => (source, token, None),

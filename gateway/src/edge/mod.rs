@@ -73,6 +73,7 @@ pub async fn serve(
     let ends = Ends { stopping: stop.clone(), cut: CancellationToken::new() };
     let entrance = Entrance {
         gate: Arc::clone(&gate),
+        address,
         ends: ends.clone(),
         closing: closing.clone(),
         connections: connections.clone(),

@@ -8,10 +8,11 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 
+use super::tls::Vouched;
 use crate::admin::sessions::{SessionFilter, SessionList, SessionStatus};
 use crate::audit::HandshakeId;
+use crate::auth::Identity;
 use crate::auth::revocation::seconds;
-use crate::auth::{Certificate, Identity};
 use crate::session::relay::Moved;
 
 /// One open session.
@@ -24,7 +25,7 @@ pub(super) struct Open {
     /// The `Origin` of its page.
     pub(super) origin: Option<String>,
     /// What its client showed in the handshake of TLS.
-    pub(super) certificate: Option<Arc<Certificate>>,
+    pub(super) certificate: Option<Arc<Vouched>>,
     /// When it was let in.
     pub(super) since: SystemTime,
     /// What it has moved.
@@ -40,7 +41,7 @@ impl Open {
         client: SocketAddr,
         path: String,
         origin: Option<String>,
-        certificate: Option<Arc<Certificate>>,
+        certificate: Option<Arc<Vouched>>,
         identity: Identity,
         since: SystemTime,
     ) -> Self {
@@ -64,7 +65,7 @@ impl Open {
 
     /// From this second since 1970 on the certificate of its client is not valid; `None`: it showed none.
     pub(super) fn certificate_until(&self) -> Option<u64> {
-        self.certificate.as_ref().map(|certificate| certificate.ended())
+        self.certificate.as_ref().map(|vouched| vouched.certificate.ended())
     }
 
     /// From now on it is let in as `identity`, who is the same.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tokio::time::sleep;
+use tokio_rustls::rustls::pki_types::UnixTime;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::Gate;
@@ -124,6 +125,12 @@ impl Tenure {
     fn judge_again(&self) -> Result<(), Box<Rejection>> {
         let snapshot = self.gate.snapshot();
         snapshot.admit(self.open.client.ip())?;
+        if let Some(vouched) = &self.open.certificate
+            && let Some(tls) = &snapshot.listener(&vouched.listener).tls
+        {
+            let now = self.gate.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            tls.vouches_still(vouched, UnixTime::since_unix_epoch(now))?;
+        }
         snapshot
             .route(&self.open.path, self.open.origin.as_deref())?
             .requirement
@@ -188,7 +195,8 @@ async fn renew(gate: &Gate, open: &Open, message: &str) -> Result<u64, Box<Rejec
             let detail = "The message has no token: {\"type\":\"gatehouse.renew\",\"token\":\"…\"}.";
             Box::new(Rejection::new(Reason::CredentialsMalformed).detail(detail))
         })?;
-        let token = Token::parse(token.as_bytes())?.shown_with(open.certificate.clone());
+        let token = Token::parse(token.as_bytes())?
+            .shown_with(open.certificate.as_ref().map(|vouched| Arc::clone(&vouched.certificate)));
         renewal::renew(gate, open, &route, &token).await
     };
     renewed.await.inspect_err(|rejection| renewal::record_refusal(gate, open, rejection))

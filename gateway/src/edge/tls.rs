@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use ::aws_lc_rs::digest;
 use tokio_rustls::rustls::client::danger::HandshakeSignatureValid;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -65,8 +67,29 @@ pub struct Tls {
     pub(super) config: Arc<ServerConfig>,
     /// The same without HTTP/2, for clients that are turned away.
     pub(super) brief: Arc<ServerConfig>,
-    clients: Option<Arc<dyn ClientCertVerifier>>,
+    clients: Option<Authorities>,
     required: bool,
+}
+
+/// Who vouches for clients.
+struct Authorities {
+    verifier: Arc<dyn ClientCertVerifier>,
+    /// Of the file that names them.
+    digest: Digest,
+}
+
+type Digest = [u8; 32];
+
+/// The certificate of a client, and what it takes to judge it again when the authorities are others.
+#[derive(Debug)]
+pub(super) struct Vouched {
+    /// What it says.
+    pub(super) certificate: Arc<Certificate>,
+    /// Where it was shown.
+    pub(super) listener: SocketAddr,
+    chain: Vec<CertificateDer<'static>>,
+    /// Those that vouch for it.
+    by: Mutex<Digest>,
 }
 
 impl fmt::Debug for Tls {
@@ -85,14 +108,16 @@ impl Tls {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let failed = |error: &dyn fmt::Display| MaterialError::Tls(error.to_string());
         let names = Names::new(&material.certificates, &provider)?;
-        let clients = material.client_ca.map(|ca| authorities(ca, &provider)).transpose()?;
+        let clients = material.client_ca.map(|ca| Authorities::new(ca, &provider)).transpose()?;
         let versions: &[_] =
             if material.tls12 { &[&version::TLS13, &version::TLS12] } else { &[&version::TLS13] };
         let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .map_err(|error| failed(&error))?;
         let builder = match &clients {
-            Some(clients) => builder.with_client_cert_verifier(Arc::new(Shown(Arc::clone(clients)))),
+            Some(clients) => {
+                builder.with_client_cert_verifier(Arc::new(Shown(Arc::clone(&clients.verifier))))
+            }
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::new(names));
@@ -112,33 +137,61 @@ impl Tls {
         Ok(Self { config: Arc::new(config), brief, clients, required: material.client_certificate_required })
     }
 
-    /// The certificate of a client that showed `chain` and has the key to it; `None`: it has none, and
-    /// needs none.
+    /// The certificate of a client that showed `chain` at `listener` and has the key to it; `None`: it has
+    /// none, and needs none.
     ///
     /// # Errors
     ///
     /// `credentials/certificate`: there has to be one, or this one is of no use.
     pub(super) fn certificate(
         &self,
+        listener: SocketAddr,
         chain: Option<&[CertificateDer<'_>]>,
         now: UnixTime,
-    ) -> Result<Option<Arc<Certificate>>, Box<Rejection>> {
-        let refused =
-            |detail: String| Err(Box::new(Rejection::new(Reason::CredentialsCertificate).detail(detail)));
-        let (Some(clients), Some((own, others))) =
-            (&self.clients, chain.and_then(|chain| chain.split_first()))
-        else {
+    ) -> Result<Option<Arc<Vouched>>, Box<Rejection>> {
+        let (Some(clients), Some(chain)) = (&self.clients, chain) else {
             return match self.required {
-                true => refused("The client showed no certificate.".to_owned()),
+                true => Err(refused("The client showed no certificate.".to_owned())),
                 false => Ok(None),
             };
         };
-        let verified = clients.verify_client_cert(own, others, now).map_err(|error| error.to_string());
-        match verified.and_then(|_| Certificate::parse(own).map_err(|error| error.to_string())) {
-            Ok(certificate) => Ok(Some(Arc::new(certificate))),
-            Err(error) => refused(format!("The certificate of the client is refused: {error}.")),
-        }
+        let certificate = clients
+            .verify(chain, now)
+            .and_then(|own| Certificate::parse(own).map_err(|error| error.to_string()))
+            .map_err(|error| refused(format!("The certificate of the client is refused: {error}.")))?;
+        Ok(Some(Arc::new(Vouched {
+            certificate: Arc::new(certificate),
+            listener,
+            chain: chain.iter().map(|one| one.clone().into_owned()).collect(),
+            by: Mutex::new(clients.digest),
+        })))
     }
+
+    /// Whether the authorities still vouch for `client`. A signature is verified only when they are others
+    /// than those that vouched for it last.
+    ///
+    /// # Errors
+    ///
+    /// `credentials/certificate`.
+    pub(super) fn vouches_still(&self, client: &Vouched, now: UnixTime) -> Result<(), Box<Rejection>> {
+        // Where no certificate is asked for any more, rules and tokens decide what it was good for.
+        let Some(clients) = &self.clients else { return Ok(()) };
+        let mut by = client.by.lock().unwrap_or_else(PoisonError::into_inner);
+        if *by == clients.digest {
+            return Ok(());
+        }
+        clients.verify(&client.chain, now).map_err(|error| {
+            refused(format!(
+                "The authorities of clients are others now, and refuse its certificate: {error}."
+            ))
+        })?;
+        *by = clients.digest;
+        Ok(())
+    }
+}
+
+fn refused(detail: String) -> Box<Rejection> {
+    Box::new(Rejection::new(Reason::CredentialsCertificate).detail(detail))
 }
 
 /// Takes any certificate whose key the client has. Whether it is a good one is judged after the
@@ -259,15 +312,28 @@ fn names(certificate: &CertificateDer<'_>) -> Result<Vec<String>, String> {
     Ok(hosts.collect())
 }
 
-fn authorities(
-    pem: &[u8],
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, MaterialError> {
-    let roots = roots_in(pem).map_err(MaterialError::ClientCa)?;
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| MaterialError::ClientCa(error.to_string()))
+impl Authorities {
+    fn new(pem: &[u8], provider: &Arc<CryptoProvider>) -> Result<Self, MaterialError> {
+        let roots = roots_in(pem).map_err(MaterialError::ClientCa)?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| MaterialError::ClientCa(error.to_string()))?;
+        let mut digest = [0; 32];
+        digest.copy_from_slice(digest::digest(&digest::SHA256, pem).as_ref());
+        Ok(Self { verifier, digest })
+    }
+
+    /// The first certificate of `chain`, for which they vouch, or why not.
+    fn verify<'a>(
+        &self,
+        chain: &'a [CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<&'a CertificateDer<'a>, String> {
+        let (own, others) = chain.split_first().ok_or("it is empty")?;
+        self.verifier.verify_client_cert(own, others, now).map_err(|error| error.to_string())?;
+        Ok(own)
+    }
 }
 
 /// Seconds since 1970 at which the first certificate in `pem` begins and ceases to be valid.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::forwarded;
 use super::head::Head;
 use super::listener::Listener;
+use super::tls::Vouched;
 use crate::auth::Certificate;
 use crate::config::ClientAddress;
 use crate::rejection::http::RETRY;
@@ -19,7 +20,7 @@ pub(super) struct Visitor {
     /// Whether it came over TLS, to the gate or to the proxy in front.
     pub(super) secure: bool,
     /// The certificate that it showed, if one is asked for, or why it has no good one.
-    pub(super) certificate: Result<Option<Arc<Certificate>>, Box<Rejection>>,
+    pub(super) certificate: Result<Option<Arc<Vouched>>, Box<Rejection>>,
     /// Where a proxy says in the head of a request whose it is.
     proxy: Option<Arc<Listener>>,
 }
@@ -36,6 +37,16 @@ impl Visitor {
             matches!(listener.client_address, ClientAddress::Forwarded | ClientAddress::XForwardedFor);
         let proxy = (in_head && listener.believes(peer.ip())).then(|| Arc::clone(listener));
         Self { proxy, ..Self::at(peer) }
+    }
+
+    /// What its certificate says, if it showed one.
+    ///
+    /// # Errors
+    ///
+    /// Why it has no good one.
+    pub(super) fn shown(&self) -> Result<Option<Arc<Certificate>>, Box<Rejection>> {
+        let vouched = self.certificate.as_ref().map_err(Clone::clone)?;
+        Ok(vouched.as_ref().map(|vouched| Arc::clone(&vouched.certificate)))
     }
 
     /// Whether it is a proxy, whose request says who the client is.

@@ -59,7 +59,7 @@ async fn renew(
         }
         // Judging a token costs as much here as in a handshake.
         place.ask(&route.path, &route.limits).map_err(|excess| Box::new(excess.rejection()))?;
-        let token = bearer(request.authorization())?.shown_with(visitor.certificate.clone()?);
+        let token = bearer(request.authorization())?.shown_with(visitor.shown()?);
         renewal::renew(gate, &open, &route, &token).await
     };
     let left = renewed.await.map_err(|rejection| Refused { route: Some(route.clone()), rejection })?;

@@ -68,7 +68,7 @@ async fn give(
     let given = async {
         // Judging a token costs as much here as in a handshake.
         place.ask(&route.path, &route.limits).map_err(|excess| Box::new(excess.rejection()))?;
-        let token = bearer(request.authorization())?.shown_with(visitor.certificate.clone()?);
+        let token = bearer(request.authorization())?.shown_with(visitor.shown()?);
         route.requirement.authenticate(&token, || gate.now()).await?;
         let mut random = [0; 32];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| Reason::LimitCapacity)?;

@@ -72,12 +72,16 @@ pub(super) fn proxied(client_address: ClientAddress) -> Listener {
 
 /// TLS with certificates of these names, and perhaps asking clients for theirs.
 fn tls(authority: &Authority, names: &[&str], clients: Option<(&Authority, bool)>) -> Arc<Tls> {
+    tls_asking(authority, names, clients.map(|(clients, required)| (clients.pem(), required)))
+}
+
+/// The same, with the authorities of clients as their file has them.
+fn tls_asking(authority: &Authority, names: &[&str], clients: Option<(String, bool)>) -> Arc<Tls> {
     let pairs: Vec<_> = names.iter().map(|name| authority.sign(name)).collect();
-    let ca = clients.map(|(clients, _)| clients.pem());
     let material = Material {
         certificates: pairs.iter().map(|(own, key)| (own.as_bytes(), key.as_bytes())).collect(),
-        client_ca: ca.as_ref().map(String::as_bytes),
-        client_certificate_required: clients.is_some_and(|(_, required)| required),
+        client_ca: clients.as_ref().map(|(ca, _)| ca.as_bytes()),
+        client_certificate_required: clients.as_ref().is_some_and(|(_, required)| *required),
         tls12: true,
         http2: true,
     };
@@ -263,6 +267,33 @@ async fn a_session_ends_when_the_certificate_of_its_client_expires() {
     upstream.send(&accepted(&[])).await;
     client.head().await;
     assert!(matches!(scene.entry().await, Entry::Admitted { .. }));
+    tenure::ends(&mut scene, &mut client, &mut upstream, Reason::CredentialsCertificate).await;
+}
+
+/// A message of a client, with a mask of zeroes.
+const MESSAGE: [u8; 8] = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
+
+#[tokio::test]
+async fn a_session_ends_when_nobody_vouches_for_the_certificate_of_its_client_any_more() {
+    let mut scene = Scene::in_time(Limits::default()).await;
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let robot = clients.sign("robot");
+    scene.listen(secured(tls(&authority, &["gate.test"], Some((&clients, true)))));
+    let mut client = peer(connect(&scene, client(&authority, Some(&robot), &[]), "gate.test").await);
+    client.send(scene.good("/chat", &[])).await;
+    let (_, mut upstream) = scene.upstream().await;
+    upstream.send(&accepted(&[])).await;
+    client.head().await;
+    assert!(matches!(scene.entry().await, Entry::Admitted { .. }));
+
+    // The same authority, read anew; then it stands behind another one.
+    let both = Authority::new().pem() + &clients.pem();
+    for authorities in [clients.pem(), both] {
+        scene.listen(secured(tls_asking(&authority, &["gate.test"], Some((authorities, true)))));
+        client.send(MESSAGE).await;
+        assert_eq!(upstream.read(MESSAGE.len()).await, MESSAGE);
+    }
+    scene.listen(secured(tls(&authority, &["gate.test"], Some((&Authority::new(), true)))));
     tenure::ends(&mut scene, &mut client, &mut upstream, Reason::CredentialsCertificate).await;
 }
 
