@@ -1,6 +1,7 @@
 //! Listening sockets that are given to the daemon (sd_listen_fds(3)): they outlive it, and connections
 //! that come while no daemon runs wait in them for the next one.
 
+use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
 
 use listenfd::ListenFd;
@@ -11,6 +12,7 @@ use super::daemon::StartError;
 #[derive(Debug)]
 pub(super) struct Given {
     bound: Vec<(SocketAddr, TcpListener)>,
+    taken: HashSet<SocketAddr>,
     unusable: Vec<String>,
 }
 
@@ -32,27 +34,48 @@ impl Given {
                 }
             }
         }
-        Self { bound: given, unusable }
+        Self { bound: given, taken: HashSet::new(), unusable }
     }
 
-    /// The one that is bound to `address`, if it was given.
+    /// The one that is bound to `address`, if it was given. It can be had again: whoever has given it holds
+    /// it, so that nobody could bind another one.
     pub(super) fn take(
         &mut self,
         address: SocketAddr,
     ) -> Result<Option<tokio::net::TcpListener>, StartError> {
-        let Some(index) = self.bound.iter().position(|(own, _)| *own == address) else {
+        let Some((_, listener)) = self.bound.iter().find(|(own, _)| *own == address) else {
             return Ok(None);
         };
-        let (_, listener) = self.bound.swap_remove(index);
-        let ready = listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener));
+        self.taken.insert(address);
+        let ready = listener.set_nonblocking(true).and_then(|()| listener.try_clone());
+        let ready = ready.and_then(tokio::net::TcpListener::from_std);
         ready.map(Some).map_err(|source| StartError::Bind { address, source })
     }
 
     /// Says which ones nobody has taken: clients would wait there for ever.
     pub(super) fn complain(&self) {
         self.unusable.iter().for_each(|fault| log::warn!("{fault}"));
-        for (address, _) in &self.bound {
+        for (address, _) in self.bound.iter().filter(|(address, _)| !self.taken.contains(address)) {
             log::warn!("a socket on {address} was given, but no [[listen]] has this address");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_given_socket_can_be_had_again_when_its_listener_has_come_and_gone() {
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = socket.local_addr().expect("bound");
+        let mut given = Given { bound: vec![(address, socket)], taken: HashSet::new(), unusable: Vec::new() };
+        for _ in 0..2 {
+            let listener = given.take(address).expect("usable").expect("given");
+            let client = tokio::net::TcpStream::connect(address).await.expect("somebody listens");
+            let (_, from) = listener.accept().await.expect("it comes here");
+            assert_eq!(from, client.local_addr().expect("connected"));
+        }
+        assert!(given.take("127.0.0.1:1".parse().expect("an address")).expect("fine").is_none());
     }
 }
