@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         new_limits_hold_for_who_comes_next_and_end_who_is_beyond_them,
         reloads_under_load_turn_nobody_away,
         a_listener_comes_and_goes_with_the_configuration_and_sessions_stay,
+        a_file_of_revocations_that_a_reload_names_ends_whom_it_revokes,
     ])
 }
 
@@ -236,5 +237,24 @@ fn a_listener_comes_and_goes_with_the_configuration_and_sessions_stay() -> Resul
     listens(2)?;
     scene.admits(Client::Raw, &over_v6()?)?;
     ensure!(of_v6.echo("still here")? == "still here" && of_v4.echo("me too")? == "me too");
+    scene.end()
+}
+
+fn a_file_of_revocations_that_a_reload_names_ends_whom_it_revokes() -> Result<()> {
+    let scene = scene()?;
+    let token = |jti: &str| good_token()?.claim("jti", jti).sign(&scene.key);
+    let attempt = |jti: &str| Ok::<_, anyhow::Error>(Attempt::on("/chat").token(&token(jti)?));
+    let mut revoked = Session::open(&scene.host, &attempt("t-1")?)?;
+    let mut stays = Session::open(&scene.host, &attempt("t-2")?)?;
+    scene.edit("revoked.list", "jti=t-1\n")?;
+    let text = std::fs::read_to_string(scene.config())?;
+    scene.edit("gatehouse.toml", &(text + "[revocation]\nfile = \"revoked.list\"\n"))?;
+    let output = reload(&scene)?;
+    ensure!(output.status.success() && !format!("{output:?}").contains("restart"), "{output:?}");
+    ensure!(revoked.closed()? == 4401 && stays.echo("still here")? == "still here");
+    scene.rejects(Client::Raw, &attempt("t-1")?, (401, "credentials", "revoked"))?;
+    // It is followed like one that was named from the start.
+    scene.edit("revoked.list", "jti=t-1\njti=t-2\n")?;
+    ensure!(stays.closed()? == 4401);
     scene.end()
 }

@@ -58,14 +58,10 @@ impl Config {
         config.public_url.clone_from(&fresh.public_url);
         config.limits = self.limits.changed_to(&fresh.limits);
         if config.limits != fresh.limits {
-            restart.push(
-                "[limits] audit_*, health_interval, introspection_*, issuer_*, remote_* or revocations",
-            );
+            restart.push("[limits] audit_*, health_interval, introspection_*, issuer_* or remote_*");
         }
         config.listen.clone_from(&fresh.listen);
-        if self.revocation != fresh.revocation {
-            restart.push("[revocation]");
-        }
+        config.revocation.clone_from(&fresh.revocation);
         (config, restart)
     }
 }
@@ -90,7 +86,6 @@ impl Limits {
             remote_connect_timeout: self.remote_connect_timeout,
             remote_idle_timeout: self.remote_idle_timeout,
             remote_timeout: self.remote_timeout,
-            revocations: self.revocations,
             ..fresh.clone()
         }
     }

@@ -78,6 +78,7 @@ pub async fn serve(
         closing: closing.clone(),
         connections: connections.clone(),
     };
+    let mut rules = gate.snapshot().listener(&address).map(Arc::clone).unwrap_or_default();
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
@@ -91,12 +92,11 @@ pub async fn serve(
                 }
                 // On a listener for both families IPv4 clients come as ::ffff:a.b.c.d.
                 let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-                let listener = gate.snapshot().listener(&address);
-                // A snapshot that does not know the listener any more comes after this.
-                if closing.is_cancelled() {
-                    break;
+                // Who comes while the listener is closing is still served, as it was before.
+                if let Some(present) = gate.snapshot().listener(&address) {
+                    rules = Arc::clone(present);
                 }
-                arrival::accept(&entrance, stream, client, listener);
+                arrival::accept(&entrance, stream, client, Arc::clone(&rules));
             }
             // One connection that was reset while it waited costs nothing.
             Err(error) if of_one_connection(&error) => {}

@@ -125,9 +125,9 @@ impl Snapshot {
         Self { bans, ..self }
     }
 
-    /// How clients that connect to `address` are spoken to: in plain HTTP, unless more is said.
-    pub(super) fn listener(&self, address: &SocketAddr) -> Arc<Listener> {
-        self.listeners.get(address).map(Arc::clone).unwrap_or_default()
+    /// How clients that connect to `address` are spoken to, if more is said about it.
+    pub(super) fn listener(&self, address: &SocketAddr) -> Option<&Arc<Listener>> {
+        self.listeners.get(address)
     }
 
     /// Goes on with the upstreams that `before` has, too: they carry sessions, and are known to be up

@@ -126,7 +126,7 @@ impl Tenure {
         let snapshot = self.gate.snapshot();
         snapshot.admit(self.open.client.ip())?;
         if let Some(vouched) = &self.open.certificate
-            && let Some(tls) = &snapshot.listener(&vouched.listener).tls
+            && let Some(tls) = snapshot.listener(&vouched.listener).and_then(|rules| rules.tls.as_ref())
         {
             let now = self.gate.now().duration_since(UNIX_EPOCH).unwrap_or_default();
             tls.vouches_still(vouched, UnixTime::since_unix_epoch(now))?;

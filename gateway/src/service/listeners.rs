@@ -62,8 +62,7 @@ impl Listeners {
         self.given.complain();
     }
 
-    /// Accepts nobody any more on addresses that are not in `config`. Sessions that came there stay. To be
-    /// called before the gate has another snapshot: whoever is accepted after it is not spoken to.
+    /// Accepts nobody any more on addresses that are not in `config`. Sessions that came there stay.
     pub(super) fn close_others(&mut self, config: &Config) {
         self.open.retain(|address, closing| {
             let stays = config.listen.iter().any(|listen| listen.address == *address);

@@ -13,7 +13,7 @@ use super::certificates::{self, Certificates};
 use super::keys::{self, Keys, Missing};
 use super::lists::{self, Copies, Keep, Lists};
 use super::protected::Protected;
-use super::revocations::Book;
+use super::revocations::{Book, Turned};
 use crate::admin::lists::Accepted;
 use crate::admin::status::PolicyStatus;
 use crate::bans::Bans;
@@ -56,6 +56,7 @@ struct Compilation {
 pub(super) struct Gateway {
     keys: Keys,
     certificates: Certificates,
+    revocations: Turned,
 }
 
 /// What a refresh changed.
@@ -281,7 +282,7 @@ impl State {
         Ok((accepted, refreshed))
     }
 
-    /// The keys and certificates of `config`, which is to follow `before`, with what is odd about them;
+    /// The keys, certificates and revocations of `config`, which is to follow `before`, with what is odd about them;
     /// or everything that is wrong with them. Nothing is changed.
     pub(super) fn prepare(
         &self,
@@ -292,16 +293,19 @@ impl State {
         let (certificates, found) = Certificates::load(config);
         diagnostics.extend(found);
         diagnostics.extend(authorities(config));
-        if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
-            return Err(diagnostics);
+        let revocations = self.revocations.prepare(config).map_err(|fault| diagnostics.push(fault)).ok();
+        let faulty = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+        match revocations.filter(|_| !faulty) {
+            Some(revocations) => Ok((Gateway { keys, certificates, revocations }, diagnostics)),
+            None => Err(diagnostics),
         }
-        Ok((Gateway { keys, certificates }, diagnostics))
     }
 
     /// Puts what was prepared in the place of the present one.
     pub(super) fn take(&mut self, gateway: Gateway) {
-        let Gateway { keys, certificates } = gateway;
+        let Gateway { keys, certificates, revocations } = gateway;
         (self.keys, self.certificates) = (keys, certificates);
+        self.revocations.take(revocations);
     }
 
     /// What is in force, for the keeper.

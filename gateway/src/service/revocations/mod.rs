@@ -6,6 +6,7 @@ pub(super) mod file;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -27,20 +28,28 @@ const NAME: &str = "revocations";
 #[derive(Debug)]
 pub(super) struct Book {
     in_force: InForce,
-    /// The operator's file.
-    file: Option<PathBuf>,
     /// What `gatehouse revoke` has written; `None`: there is no state folder.
     kept: Option<PathBuf>,
-    most: usize,
+    most: AtomicUsize,
     pages: Mutex<Pages>,
 }
 
 #[derive(Debug, Default)]
 struct Pages {
+    /// The operator's file.
+    file: Option<PathBuf>,
     of_file: Vec<Revocation>,
     kept: Vec<Revocation>,
     stamp: Option<Stamp>,
     kept_stamp: Option<Stamp>,
+}
+
+/// What another configuration says about revocations.
+#[derive(Debug)]
+pub(super) struct Turned {
+    most: usize,
+    /// The operator's file, if it is another one or read by another limit, and what is in it.
+    file: Option<(Option<PathBuf>, Option<Stamp>, Vec<Revocation>)>,
 }
 
 /// What a refresh found.
@@ -59,22 +68,21 @@ impl Book {
     pub(super) fn load(config: &Config) -> (Self, Vec<Diagnostic>) {
         let book = Self {
             in_force: InForce::default(),
-            file: config.revocation.file.clone(),
             kept: config.state.as_ref().map(|folder| folder.join(NAME)),
-            most: config.limits.revocations,
+            most: AtomicUsize::new(config.limits.revocations),
             pages: Mutex::default(),
         };
         let mut faults = Vec::new();
-        let mut pages = Pages::default();
-        if let Some(file) = &book.file {
+        let mut pages = Pages { file: config.revocation.file.clone(), ..Pages::default() };
+        if let Some(file) = &pages.file {
             pages.stamp = Stamp::of(file).ok();
-            match book.read(file) {
+            match read(file, book.most()) {
                 Ok(all) => pages.of_file = all,
                 Err(fault) => faults.push(fault),
             }
         }
         pages.kept_stamp = book.kept_stamp();
-        match book.kept.as_deref().map(|kept| book.read_kept(kept)) {
+        match book.kept.as_deref().map(|kept| read_kept(kept, book.most())) {
             Some(Ok(all)) => pages.kept = all,
             Some(Err(fault)) => faults.push(fault),
             None => {}
@@ -89,19 +97,48 @@ impl Book {
         &self.in_force
     }
 
+    /// What `config` says about revocations. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a file that is another one, or with the number of revocations.
+    pub(super) fn prepare(&self, config: &Config) -> Result<Turned, Diagnostic> {
+        let most = config.limits.revocations;
+        let file = &config.revocation.file;
+        if most == self.most() && *file == self.pages().file {
+            return Ok(Turned { most, file: None });
+        }
+        if let Some(kept) = &self.kept {
+            read_kept(kept, most)?;
+        }
+        let stamp = file.as_deref().and_then(|file| Stamp::of(file).ok());
+        let of_file = file.as_deref().map_or_else(|| Ok(Vec::new()), |file| read(file, most))?;
+        Ok(Turned { most, file: Some((file.clone(), stamp, of_file)) })
+    }
+
+    /// Puts what was prepared in force.
+    pub(super) fn take(&self, Turned { most, file }: Turned) {
+        self.most.store(most, Ordering::Relaxed);
+        if let Some((file, stamp, of_file)) = file {
+            let mut pages = self.pages();
+            (pages.file, pages.stamp, pages.of_file) = (file, stamp, of_file);
+            self.enforce(&pages);
+        }
+    }
+
     /// Reads what has changed anew. A file that is faulty, gone or cut off leaves its last good
     /// revocations in force.
     pub(super) fn refresh(&self) -> Refreshed {
         let mut pages = self.pages();
         let mut refreshed = Refreshed::default();
-        if let Some(file) = &self.file {
-            self.look(file, &mut pages, &mut refreshed);
+        if let Some(file) = pages.file.clone() {
+            self.look(&file, &mut pages, &mut refreshed);
         }
         // Another process may have revoked something.
         let stamp = self.kept_stamp();
         if let Some(kept) = self.kept.as_deref().filter(|_| stamp != pages.kept_stamp) {
             pages.kept_stamp = stamp;
-            match self.read_kept(kept) {
+            match read_kept(kept, self.most()) {
                 Ok(all) => {
                     refreshed.changed |= all != pages.kept;
                     pages.kept = all;
@@ -121,7 +158,7 @@ impl Book {
         if stamp == pages.stamp {
             return;
         }
-        let look = file::look(file, self.limit(), self.most, &pages.of_file, SystemTime::now());
+        let look = file::look(file, limit(self.most()), self.most(), &pages.of_file, SystemTime::now());
         // What is still being written is looked at again although nothing may change any more.
         if !matches!(look, Look::Unfinished) {
             pages.stamp = stamp;
@@ -186,18 +223,18 @@ impl Book {
             fs::create_dir_all(folder).map_err(failed)?;
         }
         let _lock = file::lock(&kept.with_extension("lock")).map_err(failed)?;
-        let mut all = self.read_kept(kept).map_err(|fault| fault.to_string())?;
+        let mut all = read_kept(kept, self.most()).map_err(|fault| fault.to_string())?;
         let now = revocation::seconds(SystemTime::now());
         all.retain(|known| known.until.is_none_or(|until| until > now));
         change(&mut all)?;
-        if all.len() > self.most {
+        if all.len() > self.most() {
             return Err(format!(
                 "there are {} revocations already: raise [limits] revocations, or take some back",
-                self.most
+                self.most()
             ));
         }
         let text = file::text(&all);
-        if text.len() as u64 > self.limit() {
+        if text.len() as u64 > limit(self.most()) {
             return Err("the notes of all revocations together are too long: write shorter ones".to_owned());
         }
         file::write(kept, &text).map_err(failed)?;
@@ -212,29 +249,33 @@ impl Book {
         self.in_force.set(Revocations::new(all, SystemTime::now()));
     }
 
-    /// What is kept; nothing when nothing ever was.
-    fn read_kept(&self, kept: &Path) -> Result<Vec<Revocation>, Diagnostic> {
-        match kept.try_exists() {
-            Ok(false) => Ok(Vec::new()),
-            // Nothing can ever have been kept in what is no folder.
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(Vec::new()),
-            Ok(true) | Err(_) => self.read(kept),
-        }
-    }
-
-    fn read(&self, file: &Path) -> Result<Vec<Revocation>, Diagnostic> {
-        let text = file::read(file, self.limit())?;
-        file::parse(file, &text, self.most)
-    }
-
-    /// Bytes of a file.
-    fn limit(&self) -> u64 {
-        BYTES_EACH.saturating_mul(self.most as u64).max(BYTES)
+    fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is kept; nothing when nothing ever was.
+fn read_kept(kept: &Path, most: usize) -> Result<Vec<Revocation>, Diagnostic> {
+    match kept.try_exists() {
+        Ok(false) => Ok(Vec::new()),
+        // Nothing can ever have been kept in what is no folder.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(Vec::new()),
+        Ok(true) | Err(_) => read(kept, most),
+    }
+}
+
+fn read(file: &Path, most: usize) -> Result<Vec<Revocation>, Diagnostic> {
+    let text = file::read(file, limit(most))?;
+    file::parse(file, &text, most)
+}
+
+/// Bytes of a file with so many revocations.
+fn limit(most: usize) -> u64 {
+    BYTES_EACH.saturating_mul(most as u64).max(BYTES)
 }
 
 fn not_kept(id: &str, of_file: &[Revocation]) -> String {

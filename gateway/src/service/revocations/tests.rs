@@ -142,3 +142,36 @@ fn all_that_is_revoked_at_the_same_time_is_in_force() {
     });
     assert_eq!((book.in_force().get().all().len(), lines(&book).len()), (8, 8));
 }
+
+#[test]
+fn another_file_and_another_limit_hold_from_a_reload_on_and_a_faulty_one_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
+    let configured = |name: &str, most: u32| {
+        let more = format!("[revocation]\nfile = \"{name}\"\n[limits]\nrevocations = {most}\n");
+        config(folder.path(), &more)
+    };
+    let ids = |book: &Book| lines(book).join(" ").replace("jti=", "").replace('"', "");
+    file("one.list", "jti=one\n");
+    file("two.list", "jti=two\njti=three\n");
+    file("broken.list", "jti=four\nwhat is this\n");
+    let (book, faults) = Book::load(&configured("one.list", 9));
+    assert_eq!((ids(&book), faults), ("one".to_owned(), vec![]));
+    for (faulty, why) in [
+        (configured("broken.list", 9), "broken.list:2"),
+        (configured("missing.list", 9), "missing.list"),
+        (configured("two.list", 1), "two.list"),
+    ] {
+        let fault = book.prepare(&faulty).expect_err("faulty").to_string();
+        assert!(fault.contains(why), "{fault}");
+    }
+    assert_eq!(ids(&book), "one");
+    book.take(book.prepare(&configured("two.list", 2)).expect("good"));
+    assert_eq!(ids(&book), "two three");
+    file("one.list", "jti=five\n");
+    assert_eq!(book.refresh(), Refreshed::default(), "nobody looks at the former file any more");
+    file("two.list", "jti=two\njti=three\njti=four\n");
+    assert_eq!(book.refresh().faults.len(), 1, "the limit is the new one");
+    book.take(book.prepare(&config(folder.path(), "")).expect("none"));
+    assert_eq!(ids(&book), "");
+}
