@@ -239,8 +239,17 @@ fn thousands_of_sessions_with_churn_expiry_revocation_and_reloads_leave_nothing_
     let before = eventually("nobody", PATIENCE, || scene.daemon.status(), |status| status["sessions"] == 0)
         .and_then(|_| Footprint::of(pid))?;
     let other = Key::generate("ES256", "key-2")?;
-    let mut memory = Vec::new();
-    for round in 0..2_u8 {
+    let mut memory: Vec<u64> = Vec::new();
+    // What a round leaves is room for the next; how much the allocator keeps of it differs by a fifth from
+    // round to round. What is lost would be lost in each round anew.
+    let grows = |memory: &[u64]| match memory {
+        [.., before, last] => *last > before + before / 20,
+        _ => true,
+    };
+    for round in 0..4_u8 {
+        if !grows(&memory) {
+            break;
+        }
         let mut crowd = Crowd::gather(&scene, count)?;
         crowd.churn()?;
         // The policy and the keys are swapped under all of them.
@@ -248,7 +257,7 @@ fn thousands_of_sessions_with_churn_expiry_revocation_and_reloads_leave_nothing_
         scene.edit("deny.list", &format!("203.0.113.{round}\n"))?;
         scene.edit(
             "keys.json",
-            &jwk_set(&if round == 0 { vec![&scene.key, &other] } else { vec![&scene.key] }),
+            &jwk_set(&if round % 2 == 0 { vec![&scene.key, &other] } else { vec![&scene.key] }),
         )?;
         for sign in ["is in force", "keys were read anew"] {
             scene.daemon.wait_after(mark, sign, PATIENCE, |entry| entry.line.contains(sign))?;
@@ -276,7 +285,6 @@ fn thousands_of_sessions_with_churn_expiry_revocation_and_reloads_leave_nothing_
         let id = list["revocations"][0]["id"].as_str().context("a revocation")?.to_owned();
         ensure!(verb("revoke", &scene.config())?.args(["--undo", &id]).status()?.success());
     }
-    // What the first round left is room for the second; nothing is added to it.
-    ensure!(memory[1] <= memory[0] + memory[0] / 10, "memory grows from round to round: {memory:?} KiB");
+    ensure!(!grows(&memory), "memory grows from round to round: {memory:?} KiB");
     scene.end()
 }
