@@ -10,7 +10,7 @@ use crate::client::{Attempt, Client};
 use crate::daemon::verb;
 use crate::issuer::{IssuerServer, KEYS};
 use crate::log::Entry;
-use crate::plan::{good_token, issuer};
+use crate::plan::{Plan, good_token, issuer};
 use crate::process::{Mark, PATIENCE};
 use crate::scene::{Expected, Scene};
 use crate::token::Key;
@@ -40,29 +40,43 @@ pub fn key(name: &str) -> Result<Key> {
     Key::generate("ES256", name)
 }
 
+/// The folder of the issuer's files.
+const WEB: &str = "web";
+
+/// How long an issuer may take. A busy machine needs more than an issuer does.
+const TIMEOUT: &str = "5s";
+
 /// A daemon that fetches its keys by `settings`, and no issuer yet.
 pub fn scene(settings: &str, more: &str) -> Result<Scene> {
-    with(&format!("keys = \"{}?key={SECRET}\"\n{settings}", url()), more)
+    Scene::with(key("key-1")?, |key, plan| Ok(fetching(key, plan, TIMEOUT, settings, more)))
 }
 
-/// A daemon whose issuer has `keys` in its table.
-pub fn with(keys: &str, more: &str) -> Result<Scene> {
-    Scene::with(key("key-1")?, |key, mut plan| {
-        plan.issuers = issuer("main", keys, &[key.algorithm()]);
-        plan.more = format!("{more}\n[limits]\nissuer_timeout = \"1s\"\nissuer_answer = 65536\n");
-        Ok(plan)
-    })
+/// `plan` with an issuer whose keys are fetched by `settings`, and that may take `timeout`.
+fn fetching(key: &Key, mut plan: Plan, timeout: &str, settings: &str, more: &str) -> Plan {
+    let keys = format!("keys = \"{}?key={SECRET}\"\n{settings}", url());
+    plan.issuers = issuer("main", &keys, &[key.algorithm()]);
+    plan.more = format!("{more}\n[limits]\nissuer_timeout = \"{timeout}\"\nissuer_answer = 65536\n");
+    plan
 }
 
 /// Starts the issuer with `keys`.
 pub fn serve(scene: &Scene, keys: &[&Key]) -> Result<IssuerServer> {
-    IssuerServer::start(&scene.host, &scene.file("web"), keys, None)
+    IssuerServer::start(&scene.host, &scene.file(WEB), keys, None)
 }
 
 /// A running system with an issuer that has the usual key.
 pub fn in_place(settings: &str, more: &str) -> Result<(Scene, IssuerServer)> {
-    let scene = scene(settings, more)?;
-    let server = serve(&scene, &[&scene.key])?;
+    in_place_within(TIMEOUT, settings, more)
+}
+
+/// The same with an issuer that may take `timeout`. It is there before the daemon, which would be
+/// about to give up on it for some seconds otherwise.
+pub fn in_place_within(timeout: &str, settings: &str, more: &str) -> Result<(Scene, IssuerServer)> {
+    let (scene, server) = Scene::beside(
+        key("key-1")?,
+        |key, plan| Ok(fetching(key, plan, timeout, settings, more)),
+        |host, folder, key| IssuerServer::start(host, &folder.join(WEB), &[key], None),
+    )?;
     in_force(&scene, Mark::default(), 1)?;
     Ok((scene, server))
 }

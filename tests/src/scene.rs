@@ -49,13 +49,24 @@ impl Scene {
 
     /// The usual system with `key` as the issuer's, changed by `change`.
     pub fn with(key: Key, change: impl FnOnce(&Key, Plan) -> Result<Plan>) -> Result<Self> {
+        Ok(Self::beside(key, change, |_, _, _| Ok(()))?.0)
+    }
+
+    /// The same with what `start` makes of the host, the folder of the configuration and the key, before
+    /// the daemon starts.
+    pub fn beside<T>(
+        key: Key,
+        change: impl FnOnce(&Key, Plan) -> Result<Plan>,
+        start: impl FnOnce(&Host, &Path, &Key) -> Result<T>,
+    ) -> Result<(Self, T)> {
         let plan = change(&key, Plan::usual(&key))?;
         let folder = tempfile::tempdir()?;
         let config = plan.write(folder.path())?;
         let host = Host::new()?;
         let upstream = Upstream::start(&host)?;
+        let beside = start(&host, folder.path(), &key)?;
         let daemon = Daemon::start(&host, &config)?;
-        Ok(Self { daemon, upstream, host, key, folder })
+        Ok((Self { daemon, upstream, host, key, folder }, beside))
     }
 
     /// Ends the test: the daemon must stop cleanly.

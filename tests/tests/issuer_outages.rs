@@ -8,8 +8,8 @@ use gatehouse_tests::authority::authority;
 use gatehouse_tests::client::{Attempt, Client};
 use gatehouse_tests::daemon::{Daemon, verb};
 use gatehouse_tests::fetched::{
-    OFTEN, STALE, UNAVAILABLE, attempt, explain, in_force, in_place, key, scene, serve, status,
-    unknown_at_last,
+    OFTEN, STALE, UNAVAILABLE, attempt, explain, in_force, in_place, in_place_within, key, scene, serve,
+    status, unknown_at_last,
 };
 use gatehouse_tests::issuer::{IssuerServer, KEYS};
 use gatehouse_tests::log::Entry;
@@ -50,7 +50,7 @@ fn a_daemon_without_its_issuer_starts_and_says_that_nobody_can_tell() -> Result<
 }
 
 fn no_fault_of_an_issuer_takes_its_keys_out_of_force() -> Result<()> {
-    let (scene, server) = in_place(OFTEN, "")?;
+    let (scene, server) = in_place_within("1s", OFTEN, "")?;
     let (known, unknown) = (attempt(&scene.key)?, attempt(&key("key-9")?)?);
     for (mode, expected) in [
         ("stall", "issuer_timeout, 1s"),
