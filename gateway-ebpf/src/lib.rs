@@ -20,4 +20,4 @@ pub mod transport;
 
 /// Version of everything in this crate that crosses the border. A daemon that finds a pinned
 /// program of another version replaces it instead of adopting it.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;

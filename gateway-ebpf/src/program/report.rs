@@ -18,9 +18,16 @@ pub(super) fn blocked(context: &XdpContext, ip: &Ip, decision: Decision, generat
     if REPORT_INTERVAL.load() == 0 {
         return;
     }
-    let identity @ (family, high, low) = clients::identity(ip.source);
+    // SAFETY: the helper has no preconditions.
+    let tick = unsafe { bpf_jiffies64() };
+    let Some(reporting) = reporting() else { return };
     // What the packets of a flood end at is here, and the rest a function of its own: that halved what
     // they cost beyond their drop (`cargo xtask bench policy -- --noting`).
+    if decision.is_drop() && reporting.spares(tick) {
+        reporting.unreported += 1;
+        return;
+    }
+    let identity @ (family, high, low) = clients::identity(ip.source);
     let Place { set, tag } = place(high, low);
     if let Some(tags) = TAGS.get(set) {
         match clients::first(clients::candidates(tags, tag)) {
@@ -32,17 +39,13 @@ pub(super) fn blocked(context: &XdpContext, ip: &Ip, decision: Decision, generat
                     return;
                 }
             }
-            None => {
-                if let Some(reporting) = reporting()
-                    // SAFETY: the helper has no preconditions.
-                    && reporting.without_leave == unsafe { bpf_jiffies64() }
-                {
-                    if decision.is_drop() {
-                        reporting.unreported += 1;
-                    }
-                    return;
+            None if reporting.without_leave == tick => {
+                if decision.is_drop() {
+                    reporting.unreported += 1;
                 }
+                return;
             }
+            None => {}
         }
     }
     let what = ((ip.header as u64) << 32) | (u64::from(family) << 16) | u64::from(decision.bits());
@@ -172,7 +175,7 @@ fn within_budget() -> Option<u64> {
         return Some(now);
     }
     // SAFETY: as above.
-    reporting.without_leave = unsafe { bpf_jiffies64() };
+    reporting.refuse(unsafe { bpf_jiffies64() });
     None
 }
 

@@ -50,6 +50,7 @@ fn main() {
             drops_that_follow_are_told_as_growth,
             all_reports_add_up_to_all_drops,
             a_flood_of_clients_is_told_up_to_the_budget,
+            a_flood_that_is_not_looked_up_is_counted_to_the_packet,
             ten_thousand_new_clients_of_one_second_are_told_one_by_one_and_so_is_what_they_go_on_with,
             an_observed_client_passes_and_is_told_as_observed,
             an_observed_flood_is_not_told_as_drops,

@@ -138,6 +138,38 @@ pub(crate) fn a_flood_of_clients_is_told_up_to_the_budget() -> Outcome {
     })?
 }
 
+pub(crate) fn a_flood_that_is_not_looked_up_is_counted_to_the_packet() -> Outcome {
+    const FLOOD: u32 = 200_000;
+    let mut card = card(Ports::All, 1)?;
+    block_on(async move {
+        let mut tally = Tally::default();
+        receive(&card, DENIED.into(), 1)?;
+        tally.add(card.next_reports().await?);
+        let mut sent = 1;
+        // Each flood is one run of the kernel, so that thousands come in a tick. There is leave for one
+        // client on each CPU, and for one more where this takes seconds.
+        for n in 0..6 {
+            let source = Ipv4Addr::new(10, 66, 9, n);
+            let stranger = ethernet(&[], IPV4, &ipv4(source, TCP, 0, 0, &segment(GUARDED)));
+            card.rehearse(&stranger, stranger.len(), FLOOD)?;
+            receive(&card, DENIED.into(), 10)?;
+            sent += u64::from(FLOOD) + 10;
+        }
+        // When the flood is over, whoever has an account is counted there again.
+        let known = tally.packets.get(&DENIED.into()).copied();
+        while tally.packets.get(&DENIED.into()).copied() == known {
+            receive(&card, DENIED.into(), 1)?;
+            sent += 1;
+            tally.add(card.next_reports().await?);
+        }
+        let dropped = card.counters()?.dropped;
+        tally.add(card.finish()?);
+        assert_eq!((tally.total(), dropped), (sent, sent));
+        assert!(tally.unreported >= 2 * u64::from(FLOOD), "only {} were not told", tally.unreported);
+        Ok(())
+    })?
+}
+
 pub(crate) fn ten_thousand_new_clients_of_one_second_are_told_one_by_one_and_so_is_what_they_go_on_with()
 -> Outcome {
     const CLIENTS: u32 = 10_000;
